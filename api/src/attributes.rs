@@ -1,0 +1,1 @@
+//! The volume attributes that a Pod may set.

@@ -1,0 +1,1 @@
+//! CEL over a probe's response.

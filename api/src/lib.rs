@@ -1,0 +1,21 @@
+//! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
+//!
+//! `connector`, `class`: the custom resources. `conditions`: types and reasons of a status. `names`: fixed names of
+//! objects, ports, audiences, annotations. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
+//! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
+
+pub mod attributes;
+pub mod class;
+pub mod conditions;
+pub mod connector;
+#[cfg(feature = "cel")]
+pub mod expression;
+pub mod names;
+pub mod probe;
+pub mod proxy_auth;
+pub mod target;
+#[cfg(feature = "template")]
+pub mod template;
+
+pub use class::ConnectorClass;
+pub use connector::Connector;

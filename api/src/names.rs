@@ -1,0 +1,105 @@
+//! Fixed names that more than one part uses: API group, namespaces, objects, ports, audiences, annotations.
+//! Also the name of a Connector's Service, which the controller writes and gateway and CSI driver read.
+
+use sha2::{Digest, Sha256};
+
+/// API group and version of both custom resources.
+pub const GROUP: &str = "connectors.alauda.io";
+pub const VERSION: &str = "v1alpha1";
+
+/// Namespace of gateway and controller, and of the driver (the only privileged one).
+pub const SYSTEM_NAMESPACE: &str = "connectors-system";
+pub const CSI_NAMESPACE: &str = "connectors-csi";
+
+/// Deployments, DaemonSet, ServiceAccounts and the gateway's Service carry these names.
+pub const GATEWAY: &str = "connectors-gateway";
+pub const CONTROLLER: &str = "connectors-controller";
+pub const CSI: &str = "connectors-csi";
+/// Service of the gateway's admin port: `/probe` for the controller.
+pub const GATEWAY_ADMIN: &str = "connectors-gateway-admin";
+
+/// Secret with the root of the connector CA (`tls.crt`, `tls.key`): readable by the controller only.
+pub const ROOT_CA_SECRET: &str = "connectors-ca";
+/// Secret with the gateway's issuing CA (`tls.crt`: intermediate then root, `tls.key`).
+pub const ISSUING_CA_SECRET: &str = "connectors-gateway-ca";
+/// ConfigMap with the PEM bundle that clients trust, under `CA_BUNDLE_KEY`.
+pub const CA_BUNDLE_CONFIGMAP: &str = "connectors-ca-bundle";
+pub const CA_BUNDLE_KEY: &str = "ca.crt";
+
+/// Role and RoleBinding that let the gateway read exactly the Secrets that a namespace's Connectors name.
+pub const GATEWAY_SECRETS_ROLE: &str = "connectors-gateway-secrets";
+/// ClusterRole of those who use connectors, and the name of the RoleBindings that the controller makes of it.
+pub const USER_ROLE: &str = "connectors-user";
+
+/// Audience of the ServiceAccount tokens that clients present to the gateway.
+pub const AUDIENCE: &str = "connectors.alauda.io";
+/// Audience of the controller's own token toward `/probe`: a client's token is useless there, and the reverse.
+pub const PROBE_AUDIENCE: &str = "probe.connectors.alauda.io";
+
+pub const CSI_DRIVER: &str = "connectors-csi";
+
+/// Container ports of the gateway and the Service ports in front of them.
+pub const HTTP_PORT: u16 = 8080;
+pub const HTTPS_PORT: u16 = 8443;
+pub const ADMIN_PORT: u16 = 9090;
+
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Namespace labels of the access scopes (a project's shared namespace, and its members).
+pub const INNER_NAMESPACE_LABEL: &str = "cpaas.io/inner-namespace";
+pub const PROJECT_LABEL: &str = "cpaas.io/project";
+/// Annotation on a Connector: comma list of SHA-256 fingerprints that an operator accepts after a target's certificate changed.
+pub const ACCEPT_CERTIFICATE_ANNOTATION: &str = "connectors.cpaas.io/accept-certificate";
+/// Annotation on a class: `host` (default) or `path`.
+pub const RESOLVER_ANNOTATION: &str = "connectors.cpaas.io/proxy-resolver";
+
+/// Secret type of a bearer token and its keys.
+pub const BEARER_SECRET_TYPE: &str = "connectors.cpaas.io/bearer-token";
+pub const BASIC_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
+
+const DNS_LABEL_MAX: usize = 63;
+const SHORTENED_PREFIX: usize = 40;
+
+/// Name of a Connector's Service: `c-<name>`, or where that is no DNS label, `c-<first 40, dots as dashes>-<8 hex of SHA-256>`.
+pub fn service_name(connector: &str) -> String {
+    let plain = format!("c-{connector}");
+    if plain.len() <= DNS_LABEL_MAX && !connector.contains('.') {
+        return plain;
+    }
+    let digest = Sha256::digest(connector.as_bytes());
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let head: String = connector.chars().take(SHORTENED_PREFIX).map(|c| if c == '.' { '-' } else { c }).collect();
+    format!("c-{head}-{hash}")
+}
+
+/// Host of a Connector's proxy: `c-<name>.<ns>.svc.<domain>`.
+pub fn proxy_host(connector: &str, namespace: &str, cluster_domain: &str) -> String {
+    format!("{}.{namespace}.svc.{cluster_domain}", service_name(connector))
+}
+
+/// User name of a ServiceAccount as TokenReview and RBAC spell it.
+pub fn service_account_user(namespace: &str, name: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_after_its_connector() {
+        assert_eq!(service_name("k8s-connector"), "c-k8s-connector");
+        assert_eq!(proxy_host("k8s", "demo", "cluster.local"), "c-k8s.demo.svc.cluster.local");
+    }
+
+    #[test]
+    fn a_name_that_is_no_dns_label_is_shortened_and_stays_distinct() {
+        let long = "a".repeat(80);
+        let other = format!("{}b", "a".repeat(79));
+        for name in [long.as_str(), other.as_str(), "git.example.com"] {
+            let service = service_name(name);
+            assert!(service.len() <= DNS_LABEL_MAX && !service.contains('.'), "{service}");
+        }
+        assert_ne!(service_name(&long), service_name(&other));
+        assert_ne!(service_name("a.b"), service_name("a-b"));
+    }
+}

@@ -1,0 +1,23 @@
+//! Who a client is, as a verified token says. Made by `authenticate`, used by `authorize`, `relay` and `record`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// `system:serviceaccount:<ns>:<name>`.
+    pub user: Arc<str>,
+    pub uid: Arc<str>,
+    pub groups: Arc<[String]>,
+    /// The Pod that the token is bound to.
+    pub pod: Option<PodRef>,
+    /// End of the token: the next CONNECT or request after it needs a newer one; open streams go on.
+    pub expires: SystemTime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
+}
