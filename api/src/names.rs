@@ -58,6 +58,7 @@ pub const BASIC_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
 
 const DNS_LABEL_MAX: usize = 63;
 const SHORTENED_PREFIX: usize = 40;
+const OBJECT_NAME_MAX: usize = 253;
 
 /// Name of a Connector's Service: `c-<name>`, or where that is no DNS label, `c-<first 40, dots as dashes>-<8 hex of SHA-256>`.
 pub fn service_name(connector: &str) -> String {
@@ -76,6 +77,19 @@ pub fn proxy_host(connector: &str, namespace: &str, cluster_domain: &str) -> Str
     format!("{}.{namespace}.svc.{cluster_domain}", service_name(connector))
 }
 
+/// A DNS label as namespaces have it: 1–63 of `a-z 0-9 -`, alphanumeric at both ends.
+pub fn is_dns_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
+    bytes.len() <= DNS_LABEL_MAX && bytes.iter().all(inner) && ends(bytes.first()) && ends(bytes.last())
+}
+
+/// An object name as Connectors have it: DNS labels joined by dots, at most 253 characters.
+pub fn is_object_name(text: &str) -> bool {
+    text.len() <= OBJECT_NAME_MAX && text.split('.').all(is_dns_label)
+}
+
 /// User name of a ServiceAccount as TokenReview and RBAC spell it.
 pub fn service_account_user(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
@@ -89,6 +103,22 @@ mod tests {
     fn a_service_is_named_after_its_connector() {
         assert_eq!(service_name("k8s-connector"), "c-k8s-connector");
         assert_eq!(proxy_host("k8s", "demo", "cluster.local"), "c-k8s.demo.svc.cluster.local");
+    }
+
+    #[test]
+    fn namespaces_are_labels_and_objects_may_have_dots() {
+        for (text, label, object) in [
+            ("a", true, true),
+            ("a-1", true, true),
+            ("a.b", false, true),
+            ("-a", false, false),
+            ("a..b", false, false),
+            ("A", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_dns_label(text), is_object_name(text)), (label, object), "{text:?}");
+        }
+        assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
     }
 
     #[test]
