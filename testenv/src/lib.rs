@@ -1,1 +1,15 @@
+//! A real Kubernetes for tests and the demo, built from pinned Go modules and gone when the command ends.
 //!
+//! Tests start a [`ControlPlane`] (etcd and kube-apiserver on loopback, no root, seconds); the binary `testenv` runs a command
+//! beside a whole node and a second cluster in private namespaces. [`tool`] builds what either needs, once per machine.
+
+mod control_plane;
+mod kubeconfig;
+mod pki;
+mod process;
+mod say;
+mod scratch;
+mod tools;
+
+pub use control_plane::ControlPlane;
+pub use tools::{tool, tool_names};
