@@ -53,7 +53,7 @@ impl ControlPlane {
     pub async fn with_crds() -> Result<ControlPlane> {
         let plane = ControlPlane::start().await?;
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crd");
-        plane.done(&["apply", "--server-side", "-f", folder]).await?;
+        plane.done(&["apply", "--server-side", "-k", folder]).await?;
         plane.done(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).await?;
         Ok(plane)
     }
