@@ -1,0 +1,65 @@
+# The commands of the project. CI calls the same ones: `.ci/run` is `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo shell test lint crds images load archives prerequisites
+
+VERSION := 0.1.0
+# Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
+TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
+RELEASE := target/$(TRIPLE)/release
+COMPONENTS := gateway controller csi
+ARCHIVES := $(COMPONENTS:%=target/images/connectors-%.tar)
+# Images are made without a daemon and kept out of the machine's own image store.
+BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/target/buildah/root --runroot $(CURDIR)/target/buildah/run
+TESTENV := cargo run --quiet --package connectors-testenv --bin testenv --
+CRDGEN := cargo run --quiet --package connectors-api --bin crdgen --
+AUTHORITIES := /etc/ssl/certs/ca-certificates.crt
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: images ## the quick start, step by step, on a cluster of its own
+	@$(TESTENV) run --home node --target node -- config/samples/quickstart.sh
+
+shell: images ## a shell on a cluster with Connectors installed, gone when the shell ends
+	@$(TESTENV) run --home node --target node -- config/samples/shell.sh
+
+load: images ## the load test with k6, against a cluster of its own
+	@$(TESTENV) run --home node --target node -- load-tests/quickstart.sh
+
+test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
+	cargo test --workspace --locked
+
+lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CRDGEN) --check
+	@! grep -E '^name = "(rustls|ring|aws-lc-rs|aws-lc-sys|boring)"' Cargo.lock || { echo 'Cargo.lock: OpenSSL is the only TLS library here'; exit 1; }
+
+crds: prerequisites ## write config/crd from the types in api/
+	$(CRDGEN)
+
+images: prerequisites ## static release binaries as image archives in target/images
+	@echo 'release build of $(COMPONENTS) (the first one takes minutes)'
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TRIPLE) $(COMPONENTS:%=--package connectors-%)
+	@$(MAKE) --no-print-directory --silent archives
+
+archives: $(ARCHIVES)
+
+target/images/connectors-%.tar: $(RELEASE)/connectors-% Containerfile $(AUTHORITIES)
+	@echo 'image connectors-$*:$(VERSION) -> $@'
+	mkdir -p target/images/$*
+	cp $< $(AUTHORITIES) target/images/$*/
+	$(BUILDAH) bud --quiet --isolation chroot --target $* --file Containerfile --tag connectors-$*:$(VERSION) target/images/$* >target/images/$*.log
+	rm -f $@ && $(BUILDAH) push --quiet connectors-$*:$(VERSION) docker-archive:$@:connectors-$*:$(VERSION)
+	rm -r target/images/$*
+
+prerequisites:
+	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
+	need gcc cc --version; need pkg-config pkg-config --version; need libssl-dev pkg-config --exists openssl; \
+	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
+	echo "installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
