@@ -1,8 +1,16 @@
-//! May this principal use this connector? SubjectAccessReview on `connectors/proxy`, cached, single flight.
+//! May this principal use this connector? SubjectAccessReview on `connectors/proxy`, then on its Pod-bound form. Comes after
+//! `authenticate`; a remembered answer costs two hashes and a look-up.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
 
 use connectors_api::proxy_auth::ConnectorRef;
 
+use crate::answers::{Answers, Away, Fresh};
+use crate::cluster::{Question, Reviews};
 use crate::principal::Principal;
+use crate::settings::Authorization;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -18,10 +26,79 @@ pub enum Verdict {
 #[error("the API server did not answer an access review")]
 pub struct Unavailable;
 
-pub struct Authorizer {}
+/// A no is asked again sooner than a yes: whoever gets a missing binding added should not have to wait.
+const NO_LIFE: Duration = Duration::from_secs(2);
+
+const USE_VERB: &str = "*";
+const USE_SUBRESOURCE: &str = "proxy";
+
+/// 128 bits under keys of this process: a pair cannot be found that collides with another.
+type PairKey = [u64; 2];
+
+pub struct Authorizer {
+    reviews: Arc<dyn Reviews>,
+    answers: Answers<PairKey, Verdict>,
+    hashers: [RandomState; 2],
+    get_is_use: bool,
+    fresh: Duration,
+}
 
 impl Authorizer {
-    pub async fn may_use(&self, _principal: &Principal, _connector: &ConnectorRef) -> Result<Verdict, Unavailable> {
-        Err(Unavailable)
+    pub fn new(reviews: Arc<dyn Reviews>, settings: &Authorization) -> Authorizer {
+        Authorizer {
+            reviews,
+            answers: Answers::new(settings.cache_entries, settings.outage),
+            hashers: [RandomState::new(), RandomState::new()],
+            get_is_use: settings.get_is_use,
+            fresh: settings.fresh,
+        }
     }
+
+    pub async fn may_use(&self, principal: &Principal, connector: &ConnectorRef) -> Result<Verdict, Unavailable> {
+        let key = self.key(principal, connector);
+        if let Some(verdict) = self.answers.fresh(&key, || self.question(principal, connector)).await {
+            return Ok(verdict);
+        }
+        self.answers.ask(&key, self.question(principal, connector)).await.map_err(|Away| Unavailable)
+    }
+
+    fn key(&self, principal: &Principal, connector: &ConnectorRef) -> PairKey {
+        let pod = principal.pod.as_ref().map(|pod| (&pod.uid, &pod.namespace, &pod.name));
+        let pair = (&principal.user, &principal.uid, &principal.groups, pod, connector);
+        [self.hashers[0].hash_one(pair), self.hashers[1].hash_one(pair)]
+    }
+
+    fn question(
+        &self,
+        principal: &Principal,
+        connector: &ConnectorRef,
+    ) -> impl Future<Output = Result<Fresh<Verdict>, Away>> + Send + 'static {
+        let (reviews, principal, connector) = (self.reviews.clone(), principal.clone(), connector.clone());
+        let (get_is_use, fresh) = (self.get_is_use, self.fresh);
+        async move {
+            let verdict = review(reviews.as_ref(), &principal, &connector, get_is_use).await?;
+            Ok((verdict, if verdict == Verdict::Allowed { fresh } else { fresh.min(NO_LIFE) }))
+        }
+    }
+}
+
+/// RBAC compares subresources literally, so neither form of use includes the other.
+async fn review(
+    reviews: &dyn Reviews,
+    principal: &Principal,
+    connector: &ConnectorRef,
+    get_is_use: bool,
+) -> Result<Verdict, Away> {
+    let question = |verb, subresource| Question { connector: connector.clone(), verb, subresource };
+    if reviews.access(principal, &question(USE_VERB, USE_SUBRESOURCE.to_owned())).await? {
+        return Ok(Verdict::Allowed);
+    }
+    if let Some(pod) = &principal.pod {
+        let bound = format!("{USE_SUBRESOURCE}/v1/pod/{}/{}", pod.namespace, pod.name);
+        if reviews.access(principal, &question(USE_VERB, bound)).await? {
+            return Ok(Verdict::Allowed);
+        }
+    }
+    let may_get = reviews.access(principal, &question("get", String::new())).await?;
+    Ok(if may_get && get_is_use { Verdict::Allowed } else { Verdict::Denied { may_get } })
 }

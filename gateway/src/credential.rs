@@ -1,21 +1,29 @@
-//! The credential of a route: loaded from its Secret on demand, cached by connector and Secret version, wiped on drop.
+//! The credential of a route: loaded from its Secret on demand, cached by connector and Secret version, wiped on drop. Comes after
+//! `authorize`; `upstream` injects it. This is the one place that reads Secrets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::HeaderValue;
+use moka::future::Cache;
+use openssl::x509::X509;
+use zeroize::Zeroizing;
 
-use crate::route::Route;
+use crate::answers::{Answers, Away, Fresh};
+use crate::cluster::{SecretContent, SecretError, Secrets};
+use crate::route::{CredentialSource, Route, Scheme, SecretKey};
 
-/// A credential ready to be injected. Cannot be printed; the header value is marked sensitive.
+/// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes are wiped with the last clone.
 pub struct Credential {
     authorization: Option<HeaderValue>,
-}
-
-impl Credential {
-    /// Value of `Authorization` toward the target; none for an anonymous connector.
-    pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.authorization.as_ref()
-    }
+    /// Of the Secret's `ca.crt`.
+    certificates: Vec<X509>,
+    /// The Secret's values, for the templates of probes; empty in what requests use.
+    values: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,15 +35,216 @@ pub enum CredentialError {
     Unavailable,
 }
 
-pub struct Credentials {}
+/// The backstop behind the version in the connector's status.
+const LIFE: Duration = Duration::from_secs(300);
+/// A definite refusal is looked at again this soon.
+const REFUSAL_LIFE: Duration = Duration::from_secs(2);
+/// After a target's 401 the Secret is read again at most this often.
+const REREAD_INTERVAL: Duration = Duration::from_secs(10);
+/// Waits between tries while RBAC does not know yet of a Role that the controller has just written; together 3 s.
+const FORBIDDEN_WAITS: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+];
+const ENTRIES: u64 = 20_000;
+const CA_KEY: &str = "ca.crt";
+
+type Loaded<T> = Result<Arc<T>, CredentialError>;
+
+pub struct Credentials {
+    secrets: Arc<dyn Secrets>,
+    credentials: Answers<Arc<CredentialSource>, Loaded<Credential>>,
+    certificates: Answers<Arc<SecretKey>, Loaded<Vec<X509>>>,
+    /// Result of the last reread of a source.
+    rereads: Cache<Arc<CredentialSource>, bool>,
+    anonymous: Arc<Credential>,
+}
+
+impl Credential {
+    /// Value of `Authorization` toward the target; none for an anonymous connector.
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+
+    /// Decoded values of the Secret, for the templates of a probe.
+    pub(crate) fn values(&self) -> &BTreeMap<String, Zeroizing<Vec<u8>>> {
+        &self.values
+    }
+
+    fn same(&self, other: &Credential) -> bool {
+        let bytes = |one: &Credential| one.authorization.as_ref().map(|value| value.as_bytes().to_vec()).map(Zeroizing::new);
+        bytes(self) == bytes(other)
+    }
+}
 
 impl Credentials {
-    pub async fn get(&self, _route: &Route) -> Result<Arc<Credential>, CredentialError> {
-        Err(CredentialError::Unavailable)
+    /// `outage`: how long a credential stays usable while the API server is away.
+    pub fn new(secrets: Arc<dyn Secrets>, outage: Duration) -> Credentials {
+        Credentials {
+            secrets,
+            credentials: Answers::new(ENTRIES, outage.max(LIFE)),
+            certificates: Answers::new(ENTRIES, outage.max(LIFE)),
+            rereads: Cache::builder().max_capacity(ENTRIES).time_to_live(REREAD_INTERVAL).build(),
+            anonymous: Arc::new(Credential { authorization: None, certificates: Vec::new(), values: BTreeMap::new() }),
+        }
+    }
+
+    pub async fn get(&self, route: &Route) -> Result<Arc<Credential>, CredentialError> {
+        let Some(source) = &route.credential else { return Ok(self.anonymous.clone()) };
+        let question = || question(self.secrets.clone(), source.clone());
+        if let Some(known) = self.credentials.fresh(source, question).await {
+            return known;
+        }
+        self.credentials.ask(source, question()).await.unwrap_or(Err(CredentialError::Unavailable))
     }
 
     /// After a 401 of the target: reads the Secret once more, at most once in 10 s for a route; true if it differs.
-    pub async fn reread(&self, _route: &Route) -> bool {
-        false
+    pub async fn reread(&self, route: &Route) -> bool {
+        let Some(source) = &route.credential else { return false };
+        self.rereads.get_with_by_ref(source, self.replaced(route, source)).await
     }
+
+    /// CA certificates that the connector's own Secrets give for its targets: of `caCertSecretRef` and of the credential's `ca.crt`.
+    pub async fn certificates(&self, route: &Route) -> Result<Vec<X509>, CredentialError> {
+        let mut all = self.get(route).await?.certificates.clone();
+        if let Some(key) = &route.trust.ca_secret {
+            let question = || authorities(self.secrets.clone(), key.clone());
+            let known = match self.certificates.fresh(key, question).await {
+                Some(known) => known,
+                None => self.certificates.ask(key, question()).await.unwrap_or(Err(CredentialError::Unavailable)),
+            };
+            all.extend(known?.iter().cloned());
+        }
+        Ok(all)
+    }
+
+    /// For a probe: read now, not remembered, with the Secret's values for the templates.
+    pub(crate) async fn read(&self, route: &Route) -> Result<Arc<Credential>, CredentialError> {
+        let Some(source) = &route.credential else { return Ok(self.anonymous.clone()) };
+        let content = read_patiently(self.secrets.as_ref(), &source.key).await.map_err(|error| unreadable(&source.key, error))?;
+        let credential = credential(source, &content)?;
+        Ok(Arc::new(Credential { values: content.data, ..credential }))
+    }
+
+    async fn replaced(&self, route: &Route, source: &Arc<CredentialSource>) -> bool {
+        let Ok(before) = self.get(route).await else { return false };
+        let Ok((Ok(after), life)) = question(self.secrets.clone(), source.clone()).await else { return false };
+        let differs = !before.same(&after);
+        if differs {
+            self.credentials.put(source, (Ok(after), life)).await;
+        }
+        differs
+    }
+}
+
+async fn question(secrets: Arc<dyn Secrets>, source: Arc<CredentialSource>) -> Result<Fresh<Loaded<Credential>>, Away> {
+    answer(read_patiently(secrets.as_ref(), &source.key).await, &source.key, |content| credential(&source, content))
+}
+
+async fn authorities(secrets: Arc<dyn Secrets>, key: Arc<SecretKey>) -> Result<Fresh<Loaded<Vec<X509>>>, Away> {
+    answer(read_patiently(secrets.as_ref(), &key).await, &key, |content| ca_certificates(&key, content))
+}
+
+/// How long an answer may be remembered. A 403 not at all: the Role may be there a moment later.
+fn answer<T>(
+    read: Result<SecretContent, SecretError>,
+    key: &SecretKey,
+    parse: impl FnOnce(&SecretContent) -> Result<T, CredentialError>,
+) -> Result<Fresh<Loaded<T>>, Away> {
+    match read {
+        Ok(content) => match parse(&content) {
+            Ok(parsed) => Ok((Ok(Arc::new(parsed)), LIFE)),
+            Err(error) => Ok((Err(error), REFUSAL_LIFE)),
+        },
+        Err(SecretError::Away) => Err(Away),
+        Err(SecretError::Forbidden) => Ok((Err(unreadable(key, SecretError::Forbidden)), Duration::ZERO)),
+        Err(SecretError::NotFound) => Ok((Err(unreadable(key, SecretError::NotFound)), REFUSAL_LIFE)),
+    }
+}
+
+async fn read_patiently(secrets: &dyn Secrets, key: &SecretKey) -> Result<SecretContent, SecretError> {
+    for wait in FORBIDDEN_WAITS {
+        match secrets.get(&key.namespace, &key.name).await {
+            Err(SecretError::Forbidden) => tokio::time::sleep(wait).await,
+            answer => return answer,
+        }
+    }
+    secrets.get(&key.namespace, &key.name).await
+}
+
+fn unreadable(key: &SecretKey, error: SecretError) -> CredentialError {
+    let name = &key.name;
+    match error {
+        SecretError::NotFound => CredentialError::Unusable(format!("secrets {name:?} not found")),
+        SecretError::Forbidden => CredentialError::Unusable(format!(
+            "the gateway may not read secret {name:?} yet: see condition SecretReady of the connector"
+        )),
+        SecretError::Away => CredentialError::Unavailable,
+    }
+}
+
+fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Credential, CredentialError> {
+    let name = &source.key.name;
+    if content.secret_type != source.secret_type {
+        let (found, wanted) = (&content.secret_type, &source.secret_type);
+        return Err(CredentialError::Unusable(format!("secret {name:?} has type {found:?}, its class needs {wanted:?}")));
+    }
+    let value = |key: &str| {
+        let found = content.data.get(key).filter(|value| !value.is_empty());
+        found.ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} has no key {key:?}")))
+    };
+    let line = match source.scheme {
+        Scheme::Bearer => bearer(value("token")?),
+        Scheme::Basic => basic(value("username")?, value("password")?),
+    };
+    let authorization = header(line)
+        .ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry")))?;
+    let certificates = content.data.get(CA_KEY).map(|pem| X509::stack_from_pem(pem)).transpose();
+    let certificates = certificates
+        .map_err(|_| CredentialError::Unusable(format!("Secret {name:?} contains invalid PEM data under {CA_KEY}")))?;
+    Ok(Credential { authorization: Some(authorization), certificates: certificates.unwrap_or_default(), values: BTreeMap::new() })
+}
+
+fn bearer(token: &[u8]) -> Zeroizing<Vec<u8>> {
+    // `kubectl create secret --from-file` keeps the file's newline.
+    Zeroizing::new([b"Bearer ".as_slice(), token.trim_ascii()].concat())
+}
+
+fn basic(username: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
+    let plain = Zeroizing::new([username.trim_ascii(), b":", password.trim_ascii_end()].concat());
+    let encoded = Zeroizing::new(STANDARD.encode(&*plain));
+    Zeroizing::new([b"Basic ".as_slice(), encoded.as_bytes()].concat())
+}
+
+/// `Bytes` owns the wiping buffer: it is wiped when the last clone of the header is gone.
+fn header(line: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
+    struct Wiped(Zeroizing<Vec<u8>>);
+    impl AsRef<[u8]> for Wiped {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(line))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Keys that end in `.crt` or `.pem`, or any value with a PEM header; all else in the Secret is ignored.
+fn ca_certificates(key: &SecretKey, content: &SecretContent) -> Result<Vec<X509>, CredentialError> {
+    const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let mut all = Vec::new();
+    for (name, value) in &content.data {
+        let named = name.ends_with(".crt") || name.ends_with(".pem");
+        if named || value.windows(PEM.len()).any(|window| window == PEM) {
+            let parsed = X509::stack_from_pem(value);
+            all.extend(
+                parsed.map_err(|_| CredentialError::Unusable(format!("Secret {:?} contains invalid PEM data", key.name)))?,
+            );
+        }
+    }
+    Ok(all)
 }

@@ -8,6 +8,7 @@ use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
 /// What a connector's name leads to.
+#[derive(Clone, Debug)]
 pub enum Entry {
     Usable(Arc<Route>),
     /// The connector exists but has no usable route: the words of its own condition, for the 503 Status.
@@ -18,13 +19,15 @@ pub enum Entry {
 }
 
 /// A usable connector: where its traffic may go and how it is authenticated there. Immutable.
+#[derive(Debug)]
 pub struct Route {
     pub connector: ConnectorRef,
     pub uid: String,
     pub class: String,
     /// `spec.address` first, then the extensions.
     pub targets: Vec<Target>,
-    pub credential: Option<CredentialSource>,
+    /// None for an anonymous connector.
+    pub credential: Option<Arc<CredentialSource>>,
     pub trust: TrustSource,
     /// Hash of everything that an upstream connection depends on (connector uid, credential version, trust): the pool's group key.
     pub pool_key: u64,
@@ -33,10 +36,20 @@ pub struct Route {
 /// The Secret and the scheme in which its content is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialSource {
-    pub secret: String,
-    pub resource_version: String,
+    pub key: SecretKey,
     pub secret_type: String,
     pub scheme: Scheme,
+}
+
+/// One version of one Secret, for one connector: what caches are keyed by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SecretKey {
+    /// Of the connector: a cached credential is never shared between two.
+    pub owner: String,
+    pub namespace: String,
+    pub name: String,
+    /// As the controller saw it.
+    pub resource_version: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,19 +61,58 @@ pub enum Scheme {
 /// What vouches for the targets, beside system roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustSource {
-    /// Secret of the connector's namespace that `caCertSecretRef` names, and its observed version.
-    pub ca_secret: Option<(String, String)>,
+    /// Secret of the connector's namespace that `caCertSecretRef` names.
+    pub ca_secret: Option<Arc<SecretKey>>,
     pub pins: Vec<Pin>,
 }
 
 /// One immutable snapshot, swapped as a whole.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Table {
     pub connectors: HashMap<ConnectorRef, Entry>,
+    /// `c-<name>.<ns>` → connector. Service names are looked up, never parsed.
+    hosts: HashMap<String, ConnectorRef>,
+    /// `.svc.<cluster domain>`.
+    domain: String,
 }
 
 impl Table {
+    pub fn new(cluster_domain: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
+        let hosts = connectors.keys().map(|one| (service_host(one), one.clone())).collect();
+        Table { connectors, hosts, domain: format!(".svc.{cluster_domain}") }
+    }
+
     pub fn lookup(&self, connector: &ConnectorRef) -> Option<&Entry> {
         self.connectors.get(connector)
+    }
+
+    /// Connector of a proxy host: `c-<name>.<ns>.svc`, with or without the cluster domain and a trailing dot. Lower case expected.
+    pub fn lookup_host(&self, host: &str) -> Option<&ConnectorRef> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let service = host.strip_suffix(self.domain.as_str()).or_else(|| host.strip_suffix(".svc"))?;
+        self.hosts.get(service)
+    }
+}
+
+fn service_host(connector: &ConnectorRef) -> String {
+    format!("{}.{}", connectors_api::names::service_name(&connector.name), connector.namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_host_is_found_in_each_of_its_spellings_and_no_other() {
+        let connector = ConnectorRef { namespace: "demo".into(), name: "git.example.com".into() };
+        let entry = Entry::Unusable { reason: String::new(), message: String::new() };
+        let table = Table::new("corp.local", HashMap::from([(connector.clone(), entry)]));
+        let host = service_host(&connector);
+        for suffix in [".svc", ".svc.", ".svc.corp.local", ".svc.corp.local."] {
+            assert_eq!(table.lookup_host(&format!("{host}{suffix}")), Some(&connector), "{suffix}");
+        }
+        for suffix in ["", ".svc.cluster.local", ".svc.evil.example", ".svc.."] {
+            assert_eq!(table.lookup_host(&format!("{host}{suffix}")), None, "{suffix}");
+        }
     }
 }

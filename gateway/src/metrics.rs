@@ -1,0 +1,182 @@
+//! What `/metrics` shows. Every label is bounded and its handle resolved here once, so that a request only increments atomics.
+
+use prometheus::core::Collector;
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// Why a client was refused before or inside a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Unauthenticated,
+    Forbidden,
+    Target,
+    Malformed,
+    Timeout,
+    TooLarge,
+    Unusable,
+    Unavailable,
+    Limit,
+    Handshake,
+}
+
+impl Refusal {
+    const ALL: [(Refusal, &'static str); 10] = [
+        (Refusal::Unauthenticated, "unauthenticated"),
+        (Refusal::Forbidden, "forbidden"),
+        (Refusal::Target, "target"),
+        (Refusal::Malformed, "malformed"),
+        (Refusal::Timeout, "timeout"),
+        (Refusal::TooLarge, "too_large"),
+        (Refusal::Unusable, "unusable"),
+        (Refusal::Unavailable, "unavailable"),
+        (Refusal::Limit, "limit"),
+        (Refusal::Handshake, "handshake"),
+    ];
+}
+
+/// How a question to the home API server ended.
+#[derive(Clone)]
+pub struct Outcomes {
+    pub ok: IntCounter,
+    /// A definite no, or an object that is not there.
+    pub refused: IntCounter,
+    /// No answer.
+    pub failed: IntCounter,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    pub connections_open: IntGauge,
+    pub connections: IntCounter,
+    pub tunnels_open: IntGauge,
+    pub tunnels: IntCounter,
+    pub streams_open: IntGauge,
+    /// By hundreds of the status code: index 0 is 1xx.
+    requests: [IntCounter; 5],
+    refusals: Vec<IntCounter>,
+    pub request_seconds: Histogram,
+    pub bytes_to_target: IntCounter,
+    pub bytes_to_client: IntCounter,
+    pub leaves_minted: IntCounter,
+    pub upstream_connects: Outcomes,
+    pub token_reviews: Outcomes,
+    pub access_reviews: Outcomes,
+    pub secret_reads: Outcomes,
+    pub routes_usable: IntGauge,
+    pub routes_unusable: IntGauge,
+    pub table_builds: IntCounter,
+    /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
+    pub settings_valid: IntGauge,
+    pub issuer_not_after: IntGauge,
+}
+
+impl Metrics {
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let to = &registry;
+        let requests = vector(to, "requests_total", "Requests answered, by class of the status code.", "code")?;
+        let refusals = vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
+        let seconds =
+            HistogramOpts::new("connectors_gateway_request_seconds", "From a request's head to the end of its answer's head.")
+                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
+        let bytes = vector(to, "body_bytes_total", "Body bytes carried, by direction.", "to")?;
+        let reviews = "Questions to the home API server, by result.";
+        Ok(Metrics {
+            connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
+            connections: counter(to, "connections_total", "Client connections accepted.")?,
+            tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
+            tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
+            streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
+            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|code| requests.with_label_values(&[code])),
+            refusals: Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect(),
+            request_seconds: register(to, Histogram::with_opts(seconds)?)?,
+            bytes_to_target: bytes.with_label_values(&["target"]),
+            bytes_to_client: bytes.with_label_values(&["client"]),
+            leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
+            upstream_connects: outcomes(to, "upstream_connects_total", "Connections made to targets, by result.")?,
+            token_reviews: outcomes(to, "token_reviews_total", reviews)?,
+            access_reviews: outcomes(to, "access_reviews_total", reviews)?,
+            secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
+            routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
+            routes_unusable: gauge(to, "routes_unusable", "Connectors without a usable route.")?,
+            table_builds: counter(to, "table_builds_total", "Routing tables built.")?,
+            settings_valid: gauge(
+                to,
+                "settings_valid",
+                "1 while the settings on disk are in force, 0 while a broken file is ignored.",
+            )?,
+            issuer_not_after: gauge(to, "issuer_not_after_seconds", "End of the issuing CA, Unix time; 0 while none is loaded.")?,
+            registry,
+        })
+    }
+
+    pub fn request(&self, status: u16) {
+        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|index| self.requests.get(index)) {
+            counter.inc();
+        }
+    }
+
+    pub fn refused(&self, refusal: Refusal) {
+        if let Some(counter) = self.refusals.get(refusal as usize) {
+            counter.inc();
+        }
+    }
+
+    /// The text exposition.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("connectors_gateway")
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    register(registry, IntCounter::with_opts(opts(name, help))?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    register(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+fn vector(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+    register(registry, IntCounterVec::new(opts(name, help), &[label])?)
+}
+
+fn outcomes(registry: &Registry, name: &str, help: &str) -> Result<Outcomes, prometheus::Error> {
+    let results = vector(registry, name, help, "result")?;
+    let [ok, refused, failed] = ["ok", "refused", "failed"].map(|result| results.with_label_values(&[result]));
+    Ok(Outcomes { ok, refused, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_counts_under_its_own_label() {
+        for (refusal, label) in Refusal::ALL {
+            let metrics = Metrics::new().unwrap();
+            metrics.refused(refusal);
+            let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+            assert!(text.contains(&format!("connectors_gateway_refusals_total{{reason=\"{label}\"}} 1")), "{label}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_request_counts_in_its_hundred_and_nonsense_counts_nowhere() {
+        let metrics = Metrics::new().unwrap();
+        for status in [200, 204, 404, 0, 999] {
+            metrics.request(status);
+        }
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains("requests_total{code=\"2xx\"} 2") && text.contains("requests_total{code=\"4xx\"} 1"), "{text}");
+    }
+}

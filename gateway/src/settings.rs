@@ -1,0 +1,343 @@
+//! Tuning: defaults < one YAML file < environment `CONNECTORS_GATEWAY__GROUP__KEY`, validated as a whole. `settings/watch` swaps a
+//! changed file in; keys marked "restart" are read once at start.
+
+pub mod watch;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+/// File name inside the mounted directory.
+pub const FILE: &str = "gateway.yaml";
+/// Environment variables `CONNECTORS_GATEWAY__TIMEOUTS__CONNECT=3s` win over the file.
+const ENVIRONMENT: &str = "CONNECTORS_GATEWAY";
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub listeners: Listeners,
+    /// Worker threads of the data plane. Default: the number of CPUs that the container may use. Restart.
+    pub threads: Option<usize>,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub targets: Targets,
+    pub upstream: UpstreamSettings,
+    pub tokens: Tokens,
+    pub authorization: Authorization,
+}
+
+/// Addresses to bind. Restart.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listeners {
+    /// CONNECT, absolute-form and origin-form over plain TCP. Default `0.0.0.0:8080`.
+    pub http: SocketAddr,
+    /// The same over TLS. Default `0.0.0.0:8443`.
+    pub https: SocketAddr,
+    /// Metrics, health, readiness, probe. Default `0.0.0.0:9090`.
+    pub admin: SocketAddr,
+}
+
+/// Text with a unit: `500ms`, `10s`, `5m`, `24h`. Live.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From accept to the last byte of the first request head. Default 10s.
+    #[serde(deserialize_with = "duration")]
+    pub head: Duration,
+    /// The client's TLS handshake inside a tunnel or on the https listener. Default 10s.
+    #[serde(deserialize_with = "duration")]
+    pub handshake: Duration,
+    /// Name resolution, TCP and TLS toward a target together. Default 5s.
+    #[serde(deserialize_with = "duration")]
+    pub connect: Duration,
+    /// From the last byte of a request to the target's response head. Watches answer their head at once, so this never cuts one. Default 60s.
+    #[serde(deserialize_with = "duration")]
+    pub response_header: Duration,
+    /// How long open streams may go on after SIGTERM; the process ends earlier when none is left. Default 30s.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+    /// One question to the home API server (TokenReview, SubjectAccessReview, a Secret). Default 3s.
+    #[serde(deserialize_with = "duration")]
+    pub api_server: Duration,
+}
+
+/// Live, for new connections.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one request or response head; more is 431. Default 65536.
+    pub head_bytes: usize,
+    /// Open client connections of one process; more are closed at accept. Default 20000.
+    pub tunnels: usize,
+    /// Connectors in one proxy login. Default 16.
+    pub connectors_per_login: usize,
+    /// Concurrent HTTP/2 streams of one client connection. Default 250.
+    pub streams: u32,
+}
+
+/// Where the gateway may dial, checked after name resolution. Order: `deny`, `allow`, then the built-in denials (link-local, metadata,
+/// loopback, `cluster`); what none of them names is allowed. Live, for new upstream connections.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Targets {
+    /// Allowed although a built-in denial would match. Default: none.
+    pub allow: Vec<TargetRule>,
+    /// Refused whatever else is said. Default: none.
+    pub deny: Vec<TargetRule>,
+    /// Service, Pod and node ranges of the home cluster, refused except for its API server. Default: none.
+    pub cluster: Vec<IpNet>,
+}
+
+/// Matches when each non-empty list matches.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetRule {
+    pub cidrs: Vec<IpNet>,
+    /// Exact names or `*.example.com`.
+    pub hosts: Vec<String>,
+    pub ports: Vec<u16>,
+    /// Namespaces of the connectors that it is for.
+    pub namespaces: Vec<String>,
+}
+
+/// What to do with a target that no CA vouches for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unverified {
+    /// Take its CA or key at first contact and hold to it.
+    #[default]
+    Pin,
+    /// Refuse it.
+    Deny,
+    /// Do not verify at all. The credential may reach an impostor.
+    Skip,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// `pin`, `deny` or `skip`. Default pin. Live, for new upstream connections.
+    pub unverified: Unverified,
+    /// Offer HTTP/2 to targets. Default true. Live.
+    pub h2: bool,
+    /// Idle upstream connections kept in all. Default 512. Restart.
+    pub pool_size: usize,
+    /// An idle upstream connection is closed after this time. Default 90s. Live.
+    #[serde(deserialize_with = "duration")]
+    pub idle: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// Audience that a client's token must have. Default `connectors.alauda.io`. Restart.
+    pub audience: String,
+    /// A correctly signed token this long past its end still opens a tunnel without authority. Default 24h. Restart.
+    #[serde(deserialize_with = "duration")]
+    pub expired_grace: Duration,
+    /// Accept tokens of the API server's own audience, on the https listener only. Default false. Restart.
+    pub api_audience: bool,
+    /// Tokens remembered, valid and refused together. Default 50000. Restart.
+    pub cache_entries: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Authorization {
+    /// `get connectors` counts as use, for migration. Default false. Restart.
+    pub get_is_use: bool,
+    /// An answer older than this is asked for again. Default 10s. Restart.
+    #[serde(deserialize_with = "duration")]
+    pub fresh: Duration,
+    /// Without the API server, a yes stays valid this long after it was given. Default 15m. Restart.
+    #[serde(deserialize_with = "duration")]
+    pub outage: Duration,
+    /// Pairs of principal and connector remembered. Default 100000. Restart.
+    pub cache_entries: u64,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        Listeners {
+            http: any(connectors_api::names::HTTP_PORT),
+            https: any(connectors_api::names::HTTPS_PORT),
+            admin: any(connectors_api::names::ADMIN_PORT),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            head: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            response_header: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            api_server: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head_bytes: 64 << 10, tunnels: 20_000, connectors_per_login: 16, streams: 250 }
+    }
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        UpstreamSettings { unverified: Unverified::Pin, h2: true, pool_size: 512, idle: Duration::from_secs(90) }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Tokens {
+            audience: connectors_api::names::AUDIENCE.to_owned(),
+            expired_grace: Duration::from_secs(24 * 3600),
+            api_audience: false,
+            cache_entries: 50_000,
+        }
+    }
+}
+
+impl Default for Authorization {
+    fn default() -> Self {
+        Authorization {
+            get_is_use: false,
+            fresh: Duration::from_secs(10),
+            outage: Duration::from_secs(15 * 60),
+            cache_entries: 100_000,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A broken file, an unknown key or a value of the wrong kind; the text names the key.
+    #[error("settings: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    #[error("settings: {key} is {value}: {rule}")]
+    Invalid { key: &'static str, value: String, rule: &'static str },
+}
+
+impl Settings {
+    /// Reads `gateway.yaml` of the directory (a missing one means defaults) and the environment.
+    pub fn load(directory: Option<&Path>) -> Result<Settings, SettingsError> {
+        let mut builder = config::Config::builder();
+        if let Some(directory) = directory {
+            builder =
+                builder.add_source(config::File::from(directory.join(FILE)).format(config::FileFormat::Yaml).required(false));
+        }
+        let environment = config::Environment::with_prefix(ENVIRONMENT).prefix_separator("__").separator("__").try_parsing(true);
+        let settings: Settings = builder.add_source(environment).build()?.try_deserialize()?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        let timeouts = &self.timeouts;
+        for (key, value) in [
+            ("timeouts.head", timeouts.head),
+            ("timeouts.handshake", timeouts.handshake),
+            ("timeouts.connect", timeouts.connect),
+            ("timeouts.response_header", timeouts.response_header),
+            ("timeouts.api_server", timeouts.api_server),
+            ("authorization.fresh", self.authorization.fresh),
+        ] {
+            check(!value.is_zero(), key, value, "must be longer than zero")?;
+        }
+        let limits = &self.limits;
+        check(limits.head_bytes >= 4096, "limits.head_bytes", limits.head_bytes, "must be at least 4096")?;
+        check(limits.tunnels > 0, "limits.tunnels", limits.tunnels, "must be at least 1")?;
+        check(limits.streams > 0, "limits.streams", limits.streams, "must be at least 1")?;
+        let logins = limits.connectors_per_login;
+        check((1..=16).contains(&logins), "limits.connectors_per_login", logins, "must be 1 to 16")?;
+        check(self.threads != Some(0), "threads", 0, "must be at least 1")?;
+        let authorization = &self.authorization;
+        check(
+            authorization.outage >= authorization.fresh,
+            "authorization.outage",
+            authorization.outage,
+            "must not be shorter than authorization.fresh",
+        )?;
+        check(!self.tokens.audience.is_empty(), "tokens.audience", "empty", "must name an audience")
+    }
+
+    /// Worker threads of the data plane.
+    pub fn worker_threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+fn check(holds: bool, key: &'static str, value: impl std::fmt::Debug, rule: &'static str) -> Result<(), SettingsError> {
+    if holds { Ok(()) } else { Err(SettingsError::Invalid { key, value: format!("{value:?}"), rule }) }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h")))
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(yaml: &str) -> Result<Settings, SettingsError> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), yaml).unwrap();
+        Settings::load(Some(directory.path()))
+    }
+
+    #[test]
+    fn an_absent_file_means_defaults() {
+        assert_eq!(Settings::load(None).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn keys_of_the_file_replace_defaults_one_by_one() {
+        let yaml = "timeouts: {connect: 500ms, drain: 2m}\nupstream: {unverified: deny}\ntargets: {allow: [{cidrs: [127.0.0.0/8], ports: [6443]}]}";
+        let settings = from_file(yaml).unwrap();
+        assert_eq!(settings.timeouts.connect, Duration::from_millis(500));
+        assert_eq!(settings.timeouts.drain, Duration::from_secs(120));
+        assert_eq!(settings.timeouts.head, Duration::from_secs(10));
+        assert_eq!(settings.upstream.unverified, Unverified::Deny);
+        assert_eq!(settings.targets.allow[0].ports, [6443]);
+    }
+
+    #[test]
+    fn a_refused_file_is_told_by_key_and_value() {
+        for (yaml, key, value) in [
+            ("timeouts: {connect: soon}", "timeouts.connect", "soon"),
+            ("timeouts: {connect: 0s}", "timeouts.connect", "0"),
+            ("timeouts: {conect: 5s}", "conect", "timeouts"),
+            ("upstream: {unverified: maybe}", "unverified", "maybe"),
+            ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),
+            ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "targets.deny", "10.0.0.0/99"),
+            ("authorization: {outage: 1s}", "authorization.outage", "1s"),
+        ] {
+            let error = from_file(yaml).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{yaml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The errors that we make, as `metav1.Status`: stable reason, words of the pod spec, the next step. What the client reads is here; what
+//! the log holds is the caller's. No text quotes a secret, a target's body or an address of the gateway.
+
+use bytes::Bytes;
+use connectors_api::proxy_auth::ConnectorRef;
+use http::StatusCode;
+use serde_json::json;
+
+/// One refusal, ready to be written as a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: StatusCode,
+    /// `metav1.StatusReason`: stable, so that a client can match it.
+    pub reason: &'static str,
+    pub message: String,
+    /// Value of `Retry-After` in seconds.
+    pub retry_after: Option<u32>,
+}
+
+pub const CONTENT_TYPE: &str = "application/json";
+
+impl Failure {
+    fn new(code: StatusCode, reason: &'static str, message: String) -> Failure {
+        Failure { code, reason, message, retry_after: None }
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> Bytes {
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code.as_u16(),
+        });
+        if let Some(seconds) = self.retry_after {
+            status["details"] = json!({ "retryAfterSeconds": seconds });
+        }
+        Bytes::from(status.to_string())
+    }
+}
+
+/// Also for a connector that does not exist, unless the principal may `get` it: the two must not be told apart.
+pub fn forbidden(user: &str, connector: &ConnectorRef) -> Failure {
+    let message = format!(
+        "{} may not use connector {:?} in namespace {:?}: bind ClusterRole connectors-user",
+        subject(user),
+        connector.name,
+        connector.namespace
+    );
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// Only for those who may `get` connectors there.
+pub fn not_found(connector: &ConnectorRef) -> Failure {
+    let message = format!(
+        "connector {:?} not found in namespace {:?}: create it, or correct connector.name and connector.namespace of the volume",
+        connector.name, connector.namespace
+    );
+    Failure::new(StatusCode::NOT_FOUND, "NotFound", message)
+}
+
+/// `why` is the message of the connector's own condition.
+pub fn unusable(connector: &ConnectorRef, why: &str) -> Failure {
+    let message = format!("connector {:?} in namespace {:?} is not usable: {why}", connector.name, connector.namespace);
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+}
+
+/// The home API server does not answer and nothing is known of the client.
+pub fn unavailable() -> Failure {
+    let message = "the cluster's API server does not answer, so the token cannot be checked: try again".to_owned();
+    Failure { retry_after: Some(5), ..Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message) }
+}
+
+/// Before the 200 of a CONNECT, with a challenge.
+pub fn proxy_authentication_required(why: &str) -> Failure {
+    let message = format!("proxy authentication required: {why}; log in as <namespace>/<connector> with a ServiceAccount token");
+    Failure::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "Unauthorized", message)
+}
+
+/// Inside a tunnel whose token has ended.
+pub fn unauthorized() -> Failure {
+    let message = "the token of this tunnel has expired: connect again with a fresh one, or send it as Authorization (tokenFile)"
+        .to_owned();
+    Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+}
+
+/// CONNECT to what is no address of the connector.
+pub fn target_forbidden(authority: &str, connectors: &str) -> Failure {
+    let message =
+        format!("{authority} is not an address of connector {connectors}: correct the URL, or spec.address of the connector");
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// The dial policy refuses the resolved address.
+pub fn target_denied(host: &str) -> Failure {
+    let message = format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// Host or `:authority` differs from the tunnel's.
+pub fn misdirected(host: &str) -> Failure {
+    let message = format!("this tunnel is not for {host}: open another one");
+    Failure::new(StatusCode::MISDIRECTED_REQUEST, "BadRequest", message)
+}
+
+pub fn bad_request(why: &str) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, "BadRequest", why.to_owned())
+}
+
+/// The head is over `limits.head_bytes`.
+pub fn head_too_large(limit: usize) -> Failure {
+    let message = format!("the request head is larger than {limit} bytes (limits.head_bytes)");
+    Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "BadRequest", message)
+}
+
+/// The head did not arrive in time.
+pub fn head_timeout() -> Failure {
+    Failure::new(StatusCode::REQUEST_TIMEOUT, "Timeout", "the request head did not arrive in time".to_owned())
+}
+
+/// A limit of the gateway is reached.
+pub fn too_many(what: &str) -> Failure {
+    let message = format!("too many {what}: try again later");
+    Failure { retry_after: Some(1), ..Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
+}
+
+/// `host` is the target's host, `why` in words, e.g. `connection refused`.
+pub fn bad_gateway(host: &str, why: &str) -> Failure {
+    Failure::new(StatusCode::BAD_GATEWAY, "InternalError", format!("target {host}: {why}"))
+}
+
+/// Another certificate than the pinned one; nothing was sent.
+pub fn certificate_changed(host: &str) -> Failure {
+    let why = "it presents another certificate than before; nothing was sent: see condition CACertReady of the connector";
+    bad_gateway(host, why)
+}
+
+pub fn gateway_timeout(host: &str) -> Failure {
+    Failure::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("target {host} did not answer in time"))
+}
+
+/// Our own fault; the log has the cause.
+pub fn internal() -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "the gateway failed: its log has the cause".to_owned())
+}
+
+/// `serviceaccount demo/default`, as a user of Kubernetes says it.
+fn subject(user: &str) -> String {
+    match user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => format!("serviceaccount {namespace}/{name}"),
+        None => format!("user {user:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forbidden_sentence_names_who_what_and_the_missing_binding() {
+        let connector = ConnectorRef { namespace: "demo".into(), name: "k8s-connector".into() };
+        let failure = forbidden("system:serviceaccount:demo:default", &connector);
+        let sentence = r#"serviceaccount demo/default may not use connector "k8s-connector" in namespace "demo": bind ClusterRole connectors-user"#;
+        assert_eq!(failure.message, sentence);
+        let body: serde_json::Value = serde_json::from_slice(&failure.body()).unwrap();
+        assert_eq!(body["kind"], "Status");
+        assert_eq!(body["reason"], "Forbidden");
+        assert_eq!(body["code"], 403);
+        assert_eq!(body["message"], sentence);
+    }
+
+    #[test]
+    fn an_outage_says_when_to_come_back() {
+        let body: serde_json::Value = serde_json::from_slice(&unavailable().body()).unwrap();
+        assert_eq!(body["details"]["retryAfterSeconds"], 5);
+    }
+}
