@@ -1,0 +1,127 @@
+//! The functions of templates: Go's own where they need a bound, and those of sprig that are pure. Left out are the clock,
+//! randomness, the environment, certificates, and those whose exact behaviour no test here could vouch for.
+
+mod encoding;
+mod lists;
+mod maps;
+mod numbers;
+mod paths;
+mod print;
+mod regexes;
+mod strings;
+mod types;
+mod urls;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use gotmpl::{FuncMap, Value, ValueFunc};
+
+use super::value::{Result, check_size, error, type_of};
+
+/// Refuses nil; called by `prepare` with the place of an action and its value. No template can spell it.
+pub const PRESENT: &str = "(present)";
+
+/// The engine's own functions that are used as they are.
+const BUILT_IN: [&str; 11] = ["and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice"];
+const MANY: usize = usize::MAX;
+
+/// Name, fewest and most arguments, body.
+type Entry = (&'static str, usize, usize, fn(Args<'_>) -> Result<Value>);
+
+const MODULES: [&[Entry]; 10] = [
+    encoding::FUNCTIONS,
+    lists::FUNCTIONS,
+    maps::FUNCTIONS,
+    numbers::FUNCTIONS,
+    paths::FUNCTIONS,
+    print::FUNCTIONS,
+    regexes::FUNCTIONS,
+    strings::FUNCTIONS,
+    types::FUNCTIONS,
+    urls::FUNCTIONS,
+];
+
+static ALL: LazyLock<FuncMap> = LazyLock::new(|| {
+    let mut all: FuncMap = MODULES.into_iter().flatten().map(guarded).collect();
+    all.insert(PRESENT.to_owned(), Arc::new(present));
+    all
+});
+
+pub fn functions() -> FuncMap {
+    ALL.clone()
+}
+
+pub fn is_known(name: &str) -> bool {
+    BUILT_IN.contains(&name) || ALL.contains_key(name)
+}
+
+/// Checks number and size of the arguments, and puts the function's name before its errors.
+fn guarded(&(name, fewest, most, body): &Entry) -> (String, ValueFunc) {
+    let function = move |values: &[Value]| {
+        if !(fewest..=most).contains(&values.len()) {
+            return Err(error(format!("wrong number of arguments for {name}: {}", values.len())));
+        }
+        check_size(values).and_then(|()| body(Args(values))).map_err(|cause| match cause {
+            gotmpl::TemplateError::Exec(message) => error(format!("{name}: {message}")),
+            other => other,
+        })
+    };
+    (name.to_owned(), Arc::new(function))
+}
+
+fn present(values: &[Value]) -> Result<Value> {
+    match values {
+        [place, Value::Nil] => Err(error(format!("{place} has no value"))),
+        [_, value] => Ok(value.clone()),
+        _ => Err(error("an action has no value")),
+    }
+}
+
+/// Arguments of a call, read by type. Their number was checked.
+#[derive(Clone, Copy)]
+struct Args<'a>(&'a [Value]);
+
+impl<'a> Args<'a> {
+    fn get(self, index: usize) -> &'a Value {
+        self.0.get(index).unwrap_or(&Value::Nil)
+    }
+
+    fn from(self, index: usize) -> &'a [Value] {
+        self.0.get(index..).unwrap_or_default()
+    }
+
+    fn text(self, index: usize) -> Result<&'a str> {
+        self.get(index).as_str().ok_or_else(|| self.mismatch(index, "string"))
+    }
+
+    fn list(self, index: usize) -> Result<&'a [Value]> {
+        match self.get(index) {
+            Value::List(items) => Ok(items),
+            _ => Err(self.mismatch(index, "list")),
+        }
+    }
+
+    fn map(self, index: usize) -> Result<&'a BTreeMap<Arc<str>, Value>> {
+        match self.get(index) {
+            Value::Map(fields) => Ok(fields),
+            _ => Err(self.mismatch(index, "map")),
+        }
+    }
+
+    fn int(self, index: usize) -> Result<i64> {
+        match self.get(index) {
+            Value::Int(number) => Ok(*number),
+            _ => Err(self.mismatch(index, "integer")),
+        }
+    }
+
+    /// An integer that counts something.
+    fn count(self, index: usize) -> Result<usize> {
+        usize::try_from(self.int(index)?).map_err(|_| error("a number must not be negative"))
+    }
+
+    fn mismatch(self, index: usize, expected: &str) -> gotmpl::TemplateError {
+        error(format!("argument {} must be a {expected}, not {}", index + 1, type_of(self.get(index))))
+    }
+}

@@ -1,0 +1,79 @@
+//! Base64, base32, digests, JSON.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use gotmpl::Value;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::super::value::{Result, error, from_json, text, to_json};
+use super::{Args, Entry};
+
+pub const FUNCTIONS: &[Entry] = &[
+    ("b64enc", 1, 1, |args| Ok(text(BASE64_STANDARD.encode(args.text(0)?)))),
+    ("b64dec", 1, 1, |args| decoded(BASE64_STANDARD.decode(args.text(0)?).ok())),
+    ("b32enc", 1, 1, |args| Ok(text(base32_encode(args.text(0)?.as_bytes())))),
+    ("b32dec", 1, 1, |args| decoded(base32_decode(args.text(0)?))),
+    ("sha256sum", 1, 1, |args| Ok(text(hex(&Sha256::digest(args.text(0)?))))),
+    ("sha512sum", 1, 1, |args| Ok(text(hex(&Sha512::digest(args.text(0)?))))),
+    ("toJson", 1, 1, |args| Ok(text(html_safe(&to_json(args.get(0))?.to_string())))),
+    ("mustToJson", 1, 1, |args| Ok(text(html_safe(&to_json(args.get(0))?.to_string())))),
+    ("toRawJson", 1, 1, |args| Ok(text(to_json(args.get(0))?.to_string()))),
+    ("mustToRawJson", 1, 1, |args| Ok(text(to_json(args.get(0))?.to_string()))),
+    ("toPrettyJson", 1, 1, to_pretty_json),
+    ("mustToPrettyJson", 1, 1, to_pretty_json),
+    ("fromJson", 1, 1, parsed_json),
+    ("mustFromJson", 1, 1, parsed_json),
+];
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn decoded(bytes: Option<Vec<u8>>) -> Result<Value> {
+    let bytes = bytes.ok_or_else(|| error("the text is not so encoded"))?;
+    String::from_utf8(bytes).map(text).map_err(|_| error("what is encoded is not text"))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Five bytes make eight characters of five bits.
+fn base32_encode(bytes: &[u8]) -> String {
+    let mut output = String::new();
+    for chunk in bytes.chunks(5) {
+        let bits = (0..5).fold(0u64, |bits, index| bits << 8 | u64::from(chunk.get(index).copied().unwrap_or(0)));
+        let digits = (chunk.len() * 8).div_ceil(5);
+        let digit = |index: usize| char::from(BASE32[(bits >> (35 - 5 * index) & 31) as usize]);
+        output.extend((0..8).map(|index| if index < digits { digit(index) } else { '=' }));
+    }
+    output
+}
+
+fn base32_decode(encoded: &str) -> Option<Vec<u8>> {
+    let mut output = Vec::new();
+    if !encoded.len().is_multiple_of(8) {
+        return None;
+    }
+    for chunk in encoded.trim_end_matches('=').as_bytes().chunks(8) {
+        let mut bits = 0u64;
+        for index in 0..8 {
+            let digit = chunk.get(index).map(|byte| BASE32.iter().position(|digit| digit == byte));
+            bits = bits << 5 | digit.unwrap_or(Some(0))? as u64;
+        }
+        output.extend((0..chunk.len() * 5 / 8).map(|index| (bits >> (32 - 8 * index)) as u8));
+    }
+    Some(output)
+}
+
+/// Go's encoder escapes what could end a script element.
+fn html_safe(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+fn to_pretty_json(args: Args<'_>) -> Result<Value> {
+    let pretty = serde_json::to_string_pretty(&to_json(args.get(0))?).map_err(|_| error("the value is no JSON"))?;
+    Ok(text(html_safe(&pretty)))
+}
+
+fn parsed_json(args: Args<'_>) -> Result<Value> {
+    serde_json::from_str(args.text(0)?).map(|json| from_json(&json)).map_err(|_| error("the text is no JSON"))
+}

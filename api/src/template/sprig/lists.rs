@@ -1,0 +1,105 @@
+//! Lists: making, taking apart, changing.
+
+use gotmpl::Value;
+
+use super::super::MAX_ITERATIONS;
+use super::super::value::{Result, error, list};
+use super::{Args, Entry, MANY};
+
+pub const FUNCTIONS: &[Entry] = &[
+    ("list", 0, MANY, |args| Ok(list(args.0.iter().cloned()))),
+    ("tuple", 0, MANY, |args| Ok(list(args.0.iter().cloned()))),
+    ("first", 1, 1, |args| Ok(args.list(0)?.first().cloned().unwrap_or(Value::Nil))),
+    ("mustFirst", 1, 1, |args| Ok(args.list(0)?.first().cloned().unwrap_or(Value::Nil))),
+    ("last", 1, 1, |args| Ok(args.list(0)?.last().cloned().unwrap_or(Value::Nil))),
+    ("mustLast", 1, 1, |args| Ok(args.list(0)?.last().cloned().unwrap_or(Value::Nil))),
+    ("rest", 1, 1, |args| Ok(list(args.list(0)?.iter().skip(1).cloned()))),
+    ("mustRest", 1, 1, |args| Ok(list(args.list(0)?.iter().skip(1).cloned()))),
+    ("initial", 1, 1, initial),
+    ("mustInitial", 1, 1, initial),
+    ("append", 2, 2, append),
+    ("push", 2, 2, append),
+    ("mustAppend", 2, 2, append),
+    ("prepend", 2, 2, prepend),
+    ("mustPrepend", 2, 2, prepend),
+    ("concat", 0, MANY, concat),
+    ("reverse", 1, 1, |args| Ok(list(args.list(0)?.iter().rev().cloned()))),
+    ("mustReverse", 1, 1, |args| Ok(list(args.list(0)?.iter().rev().cloned()))),
+    ("uniq", 1, 1, uniq),
+    ("mustUniq", 1, 1, uniq),
+    ("without", 1, MANY, without),
+    ("mustWithout", 1, MANY, without),
+    ("has", 2, 2, has),
+    ("mustHas", 2, 2, has),
+    ("compact", 1, 1, |args| Ok(list(args.list(0)?.iter().filter(|item| item.is_truthy()).cloned()))),
+    ("mustCompact", 1, 1, |args| Ok(list(args.list(0)?.iter().filter(|item| item.is_truthy()).cloned()))),
+    ("chunk", 2, 2, chunk),
+    ("mustChunk", 2, 2, chunk),
+    ("until", 1, 1, |args| numbers(0, args.int(0)?, if args.int(0)? < 0 { -1 } else { 1 })),
+    ("untilStep", 3, 3, |args| numbers(args.int(0)?, args.int(1)?, args.int(2)?)),
+];
+
+fn initial(args: Args<'_>) -> Result<Value> {
+    let items = args.list(0)?;
+    Ok(list(items.iter().take(items.len().saturating_sub(1)).cloned()))
+}
+
+fn append(args: Args<'_>) -> Result<Value> {
+    Ok(list(args.list(0)?.iter().chain([args.get(1)]).cloned()))
+}
+
+fn prepend(args: Args<'_>) -> Result<Value> {
+    Ok(list([args.get(1)].into_iter().chain(args.list(0)?).cloned()))
+}
+
+fn concat(args: Args<'_>) -> Result<Value> {
+    let mut items = Vec::new();
+    for index in 0..args.0.len() {
+        items.extend_from_slice(args.list(index)?);
+    }
+    Ok(list(items))
+}
+
+fn uniq(args: Args<'_>) -> Result<Value> {
+    let mut kept: Vec<Value> = Vec::new();
+    for item in args.list(0)? {
+        if !kept.contains(item) {
+            kept.push(item.clone());
+        }
+    }
+    Ok(list(kept))
+}
+
+fn without(args: Args<'_>) -> Result<Value> {
+    let unwanted = args.from(1);
+    Ok(list(args.list(0)?.iter().filter(|item| !unwanted.contains(item)).cloned()))
+}
+
+fn has(args: Args<'_>) -> Result<Value> {
+    match args.get(1) {
+        Value::Nil => Ok(Value::Bool(false)),
+        _ => Ok(Value::Bool(args.list(1)?.contains(args.get(0)))),
+    }
+}
+
+fn chunk(args: Args<'_>) -> Result<Value> {
+    let size = args.count(0)?;
+    if size == 0 {
+        return Err(error("a chunk must have at least one item"));
+    }
+    Ok(list(args.list(1)?.chunks(size).map(|part| list(part.iter().cloned()))))
+}
+
+fn numbers(start: i64, stop: i64, step: i64) -> Result<Value> {
+    let mut numbers = Vec::new();
+    let mut next = start;
+    while (step > 0 && next < stop) || (step < 0 && next > stop) {
+        if numbers.len() as u64 >= MAX_ITERATIONS {
+            return Err(error(format!("more than {MAX_ITERATIONS} numbers")));
+        }
+        numbers.push(Value::Int(next));
+        let Some(following) = next.checked_add(step) else { break };
+        next = following;
+    }
+    Ok(list(numbers))
+}
