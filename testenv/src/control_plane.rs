@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use crate::say::say;
 use crate::scratch::Scratch;
 use crate::tools::tools;
-pub(crate) use server::{Place, Server};
+pub(crate) use server::{Place, Server, write};
 
 /// A running etcd and kube-apiserver on loopback. Both are killed when this is dropped and when the process dies in any
 /// way. There are no controllers: nothing collects garbage, finishes the deletion of a namespace or makes `default`

@@ -3,12 +3,18 @@
 //! Tests start a [`ControlPlane`] (etcd and kube-apiserver on loopback, no root, seconds); the binary `testenv` runs a command
 //! beside a whole node and a second cluster in private namespaces. [`tool`] builds what either needs, once per machine.
 
+mod cgroup;
+mod cluster;
 mod control_plane;
+mod image;
+mod images;
 mod kubeconfig;
 mod pki;
+mod prerequisites;
 mod process;
 mod say;
 mod scratch;
+pub mod session;
 mod tools;
 
 pub use control_plane::ControlPlane;

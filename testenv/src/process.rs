@@ -71,10 +71,6 @@ impl Process {
     pub(crate) fn tail(&self) -> String {
         tail(&self.log, 15)
     }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Process {

@@ -55,6 +55,11 @@ impl Scratch {
         &self.path
     }
 
+    /// Unique on this machine while the folder is there.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Where the components log, one file each.
     pub(crate) fn logs(&self) -> PathBuf {
         self.path.join("log")
@@ -105,6 +110,7 @@ fn stale(base: &Path) -> Vec<String> {
 fn remove(base: &Path, name: &str) {
     let Ok(lock) = File::open(lock_path(base, name)) else { return };
     if lock.try_lock().is_ok() {
+        crate::cgroup::remove(name);
         let _ = fs::remove_dir_all(base.join(name));
         let _ = fs::remove_file(lock_path(base, name));
     }

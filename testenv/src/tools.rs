@@ -43,7 +43,7 @@ static TOOLS: [Tool; 18] = [
     go("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
     Tool { cgo: true, ..go("runc", "github.com/opencontainers/runc") },
     go("coredns", "github.com/coredns/coredns"),
-    go("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+    go("ptp", "github.com/containernetworking/plugins/plugins/main/ptp"),
     go("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
     go("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
     go("csi-sanity", "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),

@@ -29,13 +29,19 @@ pub(crate) struct Place {
     /// 0: pick one that is free.
     pub(crate) port: u16,
     /// The range of cluster addresses and the first of them, which is the Service `kubernetes`.
-    pub(crate) services: &'static str,
-    pub(crate) first_service: &'static str,
+    pub(crate) services: String,
+    pub(crate) first_service: Ipv4Addr,
 }
 
 impl Place {
+    /// `https://<address>:<port>`
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}:{}", self.address, self.port)
+    }
+
     pub(crate) fn loopback() -> Place {
-        Place { address: Ipv4Addr::LOCALHOST, port: 0, services: "198.18.128.0/20", first_service: "198.18.128.1" }
+        let first_service = Ipv4Addr::new(198, 18, 128, 1);
+        Place { address: Ipv4Addr::LOCALHOST, port: 0, services: "198.18.128.0/20".to_owned(), first_service }
     }
 }
 
@@ -103,7 +109,7 @@ impl Server {
             if !fixed {
                 self.place.port = free_port()?;
             }
-            self.url = format!("https://{}:{}", self.place.address, self.place.port);
+            self.url = self.place.url();
             let admin = self.authority.issue("admin", &["system:masters"], &[])?;
             write(&self.kubeconfig, &kubeconfig(&self.url, self.ca_pem(), &admin))?;
             match self.restart().await {
@@ -146,7 +152,7 @@ fn free_port() -> Result<u16> {
 }
 
 fn write_pki(dir: &Path, authority: &Authority, place: &Place) -> Result<()> {
-    let address = place.address.to_string();
+    let (address, service) = (place.address.to_string(), place.first_service.to_string());
     let hosts = [
         "localhost",
         "kubernetes",
@@ -155,7 +161,7 @@ fn write_pki(dir: &Path, authority: &Authority, place: &Place) -> Result<()> {
         "kubernetes.default.svc.cluster.local",
         "127.0.0.1",
         &address,
-        place.first_service,
+        &service,
     ];
     let server = authority.issue("kube-apiserver", &[], &hosts)?;
     let kubelet_client = authority.issue("kube-apiserver-kubelet-client", &["system:masters"], &[])?;
@@ -197,7 +203,7 @@ fn apiserver(dir: &Path, place: &Place) -> Result<Command> {
     command.args(["--secure-port", &place.port.to_string(), "--advertise-address", &place.address.to_string()]);
     // Endpoints must not be loopback addresses; without this the log is full of that.
     command.args(["--endpoint-reconciler-type", if loopback { "none" } else { "lease" }]);
-    command.args(["--service-cluster-ip-range", place.services]);
+    command.args(["--service-cluster-ip-range", &place.services]);
     command.args(["--tls-cert-file", "apiserver.crt", "--tls-private-key-file", "apiserver.key", "--client-ca-file", "ca.crt"]);
     command.args(["--kubelet-client-certificate", "kubelet-client.crt", "--kubelet-client-key", "kubelet-client.key"]);
     // exec and logs would look up the node's name otherwise.
