@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test lint crds images load archives prerequisites
+.PHONY: help demo shell test lint crds images load archives root prerequisites
 
 VERSION := 0.1.0
 # Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
@@ -14,20 +14,22 @@ ARCHIVES := $(COMPONENTS:%=target/images/connectors-%.tar)
 # Images are made without a daemon and kept out of the machine's own image store.
 BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/target/buildah/root --runroot $(CURDIR)/target/buildah/run
 TESTENV := cargo run --quiet --package connectors-testenv --bin testenv --
+# Two clusters, ours with the images; both end with the command.
+CLUSTERS = $(TESTENV) run --home node --target node $(ARCHIVES:%=--image %) --
 CRDGEN := cargo run --quiet --package connectors-api --bin crdgen --
 AUTHORITIES := /etc/ssl/certs/ca-certificates.crt
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: images ## the quick start, step by step, on a cluster of its own
-	@$(TESTENV) run --home node --target node -- config/samples/quickstart.sh
+demo: root images ## the quick start, step by step, on a cluster of its own
+	@$(CLUSTERS) config/samples/quickstart.sh
 
-shell: images ## a shell on a cluster with Connectors installed, gone when the shell ends
-	@$(TESTENV) run --home node --target node -- config/samples/shell.sh
+shell: root images ## a shell on a cluster with Connectors installed, gone when the shell ends
+	@$(CLUSTERS) config/samples/shell.sh
 
-load: images ## the load test with k6, against a cluster of its own
-	@$(TESTENV) run --home node --target node -- load-tests/quickstart.sh
+load: root images ## the load test with k6, against a cluster of its own
+	@K6=$$($(TESTENV) tools k6) $(CLUSTERS) load-tests/quickstart.sh
 
 test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
 	cargo test --workspace --locked
@@ -55,6 +57,10 @@ target/images/connectors-%.tar: $(RELEASE)/connectors-% Containerfile $(AUTHORIT
 	$(BUILDAH) bud --quiet --isolation chroot --target $* --file Containerfile --tag connectors-$*:$(VERSION) target/images/$* >target/images/$*.log
 	rm -f $@ && $(BUILDAH) push --quiet connectors-$*:$(VERSION) docker-archive:$@:connectors-$*:$(VERSION)
 	rm -r target/images/$*
+
+root:
+	@[ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ] || { echo 'A cluster of its own needs Linux and root. On an existing one: make images, give them to its nodes,' \
+	'and run KUBECONFIG=<its kubeconfig> TARGET_KUBECONFIG=<that of the cluster to reach> config/samples/quickstart.sh'; exit 1; }
 
 prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \

@@ -1,0 +1,39 @@
+//! `config/default` applies as the README says, and again without a change.
+
+use connectors_testenv::ControlPlane;
+
+use crate::{folder, install, printed};
+
+#[tokio::test]
+async fn config_default_applies_cleanly_and_a_second_time_changes_nothing() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let said = install(&cluster).await;
+    assert!(!said.contains("Warning"), "a warning, for one of Pod security: {said}");
+    let again = printed(&cluster, &["apply", "-k", &folder("config/default")]).await;
+    let changed: Vec<&str> = again.lines().filter(|line| !line.ends_with(" unchanged")).collect();
+    assert!(changed.is_empty(), "changed without a reason: {changed:#?}");
+    let class = printed(&cluster, &["get", "connectorclass", "k8s", "-o", "name"]).await;
+    assert_eq!(class.trim(), "connectorclass.connectors.alauda.io/k8s");
+}
+
+#[tokio::test]
+async fn only_the_namespace_of_the_driver_admits_privileged_pods() {
+    let cluster = ControlPlane::start().await.unwrap();
+    install(&cluster).await;
+    let privileged = include_str!("privileged-pod.yaml");
+    for (namespace, admitted) in [("connectors-system", false), ("connectors-csi", true)] {
+        printed(&cluster, &["create", "serviceaccount", "default", "-n", namespace]).await;
+        let applied = cluster.apply(&privileged.replace("NAMESPACE", namespace)).await;
+        assert_eq!(applied.is_ok(), admitted, "{namespace}: {applied:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_cluster_gets_a_csi_driver_without_the_field_it_does_not_know() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let field = "serviceAccountTokenInSecrets";
+    for (path, present) in [("config/default", true), ("config/overlays/kubernetes-before-1.35", false)] {
+        let rendered = printed(&cluster, &["kustomize", &folder(path)]).await;
+        assert_eq!(rendered.contains(field), present, "{path}");
+    }
+}

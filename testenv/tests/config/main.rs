@@ -1,0 +1,30 @@
+//! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission` what its policy refuses.
+//! What only a running node can show is in `node_product`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
+
+mod access;
+mod admission;
+mod install;
+
+use connectors_testenv::ControlPlane;
+
+/// A folder of the repository, wherever the tests are started from.
+fn folder(path: &str) -> String {
+    format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs kubectl as administrator, demands success and returns all that it said.
+async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
+    let output = cluster.kubectl(arguments).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "kubectl {arguments:?}: {said}");
+    said
+}
+
+/// Installs the product as the README says: the CRDs first, because kubectl must know a kind before it can apply an object of it.
+async fn install(cluster: &ControlPlane) -> String {
+    printed(cluster, &["apply", "-k", &folder("config/crd")]).await;
+    printed(cluster, &["wait", "--for=condition=Established", "-k", &folder("config/crd"), "--timeout=30s"]).await;
+    printed(cluster, &["apply", "-k", &folder("config/default")]).await
+}

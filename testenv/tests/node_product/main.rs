@@ -1,0 +1,101 @@
+//! The product on a real node: Connectors installed from `config/default`, the quick start, and what may go wrong around it.
+//! Cargo starts this program outside; it starts itself again inside of `testenv run`, where one cluster serves all checks: first those
+//! that share it in peace (each has a namespace of its own), then those that take parts of it down.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
+
+mod cluster;
+mod connectors;
+mod mounts;
+mod path_address;
+mod quick_start;
+mod restarts;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
+
+use cluster::Cluster;
+
+/// Set in the inner run. Its value does not matter.
+const INSIDE: &str = "CONNECTORS_NODE_TESTS";
+
+type Check<'a> = (&'static str, std::pin::Pin<Box<dyn Future<Output = Result<()>> + 'a>>);
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    // What `cargo test -- WORDS` gives: names that contain one of the words are run. Tools that list tests find none here.
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if std::env::args().any(|argument| argument == "--list") {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if std::env::var_os(INSIDE).is_none() {
+        return outside(&words);
+    }
+    let cluster = Cluster::install().await?;
+    let mut failed = together(peaceful(&cluster), &words).await;
+    for check in disturbing(&cluster) {
+        failed += together(vec![check], &words).await;
+    }
+    if failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{}", cluster.explain().await);
+    Ok(ExitCode::FAILURE)
+}
+
+/// The target needs no node: an API server that lists Pods is enough.
+fn outside(words: &[String]) -> Result<ExitCode> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_testenv"));
+    command.args(["run", "--home", "node", "--target", "control-plane"]);
+    for component in ["gateway", "controller", "csi"] {
+        let image = format!("{}/../target/images/connectors-{component}.tar", env!("CARGO_MANIFEST_DIR"));
+        ensure!(Path::new(&image).exists(), "{image} is missing: the node tests run the images of `make images`");
+        command.args(["--image", &image]);
+    }
+    let status =
+        command.arg("--").arg(std::env::current_exe()?).args(words).env(INSIDE, "1").status().context("start testenv")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
+    vec![
+        ("the_quick_start_lists_the_targets_pods", Box::pin(quick_start::lists_the_targets_pods(cluster))),
+        ("the_pod_finds_the_documented_kubeconfig_and_no_other_token", Box::pin(quick_start::documented_kubeconfig(cluster))),
+        ("an_address_with_a_path_keeps_its_path", Box::pin(path_address::keeps_its_path(cluster))),
+        ("a_connector_of_another_namespace_takes_a_binding", Box::pin(connectors::of_another_namespace(cluster))),
+        ("a_wrong_secret_is_told_by_reason_and_message", Box::pin(connectors::with_a_wrong_secret(cluster))),
+        ("a_rotated_secret_is_used_without_a_restart", Box::pin(connectors::with_a_rotated_secret(cluster))),
+        ("a_deleted_connector_leaves_nothing_behind", Box::pin(connectors::deleted(cluster))),
+        ("the_users_annotations_stay", Box::pin(connectors::with_a_description(cluster))),
+        ("viewers_see_connectors_and_cannot_use_them", Box::pin(connectors::seen_by_viewers(cluster))),
+        ("a_wrong_volume_is_told_by_an_event", Box::pin(mounts::wrong_attributes(cluster))),
+    ]
+}
+
+fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {
+    vec![
+        ("mounts_outlive_the_driver_and_are_refreshed_by_the_next", Box::pin(restarts::of_the_driver(cluster))),
+        ("another_controller_takes_over", Box::pin(restarts::of_the_leader(cluster))),
+        ("a_gateway_that_goes_leaves_the_other", Box::pin(restarts::of_a_gateway(cluster))),
+    ]
+}
+
+/// Runs the checks whose name is asked for side by side; returns how many failed.
+async fn together(checks: Vec<Check<'_>>, words: &[String]) -> usize {
+    let wanted = checks.into_iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word.as_str())));
+    let runs = wanted.map(|(name, check)| async move {
+        let start = Instant::now();
+        let outcome = check.await;
+        let seconds = start.elapsed().as_secs_f32();
+        match &outcome {
+            Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
+            Err(error) => println!("test {name} ... FAILED ({seconds:.1} s)\n  {error:#}"),
+        }
+        outcome.is_err()
+    });
+    join_all(runs).await.into_iter().filter(|failed| *failed).count()
+}
