@@ -1,1 +1,64 @@
+//! The node driver: puts a Connector's files into a Pod's volume and keeps their token fresh.
 //!
+//! Walk of a mount: `node` → `request` (all refusals) → `inputs` (what the cluster knows) → `render` (pure) → `write` (atomic).
+//! Walk of a start: [`run`]: CSI socket serves (`identity`, `node`), then `register` shows it to kubelet.
+
+mod access;
+mod error;
+mod health;
+mod identity;
+mod inputs;
+mod mount;
+mod node;
+pub mod proto;
+mod register;
+mod render;
+mod request;
+mod settings;
+mod socket;
+mod volumes;
+mod write;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::mpsc;
+use tonic::transport::Server;
+
+pub use crate::error::Error;
+pub use crate::health::check as healthcheck;
+pub use crate::settings::Settings;
+
+use crate::identity::IdentityService;
+use crate::inputs::Cluster;
+use crate::node::NodeService;
+use crate::proto::csi::identity_server::IdentityServer;
+use crate::proto::csi::node_server::NodeServer;
+
+/// Serves until `shutdown` ends. Mounts outlive it: the next process goes on with them.
+///
+/// # Errors
+/// A socket that cannot be bound, a failed server, or kubelet's refusal of the registration.
+pub async fn run(settings: Settings, client: kube::Client, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let shutdown = shutdown.shared();
+    let cluster = Cluster::new(client, settings.namespace.clone(), settings.cluster_domain.clone());
+    let incoming = socket::listen(&settings.csi_socket)?;
+    let csi = Server::builder()
+        .add_service(IdentityServer::new(IdentityService))
+        .add_service(NodeServer::new(NodeService::new(cluster, settings.node_name.clone())))
+        .serve_with_incoming_shutdown(incoming, shutdown.clone());
+    // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by then.
+    let (refused, mut refusal) = mpsc::channel(1);
+    let registration = async {
+        health::check(&settings.csi_socket).await?;
+        register::serve(&settings, Arc::new(refused), shutdown.clone()).await
+    };
+    let outcome = tokio::select! {
+        result = async { tokio::try_join!(csi.map(|result| result.map_err(Error::from)), registration) } => result.map(|_| ()),
+        Some(reason) = refusal.recv() => Err(Error::Refused(reason)),
+    };
+    socket::remove(&register::socket(&settings));
+    socket::remove(&settings.csi_socket);
+    outcome
+}

@@ -1,1 +1,70 @@
-fn main() {}
+//! Start of the node driver: settings, logs, API client; then `connectors_csi::run`. `healthcheck` asks the running one.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use connectors_csi::{Settings, healthcheck, run};
+use rustix::fs::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(version, about = "CSI node driver of Connectors")]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// json for machines, text for people
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Exit 0 if the driver answers on its socket: for the liveness probe
+    Healthcheck,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    if let Some(Command::Healthcheck) = cli.command {
+        return Ok(healthcheck(&cli.settings.csi_socket).await?);
+    }
+    start_logs(cli.log_format);
+    anyhow::ensure!(!cli.settings.node_name.is_empty(), "--node-name (NODE_NAME) is required: the name of this node");
+    tracing::info!(settings = ?cli.settings, version = env!("CARGO_PKG_VERSION"), "starting");
+    // Sockets and folders are root's from the first moment; files of volumes get their modes explicitly.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let client = kube::Client::try_default().await.context("no access to the API server")?;
+    Ok(run(cli.settings, client, terminated()?).await?)
+}
+
+fn start_logs(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => logs.json().init(),
+        LogFormat::Text => logs.init(),
+    }
+}
+
+/// Ends at SIGTERM or SIGINT.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,174 @@
+//! Second stage of a mount: what the cluster knows. Connectors, their classes, whether the Pod may use them, the connector CA.
+//! `request` comes before; `render` makes files of what this returns. Only get and SubjectAccessReview, no list, no watch.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectors_api::conditions::{self, READY};
+use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY};
+use connectors_api::proxy_auth::ConnectorRef;
+use connectors_api::{Connector, ConnectorClass};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::access;
+use crate::error::Error;
+use crate::request::{Pod, PublishRequest};
+
+/// For all questions of one publish together; kubelet waits two minutes.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What `render` works from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// In the Pod's order; never empty.
+    pub connectors: Vec<Mounted>,
+    /// PEM of the CAs that clients of the gateway trust.
+    pub ca_bundle: String,
+    pub cluster_domain: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Mounted {
+    pub reference: ConnectorRef,
+    pub connector: Connector,
+    pub class: Arc<ConnectorClass>,
+}
+
+impl Mounted {
+    /// `status.proxy.httpAddress.url`; absent when the class has no proxy.
+    pub fn proxy_address(&self) -> Option<&str> {
+        self.connector.status.as_ref()?.proxy.as_ref()?.http_address.as_ref()?.url.as_deref()
+    }
+}
+
+/// The API server, as far as the driver may use it.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+    domain: String,
+}
+
+impl Cluster {
+    pub fn new(client: Client, namespace: String, domain: String) -> Cluster {
+        Cluster { client, namespace, domain }
+    }
+
+    /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness are not asked
+    /// again (the gateway judges each request), so that a failing probe cannot keep a running Pod from its next token.
+    pub async fn gather(&self, request: &PublishRequest, published: bool) -> Result<Inputs, Error> {
+        let connectors = request.attributes.connectors.iter().map(|reference| self.usable(&request.pod, reference, published));
+        let asked = async {
+            let (connectors, ca_bundle) = tokio::try_join!(try_join_all(connectors), self.ca_bundle())?;
+            let connectors = self.with_classes(connectors).await?;
+            Ok(Inputs { connectors, ca_bundle, cluster_domain: self.domain.clone() })
+        };
+        tokio::time::timeout(DEADLINE, asked).await.map_err(|_| Error::Deadline(DEADLINE))?
+    }
+
+    async fn usable(&self, pod: &Pod, reference: &ConnectorRef, published: bool) -> Result<(ConnectorRef, Connector), Error> {
+        let api = Api::<Connector>::namespaced(self.client.clone(), &reference.namespace);
+        let found = get(&api, &reference.name).await?;
+        Ok((reference.clone(), self.admit(pod, reference, found, published).await?))
+    }
+
+    async fn ca_bundle(&self) -> Result<String, Error> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
+        let bundle = get(&api, CA_BUNDLE_CONFIGMAP).await?.and_then(|map| map.data?.remove(CA_BUNDLE_KEY));
+        let missing = || Error::NoCaBundle(format!("{}/{CA_BUNDLE_CONFIGMAP}", self.namespace));
+        bundle.filter(|pem| !pem.trim().is_empty()).ok_or_else(missing)
+    }
+
+    /// Existing connectors, and for a first publish only allowed and usable ones.
+    async fn admit(
+        &self,
+        pod: &Pod,
+        reference: &ConnectorRef,
+        connector: Option<Connector>,
+        published: bool,
+    ) -> Result<Connector, Error> {
+        let not_found = || Error::ConnectorNotFound(reference.clone());
+        if published {
+            return connector.ok_or_else(not_found);
+        }
+        // In another namespace, whether a connector exists is told only to those who may use it.
+        if connector.is_some() || reference.namespace != pod.namespace {
+            self.check_access(pod, reference).await?;
+        }
+        let connector = connector.ok_or_else(not_found)?;
+        check_ready(reference, &connector)?;
+        Ok(connector)
+    }
+
+    async fn check_access(&self, pod: &Pod, connector: &ConnectorRef) -> Result<(), Error> {
+        let allowed = access::may_use(&self.client, pod, connector).await;
+        match allowed.map_err(|source| api_error(format!("who may use connector {connector}"), source))? {
+            true => Ok(()),
+            false => {
+                let account = format!("{}/{}", pod.namespace, pod.service_account);
+                Err(Error::NotAllowed { account, connector: connector.clone() })
+            }
+        }
+    }
+
+    /// Each class is asked for once.
+    async fn with_classes(&self, connectors: Vec<(ConnectorRef, Connector)>) -> Result<Vec<Mounted>, Error> {
+        let api = Api::<ConnectorClass>::all(self.client.clone());
+        let mut classes = BTreeMap::<String, Arc<ConnectorClass>>::new();
+        let mut mounted = Vec::with_capacity(connectors.len());
+        for (reference, connector) in connectors {
+            let name = &connector.spec.connector_class_name;
+            let class = match classes.get(name) {
+                Some(class) => Arc::clone(class),
+                None => Arc::new(class(&api, &reference, name).await?),
+            };
+            classes.insert(name.clone(), Arc::clone(&class));
+            check_proxy_address(Mounted { reference, connector, class }).map(|one| mounted.push(one))?;
+        }
+        Ok(mounted)
+    }
+}
+
+async fn class(api: &Api<ConnectorClass>, connector: &ConnectorRef, name: &str) -> Result<ConnectorClass, Error> {
+    let not_found = || Error::ClassNotFound { connector: connector.clone(), class: name.to_owned() };
+    if name.is_empty() {
+        return Err(not_found());
+    }
+    get(api, name).await?.ok_or_else(not_found)
+}
+
+/// With the reason and message of the `Ready` condition, which are those of the first condition that is not True.
+fn check_ready(reference: &ConnectorRef, connector: &Connector) -> Result<(), Error> {
+    let conditions = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions::find(conditions, READY);
+    if ready.is_some_and(conditions::Condition::is_true) {
+        return Ok(());
+    }
+    let told = ready.map(|ready| [ready.reason.as_deref(), ready.message.as_deref()].into_iter().flatten());
+    let told = told.map(|parts| parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")).unwrap_or_default();
+    let reason = if told.is_empty() { "it was not checked yet; is the controller running?".to_owned() } else { told };
+    Err(Error::ConnectorNotReady { connector: reference.clone(), reason })
+}
+
+fn check_proxy_address(mounted: Mounted) -> Result<Mounted, Error> {
+    if mounted.class.spec.proxy.is_some() && mounted.proxy_address().is_none() {
+        let reason = "its status has no proxy address yet".to_owned();
+        return Err(Error::ConnectorNotReady { connector: mounted.reference, reason });
+    }
+    Ok(mounted)
+}
+
+async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    api.get_opt(name).await.map_err(|source| api_error(format!("{} {name:?}", K::kind(&()).to_lowercase()), source))
+}
+
+fn api_error(what: String, source: kube::Error) -> Error {
+    Error::Api { what, source: Box::new(source) }
+}

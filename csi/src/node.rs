@@ -1,0 +1,167 @@
+//! CSI Node: kubelet's calls for one volume. Publish walks through all stages and is repeated every 60–90 s while the Pod
+//! runs; unpublish removes the mount. Every failure is logged with its cause and answered with the next step.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+
+use crate::error::Error;
+use crate::inputs::Cluster;
+use crate::mount::{self, Mounted};
+use crate::proto::csi::node_server::Node;
+use crate::proto::csi::node_service_capability::{Rpc, Type, rpc};
+use crate::proto::csi::{
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
+    NodePublishVolumeResponse, NodeServiceCapability, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+};
+use crate::render;
+use crate::request::{self, PublishRequest};
+use crate::volumes::{Volume, Volumes};
+use crate::write::{self, Files};
+
+/// Publishes that ask the API server at the same time: a node full of Pods starting at once must not become a burst.
+const CONCURRENT: usize = 16;
+
+pub struct NodeService {
+    driver: Arc<Driver>,
+    node: String,
+}
+
+impl NodeService {
+    pub fn new(cluster: Cluster, node: String) -> NodeService {
+        let driver = Driver { cluster, volumes: Volumes::default(), permits: Semaphore::new(CONCURRENT) };
+        NodeService { driver: Arc::new(driver), node }
+    }
+}
+
+#[tonic::async_trait]
+impl Node for NodeService {
+    /// In a task of its own: kubelet going away must not stop a write between two of its steps.
+    async fn node_publish_volume(
+        &self,
+        request: Request<NodePublishVolumeRequest>,
+    ) -> Result<Response<NodePublishVolumeResponse>, Status> {
+        let driver = Arc::clone(&self.driver);
+        let call = tokio::spawn(async move { driver.publish(request.into_inner()).await });
+        call.await.map_err(|_| Error::Stopped.status())??;
+        Ok(Response::new(NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
+        let driver = Arc::clone(&self.driver);
+        let call = tokio::spawn(async move { driver.unpublish(request.into_inner()).await });
+        call.await.map_err(|_| Error::Stopped.status())??;
+        Ok(Response::new(NodeUnpublishVolumeResponse {}))
+    }
+
+    /// With VOLUME_MOUNT_GROUP kubelet leaves the Pod's fsGroup to us instead of walking over the files.
+    async fn node_get_capabilities(
+        &self,
+        _: Request<NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        let group = Type::Rpc(Rpc { r#type: rpc::Type::VolumeMountGroup.into() });
+        let capabilities = vec![NodeServiceCapability { r#type: Some(group) }];
+        Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn node_get_info(&self, _: Request<NodeGetInfoRequest>) -> Result<Response<NodeGetInfoResponse>, Status> {
+        Ok(Response::new(NodeGetInfoResponse { node_id: self.node.clone() }))
+    }
+}
+
+struct Driver {
+    cluster: Cluster,
+    volumes: Volumes,
+    permits: Semaphore,
+}
+
+impl Driver {
+    async fn publish(&self, wire: NodePublishVolumeRequest) -> Result<(), Status> {
+        let volume = wire.volume_id.clone();
+        let target = PathBuf::from(&wire.target_path);
+        let Err(error) = self.publish_volume(wire).await else { return Ok(()) };
+        tracing::warn!(%volume, target = %target.display(), %error, cause = error.cause(), "publish failed");
+        let keeps_files = target.is_absolute() && blocking(move || write::is_published(&target)).await.unwrap_or(false);
+        Err(if keeps_files { error.status_of_republish() } else { error.status() })
+    }
+
+    async fn publish_volume(&self, wire: NodePublishVolumeRequest) -> Result<(), Error> {
+        let id = wire.volume_id.clone();
+        let request = request::check(wire)?;
+        let mut volume = self.volumes.lock(&request.target).await?;
+        let result = self.publish_locked(&request, &mut volume).await;
+        if result.is_err() && !volume.is_known() {
+            self.volumes.release(&request.target, volume);
+        }
+        if result? {
+            let (namespace, pod) = (&request.pod.namespace, &request.pod.name);
+            tracing::info!(volume = id, namespace, pod, connectors = ?request.attributes.connectors, "published");
+        }
+        Ok(())
+    }
+
+    /// True when files were written.
+    async fn publish_locked(&self, request: &PublishRequest, volume: &mut Volume) -> Result<bool, Error> {
+        let target = request.target.clone();
+        let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
+        if let Some(limit) = request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit)) {
+            if published {
+                volume.forget();
+                place(request, Files::new()).await?;
+            }
+            return Err(Error::TokenTooOld(limit));
+        }
+        if published && volume.is_fresh(&request.token) {
+            return Ok(false);
+        }
+        let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
+        let inputs = self.cluster.gather(request, published).await?;
+        let files = render::render(&request.attributes, request.token.secret(), &inputs)?;
+        place(request, files).await?;
+        volume.written(&request.token);
+        Ok(true)
+    }
+
+    async fn unpublish(&self, wire: NodeUnpublishVolumeRequest) -> Result<(), Status> {
+        self.unpublish_volume(&wire).await.map_err(|error| {
+            tracing::warn!(volume = wire.volume_id, target = wire.target_path, %error, cause = error.cause(), "unpublish failed");
+            error.status()
+        })
+    }
+
+    async fn unpublish_volume(&self, wire: &NodeUnpublishVolumeRequest) -> Result<(), Error> {
+        let target = request::check_unpublish(wire)?;
+        let volume = self.volumes.lock(&target).await?;
+        let removed = remove(&target).await;
+        self.volumes.release(&target, volume);
+        removed
+    }
+}
+
+async fn place(request: &PublishRequest, files: Files) -> Result<(), Error> {
+    let (target, selinux, group) = (request.target.clone(), request.selinux.clone(), request.group);
+    blocking(move || Ok(write::publish(&target, selinux.as_ref(), &files, group))).await.map_err(inspect)?
+}
+
+async fn remove(target: &Path) -> Result<(), Error> {
+    let path = target.to_owned();
+    let left = blocking(move || mount::remove(&path)).await.map_err(|source| Error::Node { what: "unmount", source })?;
+    match left {
+        Mounted::Nothing => Ok(()),
+        Mounted::Ours | Mounted::Foreign => Err(Error::Foreign(target.to_owned())),
+    }
+}
+
+/// Mounts and files are system calls that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+fn inspect(source: std::io::Error) -> Error {
+    Error::Node { what: "inspect", source }
+}

@@ -1,0 +1,64 @@
+//! What a template of a configuration sees: maps in lower camel case (classes.md, section 4.2). `render` makes one per configuration.
+
+use connectors_api::ConnectorClass;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+
+use crate::inputs::{Inputs, Mounted};
+
+/// Where in the data the token is.
+pub const TOKEN: &str = "/context/token";
+
+/// `.connector` is `current`, `.connectors` all of the volume, `.configurations` the parameters of this configuration.
+pub fn data(current: &Mounted, inputs: &Inputs, token: &SecretString, params: Map<String, Value>) -> Value {
+    json!({
+        "connector": connector(current),
+        "connectors": inputs.connectors.iter().map(connector).collect::<Vec<_>>(),
+        "connectorclass": class(&current.class, &inputs.cluster_domain),
+        "context": { "token": token.expose_secret(), "proxy": { "caCert": inputs.ca_bundle } },
+        "configurations": params,
+    })
+}
+
+/// `.name` and `.metadata.name` are the same: published classes use either.
+fn connector(mounted: &Mounted) -> Value {
+    let metadata = &mounted.connector.metadata;
+    let mut status = Map::new();
+    if let Some(address) = mounted.proxy_address() {
+        status.insert("proxyAddress".into(), address.into());
+    }
+    json!({
+        "name": mounted.reference.name,
+        "namespace": mounted.reference.namespace,
+        "metadata": {
+            "name": mounted.reference.name,
+            "namespace": mounted.reference.namespace,
+            "labels": metadata.labels.clone().unwrap_or_default(),
+            "annotations": metadata.annotations.clone().unwrap_or_default(),
+        },
+        "spec": mounted.connector.spec,
+        "status": status,
+    })
+}
+
+fn class(class: &ConnectorClass, cluster_domain: &str) -> Value {
+    let mut data = json!({ "metadata": { "name": class.metadata.name } });
+    if let (Some(address), Some(data)) = (class_proxy_address(class, cluster_domain), data.as_object_mut()) {
+        data.insert("proxyAddress".into(), address.into());
+    }
+    data
+}
+
+/// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
+fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
+    let status = class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
+    status.or_else(|| {
+        let proxy = class.spec.proxy.as_ref()?;
+        let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
+        let service = proxy
+            .ref_
+            .as_ref()
+            .and_then(|service| Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?)));
+        absolute.cloned().or(service)
+    })
+}

@@ -1,0 +1,25 @@
+//! Settings of the driver: flags, each with an environment variable, defaults as in config/csi. `main` reads them, `lib` uses them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use connectors_api::names::SYSTEM_NAMESPACE;
+
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Socket of the driver, at the same path inside the container and on the node: kubelet gets it from the registration
+    #[arg(long, env = "CSI_SOCKET", default_value = "/var/lib/kubelet/plugins/connectors-csi/csi.sock", global = true)]
+    pub csi_socket: PathBuf,
+    /// Folder in which kubelet looks for registration sockets
+    #[arg(long, env = "REGISTRATION_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
+    pub registration_dir: PathBuf,
+    /// Name of this node
+    #[arg(long, env = "NODE_NAME", default_value = "")]
+    pub node_name: String,
+    /// Namespace of gateway and controller, where the connector CA is published (not the driver's own)
+    #[arg(long, env = "CONNECTORS_NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Domain of the cluster's Services
+    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+}

@@ -1,0 +1,92 @@
+//! Mounts that fail: the code, and the sentence that kubelet shows as an event on the Pod. Nothing stays mounted.
+
+use tonic::Code;
+
+use crate::cluster::Demo;
+use crate::kubelet::{Kubelet, PodVolume};
+use crate::namespace::isolated;
+
+type Change = fn(PodVolume) -> PodVolume;
+
+#[test]
+fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("refused").await, Kubelet::start().await);
+        Demo::new("elsewhere").await;
+        demo.connector("unchecked", "k8s").await;
+        demo.connector("broken", "k8s").await;
+        demo.ready("broken", "False", "SecretNotFound", r#"secrets "x" not found"#).await;
+        demo.connector("no-class", "gone").await;
+        demo.ready("no-class", "True", "", "").await;
+        let cases: [(Change, Code, &str); 11] = [
+            (|v| v.with("connector.name", "nobody"), Code::NotFound, r#"connector "nobody" not found in namespace "refused""#),
+            (|v| v.with("connector.name", "unchecked"), Code::Unavailable, "is not ready: it was not checked yet"),
+            (
+                |v| v.with("connector.name", "broken"),
+                Code::Unavailable,
+                r#"connector "broken" in namespace "refused" is not ready: SecretNotFound: secrets "x" not found"#,
+            ),
+            (|v| v.with("connector.name", "no-class"), Code::NotFound, r#"connectorclass "gone" of connector "no-class""#),
+            (
+                |v| v.with("configuration.names", "kubeconf"),
+                Code::InvalidArgument,
+                r#"connectorclass "k8s" has kubeconfig, kubeconfig-reverse"#,
+            ),
+            (
+                |v| v.with("connector.namespace", "elsewhere"),
+                Code::PermissionDenied,
+                r#"serviceaccount refused/default may not use connector "k8s" in namespace "elsewhere": bind ClusterRole connectors-user"#,
+            ),
+            (
+                |v| v.with("connector.namespace", "elsewhere").with("connector.name", "nobody"),
+                Code::PermissionDenied,
+                r#"may not use connector "nobody" in namespace "elsewhere""#,
+            ),
+            (|v| v.without("connector.name"), Code::InvalidArgument, "connectors or connector.name is required"),
+            (|v| v.with("conector.name", "k8s"), Code::InvalidArgument, r#"did you mean "connector.name"?"#),
+            (|v| v.with("configuration.params", "{"), Code::InvalidArgument, "configuration.params"),
+            (
+                |mut v| {
+                    v.read_only = false;
+                    v
+                },
+                Code::InvalidArgument,
+                "requires all volume requests to set read-only to 'true'",
+            ),
+        ];
+        for (change, code, text) in cases {
+            let volume = change(kubelet.volume(demo.namespace, "job", "the.sa.token"));
+            let refusal = kubelet.publish(&volume).await.expect_err(text);
+            assert_eq!(refusal.code(), code, "{refusal}");
+            assert!(refusal.message().contains(text), "{refusal}");
+            assert!(volume.mounts().is_empty() && !volume.target.exists(), "{text}");
+            kubelet.unpublish(&volume).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_volume_that_becomes_possible_is_mounted_by_kubelets_next_try() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("patient").await, Kubelet::start().await);
+        demo.ready("k8s", "False", "ConnectionFailed", "dial tcp 10.0.0.1:6443: connect: connection refused").await;
+        let volume = kubelet.volume(demo.namespace, "job", "the.sa.token");
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert!(refusal.message().contains("connection refused"), "{refusal}");
+        demo.ready("k8s", "True", "", "").await;
+        kubelet.publish(&volume).await.unwrap();
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+#[test]
+fn an_api_server_that_does_not_answer_is_named_as_the_cause() {
+    isolated(async {
+        let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let kubelet = Kubelet::with_client(nobody.try_into().unwrap()).await;
+        let volume = kubelet.volume("outage", "job", "the.sa.token");
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable);
+        assert!(refusal.message().contains("the API server did not answer"), "{refusal}");
+    });
+}

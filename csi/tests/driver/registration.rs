@@ -1,0 +1,64 @@
+//! The driver's own life: sockets, registration with kubelet, health check, end.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use connectors_csi::{Error, healthcheck};
+
+use crate::cluster;
+use crate::kubelet::{Driver, Kubelet, found, register, settings};
+use crate::namespace::isolated;
+
+#[test]
+fn the_driver_tells_kubelet_its_name_and_where_it_serves() {
+    isolated(async {
+        let kubelet = Kubelet::start().await;
+        let (_, info) = found(&kubelet.settings).await;
+        assert_eq!((info.r#type.as_str(), info.name.as_str()), ("CSIPlugin", "connectors-csi"));
+        assert_eq!(info.endpoint, kubelet.settings.csi_socket.display().to_string());
+        assert_eq!(info.supported_versions, ["1.0.0"]);
+    });
+}
+
+#[test]
+fn sockets_are_roots_alone_replace_old_ones_and_go_with_the_driver() {
+    isolated(async {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let sockets = [settings.csi_socket.clone(), settings.registration_dir.join("connectors-csi-reg.sock")];
+        for socket in &sockets {
+            fs::create_dir_all(socket.parent().unwrap()).unwrap();
+            drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+        }
+        let driver = Driver::start(&settings, cluster::drivers_client().await);
+        register(&settings, true).await;
+        for socket in &sockets {
+            assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o600, "{}", socket.display());
+        }
+        driver.stop().await.unwrap();
+        assert!(sockets.iter().all(|socket| !socket.exists()));
+    });
+}
+
+#[test]
+fn a_registration_that_kubelet_refuses_ends_the_driver_with_an_error() {
+    isolated(async {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let driver = Driver::start(&settings, cluster::drivers_client().await);
+        register(&settings, false).await;
+        let outcome = driver.end().await;
+        assert!(matches!(&outcome, Err(Error::Refused(reason)) if reason == "no"), "{outcome:?}");
+    });
+}
+
+#[test]
+fn the_health_check_tells_a_serving_driver_from_none() {
+    isolated(async {
+        let kubelet = Kubelet::start().await;
+        healthcheck(&kubelet.settings.csi_socket).await.unwrap();
+        let socket = kubelet.settings.csi_socket.clone();
+        kubelet.driver.stop().await.unwrap();
+        assert!(matches!(healthcheck(&socket).await, Err(Error::NotServing(_))));
+    });
+}

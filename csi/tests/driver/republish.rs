@@ -1,0 +1,107 @@
+//! Kubelet repeats each publish every 60–90 s while the Pod runs: tokens are renewed in place, and nothing may harm the Pod.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use tonic::Code;
+
+use crate::cluster::Demo;
+use crate::kubelet::Kubelet;
+use crate::namespace::isolated;
+
+/// The driver does not verify tokens: kubelet vouches for them.
+fn token_issued_at(seconds: u64) -> String {
+    format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{seconds}}}"#)))
+}
+
+#[test]
+fn a_new_token_replaces_the_old_one_in_the_same_mount() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("renewed").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        let mounts = volume.mounts();
+        volume.token = "the.second.token".into();
+        kubelet.publish(&volume).await.unwrap();
+        assert_eq!(volume.read("context.token"), "the.second.token");
+        assert!(volume.read("kubeconfig").contains("%2Fk8s:the.second.token@"));
+        assert_eq!(volume.mounts(), mounts, "the container sees the mount of the first publish");
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+#[test]
+fn an_unchanged_token_needs_no_question_and_a_failed_refresh_keeps_the_files() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("kept").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        demo.delete_connector("k8s").await;
+        kubelet.publish(&volume).await.expect("nobody was asked, so nobody could say that the connector is gone");
+
+        volume.token = "the.second.token".into();
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "a final code lets kubelet remove the folder: {refusal}");
+        assert!(refusal.message().contains("keeps its files") && refusal.message().contains("not found"), "{refusal}");
+        assert_eq!(volume.read("context.token"), "the.first.token");
+
+        volume.read_only = false;
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+#[test]
+fn a_connector_that_is_no_longer_ready_still_gets_fresh_tokens_into_running_pods() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("probe-fails").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        demo.ready("k8s", "False", "ConnectionFailed", "down").await;
+        volume.token = "the.second.token".into();
+        kubelet.publish(&volume).await.unwrap();
+        assert_eq!(volume.read("context.token"), "the.second.token");
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+#[test]
+fn a_new_driver_goes_on_with_the_mounts_of_the_old_one() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("restarted").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        let mounts = volume.mounts();
+
+        let kubelet = kubelet.restart_driver().await;
+        assert_eq!(volume.read("context.token"), "the.first.token");
+        volume.token = "the.second.token".into();
+        kubelet.publish(&volume).await.unwrap();
+        assert_eq!((volume.read("context.token"), volume.mounts()), ("the.second.token".to_owned(), mounts));
+
+        let kubelet = kubelet.restart_driver().await;
+        kubelet.unpublish(&volume).await.unwrap();
+        assert!(volume.mounts().is_empty() && !volume.target.exists());
+    });
+}
+
+#[test]
+fn a_token_older_than_the_volume_allows_is_withdrawn_until_a_fresh_one_comes() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("short-lived").await, Kubelet::start().await);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let mut volume = kubelet.volume(demo.namespace, "job", &token_issued_at(now)).with("token.expiration", "10m");
+        kubelet.publish(&volume).await.unwrap();
+
+        volume.token = token_issued_at(now - 660);
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable);
+        assert!(refusal.message().contains("token.expiration"), "{refusal}");
+        assert!(volume.files().is_empty(), "{:?}", volume.files());
+
+        volume.token = token_issued_at(now + 1);
+        kubelet.publish(&volume).await.unwrap();
+        assert_eq!(volume.read("context.token"), volume.token);
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
