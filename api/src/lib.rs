@@ -3,6 +3,7 @@
 //! `connector`, `class`: the custom resources. `conditions`: types and reasons of a status. `names`: fixed names of
 //! objects, ports, audiences, annotations. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
+//! `rules`: whether class, Connector and Secret fit together (both features).
 
 pub mod attributes;
 pub mod class;
@@ -13,6 +14,8 @@ pub mod expression;
 pub mod names;
 pub mod probe;
 pub mod proxy_auth;
+#[cfg(all(feature = "cel", feature = "template"))]
+pub mod rules;
 pub mod target;
 #[cfg(feature = "template")]
 pub mod template;

@@ -1,0 +1,39 @@
+//! Whether a class is sound, a Connector fits its class, and a Secret fits the auth type. Pure: controller and gateway ask
+//! the same functions, so that the status and the refusal inside a tunnel say the same words.
+
+mod class;
+mod connector;
+mod secret;
+
+use crate::class::AuthType;
+use crate::{Connector, ConnectorClass};
+
+pub use class::check_class;
+pub use connector::{addresses, check_connector};
+pub use secret::{check_secret_type, secret_keys};
+
+/// The first rule that is broken: which condition it makes False, the constant reason, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub condition: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The auth type that a Connector uses: the named one, or the only one of its class where it names none.
+pub fn auth_type<'a>(connector: &Connector, class: &'a ConnectorClass) -> Option<&'a AuthType> {
+    let types = class.spec.auth.as_ref().map(|auth| auth.types.as_slice()).unwrap_or_default();
+    let name = connector.spec.auth.as_ref().map(|auth| auth.name.as_str()).unwrap_or_default();
+    match types {
+        [only] if name.is_empty() => Some(only),
+        _ => types.iter().find(|auth| auth.name == name),
+    }
+}
+
+/// Texts in quotes, for messages.
+fn quoted<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    texts.into_iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;
