@@ -1,0 +1,80 @@
+//! The proxy port: pingora accepts and hands over raw streams; the number of open ones is bounded. First stage, `tunnel` walks on.
+//! The https listener will hand its streams over here too, after its own handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::TcpSocketOptions;
+use pingora_core::protocols::{Stream, TcpKeepalive};
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::listening::Service;
+
+use crate::gateway::Gateway;
+use crate::metrics::Refusal;
+use crate::tunnel;
+
+/// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
+pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(20),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    // None: it would also cut a client that has merely stopped reading.
+    user_timeout: Duration::ZERO,
+};
+
+pub struct Accept {
+    gateway: Arc<Gateway>,
+}
+
+impl Accept {
+    pub fn new(gateway: Arc<Gateway>) -> Accept {
+        Accept { gateway }
+    }
+}
+
+/// The service for `Server::add_service`, bound at start of the server.
+pub fn service(gateway: Arc<Gateway>) -> Service<Accept> {
+    let settings = gateway.parts.settings.load_full();
+    let mut service = Service::new("proxy".to_owned(), Accept::new(gateway));
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(KEEPALIVE);
+    service.add_tcp_with_settings(&settings.listeners.http.to_string(), options);
+    service.threads = Some(settings.worker_threads());
+    service
+}
+
+#[async_trait]
+impl ServerApp for Accept {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let parts = &self.gateway.parts;
+        let limit = i64::try_from(parts.settings.load().limits.tunnels).unwrap_or(i64::MAX);
+        parts.metrics.connections.inc();
+        let open = OpenConnection::new(&self.gateway);
+        if parts.metrics.connections_open.get() > limit {
+            parts.metrics.refused(Refusal::Limit);
+            return None;
+        }
+        tunnel::serve(self.gateway.clone(), stream, shutdown).await;
+        drop(open);
+        None
+    }
+}
+
+/// Counts while it lives: a cancelled connection is uncounted too.
+struct OpenConnection<'a>(&'a Gateway);
+
+impl OpenConnection<'_> {
+    fn new(gateway: &Gateway) -> OpenConnection<'_> {
+        gateway.parts.metrics.connections_open.inc();
+        OpenConnection(gateway)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.parts.metrics.connections_open.dec();
+    }
+}

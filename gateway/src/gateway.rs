@@ -1,0 +1,23 @@
+//! What all stages of the data plane share: the parts that decide (who may go where, with what) and those that move bytes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::leaf::Leaves;
+use crate::parts::Parts;
+use crate::upstream::Upstream;
+
+pub struct Gateway {
+    pub parts: Parts,
+    pub leaves: Leaves,
+    pub upstream: Upstream,
+}
+
+impl Gateway {
+    /// `api_server`: addresses of the home cluster's API server, the only part of the cluster that may be a target by default.
+    pub fn new(parts: Parts, api_server: Vec<SocketAddr>) -> anyhow::Result<Arc<Gateway>> {
+        let leaves = Leaves::new(parts.issuer.clone())?;
+        let upstream = Upstream::new(&parts, api_server)?;
+        Ok(Arc::new(Gateway { parts, leaves, upstream }))
+    }
+}

@@ -1,0 +1,199 @@
+//! What happens to each header field on its way, in one table. `relay` applies it to every request and response, whichever protocol the
+//! legs speak; the credential is added here and nowhere else.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::{Error, Result};
+
+/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Fields by which a client could speak as someone else, or that are meant for the gateway. The names are those of the API server:
+/// request-header authentication and impersonation.
+const IDENTITY_PREFIXES: [&str; 3] = ["impersonate-", "x-remote-", "proxy-"];
+
+/// Subprotocol by which browsers carry a bearer token in a WebSocket.
+const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Must not be nominated by `Connection`: the message would change its meaning for the target.
+const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
+
+/// Turns the client's fields into those for the target, except framing and `Host`, which belong to the leg. `Authorization` is dropped
+/// unread; `ours`, the connector's credential, replaces it.
+pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>) -> Result<()> {
+    drop_nominated(headers)?;
+    drop_hop_by_hop(headers);
+    drop_identities(headers);
+    drop_bearer_subprotocols(headers);
+    set_credential(headers, ours);
+    Ok(())
+}
+
+/// The one place where a credential gets into a request.
+pub fn set_credential(headers: &mut HeaderMap, ours: Option<&HeaderValue>) {
+    match ours {
+        Some(authorization) => headers.insert(header::AUTHORIZATION, authorization.clone()),
+        None => headers.remove(header::AUTHORIZATION),
+    };
+}
+
+/// HTTP/2 may split `Cookie` into several fields, HTTP/1.1 may not (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+/// Turns the target's fields into those for the client, except framing.
+pub fn toward_client(headers: &mut HeaderMap) {
+    // A target that nominates nonsense harms only its own answer.
+    let _ = drop_nominated(headers);
+    drop_hop_by_hop(headers);
+    headers.remove(header::PROXY_AUTHENTICATE);
+}
+
+/// Trailers may carry neither framing, nor routing, nor identities (RFC 9110, 6.5.1).
+pub fn trailers(headers: &mut HeaderMap) {
+    drop_hop_by_hop(headers);
+    drop_identities(headers);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::TRAILER, header::SET_COOKIE] {
+        headers.remove(name);
+    }
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whatever `Connection` names is of this connection only.
+fn drop_nominated(headers: &mut HeaderMap) -> Result<()> {
+    if !headers.contains_key(header::CONNECTION) {
+        return Ok(());
+    }
+    for name in tokens(headers, header::CONNECTION) {
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Malformed("a Connection header names no header field"))?;
+        if NEVER_NOMINATED.contains(&name) {
+            return Err(Error::Malformed("a Connection header names Host or Content-Length"));
+        }
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+fn drop_identities(headers: &mut HeaderMap) {
+    let is_identity = |name: &HeaderName| IDENTITY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    if !headers.keys().any(is_identity) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn drop_bearer_subprotocols(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        return;
+    }
+    let kept: Vec<String> = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
+        .into_iter()
+        .filter(|token| !token.starts_with(BEARER_SUBPROTOCOL))
+        .collect();
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_str(&kept.join(", "))) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    }
+}
+
+/// The comma separated tokens of all lines of a field. Owned, because the callers change the map.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether `Connection` holds this token, in any case.
+pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
+    let lines = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn nothing_that_speaks_for_someone_else_reaches_the_target() {
+        let mut headers = map(&[
+            ("accept", "*/*"),
+            ("authorization", "Bearer fake-token"),
+            ("impersonate-user", "admin"),
+            ("impersonate-extra-scopes", "all"),
+            ("x-remote-user", "admin"),
+            ("x-remote-group", "system:masters"),
+            ("proxy-authorization", "Basic eA=="),
+            ("proxy-connection", "keep-alive"),
+            ("x-custom", "stays"),
+        ]);
+        toward_target(&mut headers, Some(&HeaderValue::from_static("Bearer ours"))).unwrap();
+        assert_eq!(names(&headers), ["accept", "authorization", "x-custom"]);
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer ours");
+    }
+
+    #[test]
+    fn what_connection_nominates_is_dropped_with_the_hop_by_hop_fields() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("te", "trailers"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        toward_target(&mut headers, None).unwrap();
+        assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn connection_may_not_nominate_what_frames_or_routes_the_message() {
+        for value in ["host", "Content-Length", "a b"] {
+            let mut headers = map(&[("connection", value)]);
+            assert!(toward_target(&mut headers, None).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_among_subprotocols_is_taken_out() {
+        let mut headers = map(&[(
+            "sec-websocket-protocol",
+            "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0, v4.channel.k8s.io",
+        )]);
+        toward_target(&mut headers, None).unwrap();
+        assert_eq!(headers[header::SEC_WEBSOCKET_PROTOCOL], "v5.channel.k8s.io, v4.channel.k8s.io");
+    }
+}

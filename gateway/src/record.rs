@@ -1,0 +1,198 @@
+//! The access record: one structured line for each request, written when it is dropped, so that a stream that is cut (by drain, by its
+//! peer, by a panic of ours) is recorded too. Last stage of a request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::Method;
+use http::uri::PathAndQuery;
+
+use crate::error::{Blame, Error};
+use crate::tunnel::Tunnel;
+
+/// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the name is kept.
+const PLAIN_KEYS: [&str; 17] = [
+    "allowWatchBookmarks",
+    "container",
+    "dryRun",
+    "fieldManager",
+    "fieldSelector",
+    "follow",
+    "labelSelector",
+    "limit",
+    "previous",
+    "propagationPolicy",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sinceSeconds",
+    "tailLines",
+    "timeout",
+    "timeoutSeconds",
+    "watch",
+];
+
+/// Counters are atomic because both directions of a stream count in one task's two futures.
+pub struct Record {
+    tunnel: Arc<Tunnel>,
+    method: Method,
+    path: PathAndQuery,
+    protocol: &'static str,
+    started: Instant,
+    status: AtomicU16,
+    /// Bytes of the request's and of the answer's body that were delivered.
+    pub up: AtomicU64,
+    pub down: AtomicU64,
+    done: AtomicBool,
+    failure: Option<Error>,
+}
+
+impl Record {
+    pub fn start(tunnel: Arc<Tunnel>, method: Method, path: PathAndQuery, protocol: &'static str) -> Record {
+        tunnel.gateway.parts.metrics.streams_open.inc();
+        Record {
+            tunnel,
+            method,
+            path,
+            protocol,
+            started: Instant::now(),
+            status: AtomicU16::new(0),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            failure: None,
+        }
+    }
+
+    /// The head of the answer has gone to the client.
+    pub fn answered(&self, status: u16) {
+        let metrics = &self.tunnel.gateway.parts.metrics;
+        metrics.request(status);
+        metrics.request_seconds.observe(self.started.elapsed().as_secs_f64());
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    pub fn has_answered(&self) -> bool {
+        self.status.load(Ordering::Relaxed) != 0
+    }
+
+    /// The last byte has gone to the client.
+    pub fn complete(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    pub fn fail(&mut self, error: Error) {
+        self.failure = Some(error);
+    }
+
+    fn write(&self) {
+        let principal = &self.tunnel.principal;
+        let pod = principal.pod.as_ref();
+        let cut = !self.done.load(Ordering::Relaxed);
+        let status = match (self.status.load(Ordering::Relaxed), &self.failure) {
+            (0, Some(error)) => error.code(),
+            (status, _) => status,
+        };
+        tracing::info!(
+            target: "access",
+            user = &*principal.user,
+            pod = pod.map(|pod| &*pod.name),
+            pod_namespace = pod.map(|pod| &*pod.namespace),
+            connector = %self.tunnel.connector,
+            host = %self.tunnel.host,
+            protocol = self.protocol,
+            method = self.method.as_str(),
+            verb = verb(&self.method, &self.path),
+            path = %Sanitized(&self.path),
+            status,
+            bytes_up = self.up.load(Ordering::Relaxed),
+            bytes_down = self.down.load(Ordering::Relaxed),
+            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            cut,
+            blame = self.failure.as_ref().map(|error| error.blame().as_str()),
+            cause = self.failure.as_ref().map(tracing::field::display),
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let metrics = &self.tunnel.gateway.parts.metrics;
+        metrics.streams_open.dec();
+        metrics.bytes_to_target.inc_by(self.up.load(Ordering::Relaxed));
+        metrics.bytes_to_client.inc_by(self.down.load(Ordering::Relaxed));
+        if self.failure.as_ref().is_some_and(|error| error.blame() == Blame::Gateway) {
+            tracing::warn!(connector = %self.tunnel.connector, cause = self.failure.as_ref().map(tracing::field::display), "request refused");
+        }
+        if tracing::enabled!(target: "access", tracing::Level::INFO) {
+            self.write();
+        }
+    }
+}
+
+/// As Kubernetes' audit says it, from what the URL shows. Exec over WebSocket is a GET and still creates.
+fn verb(method: &Method, path: &PathAndQuery) -> &'static str {
+    let creates = ["/exec", "/attach", "/portforward", "/proxy"].iter().any(|end| path.path().ends_with(end));
+    let watches =
+        || path.query().is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch")));
+    match *method {
+        _ if creates => "create",
+        Method::GET if watches() => "watch",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+/// Path and query without the values that could hold a secret.
+struct Sanitized<'a>(&'a PathAndQuery);
+
+impl fmt::Display for Sanitized<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.path())?;
+        for (index, pair) in self.0.query().into_iter().flat_map(|query| query.split('&')).enumerate() {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = if PLAIN_KEYS.contains(&key) { value } else { "-" };
+            write!(f, "{}{key}={value}", if index == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> PathAndQuery {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_query_values_without_secrets_are_recorded() {
+        for (asked, recorded) in [
+            ("/api/v1/pods", "/api/v1/pods"),
+            ("/api/v1/pods?watch=true&limit=5", "/api/v1/pods?watch=true&limit=5"),
+            ("/exec?command=mysql&command=-phunter2&container=db", "/exec?command=-&command=-&container=db"),
+            ("/login?token=abc", "/login?token=-"),
+        ] {
+            assert_eq!(Sanitized(&path(asked)).to_string(), recorded);
+        }
+    }
+
+    #[test]
+    fn the_verb_is_what_an_audit_would_say() {
+        for (method, asked, expected) in [
+            (Method::GET, "/api/v1/pods", "get"),
+            (Method::GET, "/api/v1/pods?limit=1&watch=true", "watch"),
+            (Method::GET, "/api/v1/namespaces/a/pods/b/exec?command=sh", "create"),
+            (Method::POST, "/api/v1/pods", "create"),
+            (Method::PATCH, "/api/v1/pods/a", "patch"),
+        ] {
+            assert_eq!(verb(&method, &path(asked)), expected, "{method} {asked}");
+        }
+    }
+}

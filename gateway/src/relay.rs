@@ -1,0 +1,279 @@
+//! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring the requests of a tunnel;
+//! `wire` and `body` are what both legs are made of. Upgrades differ from here on only and will be carried beside `exchange`.
+
+pub mod body;
+mod client;
+pub mod h1;
+pub mod h2;
+mod target;
+pub mod wire;
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::sync::Notify;
+
+use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
+use self::client::{Body, Reply};
+pub use self::target::{Answer, Answers, put_head, send_head};
+use self::wire::{Decoder, Encoder, Framing};
+use crate::error::{Error, Result, Retry};
+use crate::headers;
+use crate::record::Record;
+use crate::request::{self, Lease, Request};
+use crate::status::{CONTENT_TYPE, Failure};
+use crate::tunnel::Tunnel;
+use crate::upstream::Session;
+
+/// Interim heads of one answer; a target that sends them for ever is cut.
+const MAX_INTERIM: usize = 16;
+/// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
+const MAX_TRIES: usize = 3;
+
+/// How one try ended, short of an error.
+enum Turn {
+    Done,
+    /// The Secret has changed since: once more with what it holds now.
+    NewCredential,
+}
+
+/// Carries one request from its head to the last byte of its answer. True: the client's connection is in a defined state and may carry
+/// another (HTTP/1.1).
+async fn serve(
+    tunnel: &Arc<Tunnel>,
+    mut request: Request,
+    mut body: Body<'_>,
+    mut reply: Reply<'_>,
+    protocol: &'static str,
+) -> bool {
+    let mut record = Record::start(tunnel.clone(), request.method.clone(), request.path.clone(), protocol);
+    match forward(tunnel, &mut request, &mut body, &mut reply, &record).await {
+        Ok(()) => record.complete(),
+        Err(error) => {
+            let answered = record.has_answered();
+            record.fail(error.clone());
+            if answered || matches!(error, Error::ClientGone(_)) {
+                reply.cut();
+            } else if let Err(error) = refuse(tunnel, &request.method, &mut reply, &error, &record).await {
+                tracing::debug!(%error, "client left before it could be refused");
+                reply.cut();
+            }
+        }
+    }
+    !matches!(reply, Reply::H1 { close: true, .. })
+}
+
+async fn refuse(tunnel: &Tunnel, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
+    if let Some(refusal) = error.refusal() {
+        tunnel.gateway.parts.metrics.refused(refusal);
+    }
+    reply.refuse(method, error).await?;
+    record.answered(error.code());
+    record.complete();
+    Ok(())
+}
+
+/// Admission, then as many tries as are safe.
+async fn forward(
+    tunnel: &Arc<Tunnel>,
+    request: &mut Request,
+    body: &mut Body<'_>,
+    reply: &mut Reply<'_>,
+    record: &Record,
+) -> Result<()> {
+    let mut lease = request::admit(tunnel, request).await?;
+    headers::toward_target(&mut request.headers, lease.credential.authorization())?;
+    let upstream = &tunnel.gateway.upstream;
+    let mut fresh = false;
+    for attempt in 1..=MAX_TRIES {
+        let mut session = upstream.session(&lease.dial, fresh).await?;
+        let exchange = Exchange { tunnel, lease: &lease, request, record, last: attempt == MAX_TRIES };
+        match exchange.run(&mut session, body, reply).await {
+            Ok((Turn::Done, reusable)) => {
+                if reusable {
+                    upstream.release(&lease.dial, session).await;
+                }
+                return Ok(());
+            }
+            Ok((Turn::NewCredential, _)) => {
+                lease = request::renewed(tunnel).await?;
+                headers::set_credential(&mut request.headers, lease.credential.authorization());
+            }
+            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => fresh = true,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.
+fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
+    let Error::Cut { retry, .. } = error else { return false };
+    let idempotent = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
+    safe && request.framing == Framing::None && !record.has_answered()
+}
+
+/// One try of one request over one connection.
+struct Exchange<'a> {
+    tunnel: &'a Tunnel,
+    lease: &'a Lease,
+    request: &'a Request,
+    record: &'a Record,
+    last: bool,
+}
+
+impl Exchange<'_> {
+    /// True: the connection may be used again.
+    async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<(Turn, bool)> {
+        match session {
+            Session::H1 { stream, reused, .. } => self.over_h1(stream, *reused, body, reply).await,
+            Session::H2 { session, reused, .. } => {
+                let (authority, host) = (&self.lease.dial.authority, &self.lease.dial.host);
+                send_head(session, self.request, authority, host)?;
+                if client::expects_continue(&self.request.headers) && self.request.framing != Framing::None {
+                    reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
+                }
+                let mut writer = session.take_request_body_writer();
+                let upload = writer.as_mut().filter(|_| self.request.framing != Framing::None).map(Sink::H2);
+                let answers = self.answers(Source::Target(session), *reused);
+                let (turn, sent, _) = self.duplex(body, reply, upload, answers).await?;
+                Ok((turn, sent))
+            }
+        }
+    }
+
+    async fn over_h1(
+        &self,
+        stream: &mut pingora_core::protocols::Stream,
+        reused: bool,
+        body: &mut Body<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(Turn, bool)> {
+        let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
+        put_head(&mut out, self.request, &self.lease.dial.authority);
+        let (turn, sent, close) = if self.request.framing == Framing::None {
+            let cut = |error: std::io::Error| self.cut(error, reused);
+            H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await.map_err(cut)?;
+            let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
+            self.duplex(body, reply, None, self.answers(source, reused)).await?
+        } else {
+            let (mut read, mut write) = tokio::io::split(stream);
+            let upload = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder: Encoder::from(self.request.framing) });
+            let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder });
+            self.duplex(body, reply, Some(upload), self.answers(source, reused)).await?
+        };
+        Ok((turn, sent && !close && decoder == Decoder::Done && buf.is_empty()))
+    }
+
+    fn answers<'b>(&'b self, source: Source<'b>, reused: bool) -> Answers<'b> {
+        Answers { source, host: &self.lease.dial.host, method: &self.request.method, reused, close: false }
+    }
+
+    fn cut(&self, error: std::io::Error, reused: bool) -> Error {
+        let retry = if reused { Retry::IfIdempotent } else { Retry::Never };
+        Error::Cut { host: self.lease.dial.host.clone(), cause: error.to_string(), retry }
+    }
+
+    /// Both directions at once: a target may answer before it has read the request, and go on reading. Gives whether the request was sent
+    /// whole, and whether the target's connection must be closed.
+    async fn duplex(
+        &self,
+        body: &mut Body<'_>,
+        reply: &mut Reply<'_>,
+        upload: Option<Sink<'_>>,
+        mut answers: Answers<'_>,
+    ) -> Result<(Turn, bool, bool)> {
+        let (sent, whole) = (Notify::new(), AtomicBool::new(false));
+        let turn = tokio::select! {
+            biased;
+            turn = self.download(&mut answers, reply, &sent) => turn?,
+            error = self.upload(body, upload, &sent, &whole) => return Err(error),
+        };
+        Ok((turn, whole.load(Ordering::Relaxed), answers.close))
+    }
+
+    /// Sends the body, then watches for the client to leave. Comes back with an error only.
+    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sent: &Notify, whole: &AtomicBool) -> Error {
+        let carried = match sink {
+            Some(mut sink) => copy(&mut body.source(), &mut sink, &self.record.up).await,
+            None => Ok(()),
+        };
+        whole.store(carried.is_ok(), Ordering::Relaxed);
+        match carried {
+            Ok(()) => {
+                sent.notify_one();
+                Error::ClientGone(body.gone().await)
+            }
+            Err(Broken::Source(why)) => Error::ClientGone(why),
+            // The target takes no more: its answer may say why.
+            Err(Broken::Sink(_)) => {
+                sent.notify_one();
+                pending().await
+            }
+        }
+    }
+
+    async fn download(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Turn> {
+        let mut answer = self.answer(answers, reply, sent).await?;
+        if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
+            return Ok(Turn::NewCredential);
+        }
+        headers::toward_client(&mut answer.headers);
+        let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
+        self.record.answered(answer.status.as_u16());
+        match copy(&mut answers.source, &mut sink, &self.record.down).await {
+            Ok(()) => Ok(Turn::Done),
+            Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
+            Err(Broken::Source(cause)) => Err(Error::Cut { host: self.lease.dial.host.clone(), cause, retry: Retry::Never }),
+        }
+    }
+
+    /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may take for ever.
+    async fn answer(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Answer> {
+        let limit = self.tunnel.gateway.parts.settings.load().timeouts.response_header;
+        let mut late = pin!(async {
+            sent.notified().await;
+            tokio::time::sleep(limit).await;
+        });
+        for _ in 0..MAX_INTERIM {
+            let answer = tokio::select! {
+                biased;
+                answer = answers.head() => answer?,
+                why = reply.gone() => return Err(Error::ClientGone(why)),
+                () = &mut late => return Err(Error::HeaderTimeout { host: self.lease.dial.host.clone() }),
+            };
+            if !answer.status.is_informational() {
+                return Ok(answer);
+            }
+            reply.interim(answer.status, answer.headers).await?;
+        }
+        Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "interim answers without end".to_owned() })
+    }
+
+    /// A body that is gone cannot be sent again.
+    fn may_renew(&self) -> bool {
+        !self.last && self.request.framing == Framing::None
+    }
+
+    async fn credential_changed(&self) -> bool {
+        self.tunnel.gateway.parts.credentials.reread(&self.lease.route).await
+    }
+}
+
+/// The fields of a Status answer, and its body.
+pub fn status_headers(failure: &Failure) -> (HeaderMap, Bytes) {
+    let body = failure.body();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if let Some(seconds) = failure.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    (headers, body)
+}

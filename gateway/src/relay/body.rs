@@ -1,0 +1,237 @@
+//! Bodies on their way between two legs, whatever each speaks. One task carries both directions; at most one read and one write buffer
+//! per direction exist, so a slow reader stops the writer.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use h2::{RecvStream, SendStream};
+use http::HeaderMap;
+use pingora_core::protocols::http::v2::client::Http2Session;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::wire::{Decoder, Encoder, Frame};
+use crate::headers;
+
+/// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.
+pub const READ_SIZE: usize = 4 << 10;
+/// Reads of a body that fills the first buffer; one TLS record.
+const BODY_READ_SIZE: usize = 16 << 10;
+/// Bytes gathered before they are written although more is at hand; one TLS record.
+const WRITE_SIZE: usize = 16 << 10;
+
+pub type Reader<'a> = &'a mut (dyn AsyncRead + Send + Unpin);
+pub type Writer<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
+
+/// Which side ended a transfer, and why. The words are for the log.
+#[derive(Debug)]
+pub enum Broken {
+    Source(String),
+    Sink(String),
+}
+
+/// HTTP/1.1 bytes not yet consumed, and the place in the body.
+pub struct H1Source<'a> {
+    pub io: Reader<'a>,
+    pub buf: &'a mut BytesMut,
+    pub decoder: &'a mut Decoder,
+}
+
+/// Where a body comes from.
+pub enum Source<'a> {
+    H1(H1Source<'a>),
+    Client(&'a mut RecvStream),
+    Target(&'a mut Http2Session),
+}
+
+impl Source<'_> {
+    /// The next frame if it is at hand already.
+    fn buffered(&mut self) -> Option<Result<Frame, String>> {
+        match self {
+            Source::H1(h1) => h1.decoder.next(h1.buf).map_err(|error| format!("{error:?}")).transpose(),
+            Source::Client(body) if body.is_end_stream() => next_of_client(body).now_or_never(),
+            Source::Target(session) if session.response_finished() => next_of_target(session).now_or_never(),
+            Source::Client(_) | Source::Target(_) => None,
+        }
+    }
+
+    /// The next frame. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Result<Frame, String> {
+        match self {
+            Source::H1(h1) => h1.next().await,
+            Source::Client(body) => next_of_client(body).await,
+            Source::Target(session) => next_of_target(session).await,
+        }
+    }
+}
+
+impl H1Source<'_> {
+    async fn next(&mut self) -> Result<Frame, String> {
+        loop {
+            if let Some(frame) = self.decoder.next(self.buf).map_err(|error| format!("{error:?}"))? {
+                return Ok(frame);
+            }
+            if fill(self.io, self.buf, BODY_READ_SIZE).await.map_err(|error| error.to_string())? == 0 {
+                return self.decoder.closed().ok_or_else(|| "closed in the middle of a body".to_owned());
+            }
+        }
+    }
+}
+
+/// Reads more into the buffer; 0 is the end. `room` is what to ask for when the buffer is full.
+pub async fn fill(io: Reader<'_>, buf: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    if buf.capacity() == buf.len() {
+        buf.reserve(room);
+    }
+    io.read_buf(buf).await
+}
+
+async fn next_of_client(body: &mut RecvStream) -> Result<Frame, String> {
+    match body.data().await {
+        Some(Ok(data)) => {
+            body.flow_control().release_capacity(data.len()).map_err(|error| error.to_string())?;
+            Ok(Frame::Data(data))
+        }
+        Some(Err(error)) => Err(error.to_string()),
+        None => trailers(body.trailers().await.map_err(|error| error.to_string())?),
+    }
+}
+
+async fn next_of_target(session: &mut Http2Session) -> Result<Frame, String> {
+    match session.read_response_body().await.map_err(|error| error.to_string())? {
+        Some(data) => Ok(Frame::Data(data)),
+        None => trailers(session.read_trailers().await.map_err(|error| error.to_string())?),
+    }
+}
+
+fn trailers(found: Option<HeaderMap>) -> Result<Frame, String> {
+    Ok(found.map_or(Frame::End, Frame::Trailers))
+}
+
+pub struct H1Sink<'a> {
+    pub io: Writer<'a>,
+    pub out: &'a mut BytesMut,
+    pub encoder: Encoder,
+}
+
+impl H1Sink<'_> {
+    pub async fn flush(&mut self) -> std::io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.io.write_all(self.out).await?;
+        self.out.clear();
+        self.io.flush().await
+    }
+}
+
+/// Where a body goes.
+pub enum Sink<'a> {
+    H1(H1Sink<'a>),
+    H2(&'a mut SendStream<Bytes>),
+    /// The message ended with its head.
+    None,
+}
+
+impl Sink<'_> {
+    /// `last`: nothing follows.
+    pub async fn data(&mut self, data: Bytes, last: bool) -> Result<(), String> {
+        match self {
+            Sink::H1(h1) => {
+                h1.encoder.data(&data, h1.out).map_err(|error| format!("{error:?}"))?;
+                if last {
+                    return self.finish(None).await;
+                }
+                if h1.out.len() < WRITE_SIZE { Ok(()) } else { h1.flush().await.map_err(|error| error.to_string()) }
+            }
+            Sink::H2(stream) => send(stream, data, last).await,
+            Sink::None => Ok(()),
+        }
+    }
+
+    async fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), String> {
+        match (self, trailers) {
+            (Sink::H1(h1), trailers) => {
+                h1.encoder.end(trailers.as_ref(), h1.out).map_err(|error| format!("{error:?}"))?;
+                h1.flush().await.map_err(|error| error.to_string())
+            }
+            (Sink::H2(stream), Some(trailers)) => stream.send_trailers(trailers).map_err(|error| error.to_string()),
+            (Sink::H2(stream), None) => stream.send_data(Bytes::new(), true).map_err(|error| error.to_string()),
+            (Sink::None, _) => Ok(()),
+        }
+    }
+
+    pub async fn flush(&mut self) -> Result<(), String> {
+        match self {
+            Sink::H1(h1) => h1.flush().await.map_err(|error| error.to_string()),
+            Sink::H2(_) | Sink::None => Ok(()),
+        }
+    }
+
+    /// Resolves when the reader of this body is gone. An HTTP/1.1 reader is watched by the other direction.
+    async fn gone(&mut self) -> String {
+        match self {
+            Sink::H2(stream) => match poll_fn(|cx| stream.poll_reset(cx)).await {
+                Ok(reason) => format!("stream reset: {reason}"),
+                Err(error) => error.to_string(),
+            },
+            Sink::H1(_) | Sink::None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for the peer's window before it sends.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), String> {
+    if data.is_empty() && last {
+        return stream.send_data(data, true).map_err(|error| error.to_string());
+    }
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let room = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(room) => room.map_err(|error| error.to_string())?,
+            None => return Err("stream closed".to_owned()),
+        };
+        let piece = data.split_to(room.min(data.len()));
+        stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Carries a body to its end, adding to `count` what it delivered. Bytes are written as soon as no more are at hand: a watch's event waits
+/// for nothing.
+pub async fn copy(source: &mut Source<'_>, sink: &mut Sink<'_>, count: &AtomicU64) -> Result<(), Broken> {
+    let mut at_hand = source.buffered();
+    loop {
+        let frame = match at_hand {
+            Some(frame) => frame.map_err(Broken::Source)?,
+            None => await_next(source, sink).await?,
+        };
+        match frame {
+            Frame::Data(data) => {
+                let n = data.len() as u64;
+                at_hand = source.buffered();
+                let last = matches!(at_hand, Some(Ok(Frame::End)));
+                sink.data(data, last).await.map_err(Broken::Sink)?;
+                count.fetch_add(n, Ordering::Relaxed);
+                if last {
+                    return Ok(());
+                }
+            }
+            Frame::Trailers(mut trailers) => {
+                headers::trailers(&mut trailers);
+                return sink.finish(Some(trailers)).await.map_err(Broken::Sink);
+            }
+            Frame::End => return sink.finish(None).await.map_err(Broken::Sink),
+        }
+    }
+}
+
+async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Frame, Broken> {
+    sink.flush().await.map_err(Broken::Sink)?;
+    tokio::select! {
+        biased;
+        frame = source.next() => frame.map_err(Broken::Source),
+        why = sink.gone() => Err(Broken::Sink(why)),
+    }
+}

@@ -1,0 +1,140 @@
+//! The client's side of one exchange: its body in, the answer out, over HTTP/1.1 or HTTP/2.
+
+use std::future::{pending, poll_fn};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, header};
+
+use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
+use super::status_headers;
+use super::wire::{self, Decoder, Encoder, Framing};
+use crate::error::{Error, Result};
+
+/// Bytes of later requests that a client may send ahead while one is served.
+const MAX_PIPELINED: usize = 64 << 10;
+
+/// Where the request's body comes from.
+pub enum Body<'a> {
+    H1 { io: Reader<'a>, buf: &'a mut BytesMut, decoder: &'a mut Decoder },
+    H2(RecvStream),
+}
+
+impl Body<'_> {
+    pub fn source(&mut self) -> Source<'_> {
+        match self {
+            Body::H1 { io, buf, decoder } => Source::H1(H1Source { io: &mut **io, buf, decoder }),
+            Body::H2(stream) => Source::Client(stream),
+        }
+    }
+
+    /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is kept for later.
+    pub async fn gone(&mut self) -> String {
+        let Body::H1 { io, buf, .. } = self else { return pending().await };
+        while buf.len() < MAX_PIPELINED {
+            match body::fill(&mut **io, buf, 512).await {
+                Ok(0) => return "closed while its request was served".to_owned(),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+        pending().await
+    }
+}
+
+/// Where the answer goes.
+pub enum Reply<'a> {
+    H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool },
+    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>> },
+}
+
+impl Reply<'_> {
+    /// An interim head (1xx). HTTP/1.0 knows none.
+    pub async fn interim(&mut self, status: StatusCode, headers: HeaderMap) -> Result<()> {
+        match self {
+            Reply::H1 { minor: 0, .. } => Ok(()),
+            Reply::H1 { io, out, .. } => {
+                wire::put_response(out, status, &headers, false, false);
+                H1Sink { io: &mut **io, out, encoder: Encoder::None }.flush().await.map_err(gone)
+            }
+            Reply::H2 { respond, .. } => respond.send_informational(response(status, headers)).map_err(gone),
+        }
+    }
+
+    /// The head of the answer, and where its body goes.
+    pub fn head(&mut self, method: &Method, status: StatusCode, headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
+        match self {
+            Reply::H1 { io, out, minor, close } => {
+                let framing = for_h1(framing, *minor);
+                *close |= framing == Framing::UntilClose;
+                wire::put_response(out, status, &headers, framing == Framing::Chunked, *close);
+                let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
+                Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))
+            }
+            Reply::H2 { respond, stream } => {
+                let end = framing == Framing::None;
+                let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
+                Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened)) })
+            }
+        }
+    }
+
+    /// Resolves when an HTTP/2 client gives up before its answer began.
+    pub async fn gone(&mut self) -> String {
+        match self {
+            Reply::H1 { .. } => pending().await,
+            Reply::H2 { respond, .. } => match poll_fn(|cx| respond.poll_reset(cx)).await {
+                Ok(reason) => format!("stream reset: {reason}"),
+                Err(error) => error.to_string(),
+            },
+        }
+    }
+
+    /// A Status in place of an answer.
+    pub async fn refuse(&mut self, method: &Method, error: &Error) -> Result<()> {
+        let failure = error.failure();
+        let (headers, body) = status_headers(&failure);
+        if let Reply::H1 { out, .. } = self {
+            out.clear();
+        }
+        let framing = if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
+        let mut sink = self.head(method, failure.code, headers, framing)?;
+        if framing == Framing::None { sink.flush().await } else { sink.data(body, true).await }.map_err(gone)
+    }
+
+    /// Ends an answer that was begun and cannot be finished, so that the client sees it is not whole.
+    pub fn cut(&mut self) {
+        match self {
+            Reply::H1 { close, .. } => *close = true,
+            Reply::H2 { respond, stream: None } => respond.send_reset(Reason::INTERNAL_ERROR),
+            Reply::H2 { stream: Some(stream), .. } => stream.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+}
+
+/// The framing that the client's version can read.
+fn for_h1(framing: Framing, minor: u8) -> Framing {
+    match (framing, minor) {
+        (Framing::Chunked | Framing::UntilClose, 0) => Framing::UntilClose,
+        (Framing::UntilClose, _) => Framing::Chunked,
+        (framing, _) => framing,
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn gone(error: impl std::fmt::Display) -> Error {
+    Error::ClientGone(error.to_string())
+}
+
+/// Says `100 Continue` where the target's leg cannot.
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).map(HeaderValue::as_bytes).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+}

@@ -1,0 +1,191 @@
+//! The requests of a tunnel whose client speaks HTTP/1.1: one after the other, kept alive, pipelined ones in order. While it waits a
+//! tunnel holds no buffer and no connection to its target.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::Method;
+use pingora_core::protocols::Stream;
+use pingora_core::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::body::{self, H1Source};
+use super::client::{Body, Reply};
+use super::wire::{self, Decoder, Frame, RequestHead, WireError};
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::request::{self, Request};
+use crate::tunnel::Tunnel;
+
+/// Read while idle: most heads of Kubernetes clients fit, and it is all that a waiting tunnel allocates.
+const IDLE_READ: usize = 512;
+/// What is left of a body that the target did not want is read away up to here, so that the client sees the answer. As Go's server.
+const MAX_DRAINED: usize = 256 << 10;
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+struct Connection {
+    read: ReadHalf<Stream>,
+    write: WriteHalf<Stream>,
+    buf: BytesMut,
+    out: BytesMut,
+}
+
+/// Serves the tunnel to its end.
+pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatch) {
+    let (read, write) = tokio::io::split(stream);
+    let mut connection = Connection { read, write, buf: BytesMut::new(), out: BytesMut::new() };
+    let mut watch = shutdown.clone();
+    let mut ending = pin!(watch.wait_for(|ending| *ending));
+    loop {
+        let head = tokio::select! {
+            biased;
+            head = connection.head(tunnel) => head,
+            _ = &mut ending => break,
+        };
+        let again = match head {
+            Ok(None) => return,
+            // Boxed, so that an idle tunnel is small.
+            Ok(Some(head)) => {
+                let draining = shutdown.has_changed().unwrap_or(true);
+                Box::pin(connection.exchange(tunnel, head, draining)).await
+            }
+            Err(error) => {
+                connection.refuse(tunnel, &error).await;
+                false
+            }
+        };
+        if !again {
+            break;
+        }
+        connection.shrink();
+    }
+    connection.close().await;
+}
+
+impl Connection {
+    /// The next head; none when the client has left between two. Waits for its first byte as long as the client likes.
+    async fn head(&mut self, tunnel: &Tunnel) -> Result<Option<RequestHead>> {
+        if self.buf.is_empty() && self.fill(IDLE_READ).await? == 0 {
+            return Ok(None);
+        }
+        let (limit, time) = {
+            let settings = tunnel.gateway.parts.settings.load();
+            (settings.limits.head_bytes, settings.timeouts.head)
+        };
+        if let Some(head) = self.take(limit)? {
+            return Ok(Some(head));
+        }
+        let rest = async {
+            loop {
+                if self.fill(body::READ_SIZE).await? == 0 {
+                    return Err(Error::ClientGone("in the middle of a head".to_owned()));
+                }
+                if let Some(head) = self.take(limit)? {
+                    return Ok(Some(head));
+                }
+            }
+        };
+        tokio::time::timeout(time, rest).await.unwrap_or(Err(Error::HeadTimeout))
+    }
+
+    fn take(&mut self, limit: usize) -> Result<Option<RequestHead>> {
+        wire::take_request(&mut self.buf, limit).map_err(|error| match error {
+            WireError::TooLarge => Error::HeadTooLarge(limit),
+            WireError::Invalid(why) => Error::Malformed(why),
+        })
+    }
+
+    async fn fill(&mut self, room: usize) -> Result<usize> {
+        match body::fill(&mut self.read, &mut self.buf, room).await {
+            Ok(n) => Ok(n),
+            // Clients that leave without TLS's farewell are no event.
+            Err(_) if self.buf.is_empty() => Ok(0),
+            Err(error) => Err(Error::ClientGone(error.to_string())),
+        }
+    }
+
+    /// One request and its answer. True: another may follow.
+    async fn exchange(&mut self, tunnel: &Arc<Tunnel>, head: RequestHead, ending: bool) -> bool {
+        let minor = head.minor;
+        let request = match request_of(head) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse(tunnel, &error).await;
+                return false;
+            }
+        };
+        let close = ending || minor == 0 || headers::connection_has(&request.headers, "close");
+        let mut decoder = Decoder::from(request.framing);
+        let Connection { read, write, buf, out } = self;
+        let body = Body::H1 { io: read, buf, decoder: &mut decoder };
+        let reply = Reply::H1 { io: write, out, minor, close };
+        let again = super::serve(tunnel, request, body, reply, "h1").await;
+        again && (decoder == Decoder::Done || self.drain(&mut decoder).await)
+    }
+
+    /// Reads away the rest of a body whose answer is complete. True: all of it.
+    async fn drain(&mut self, decoder: &mut Decoder) -> bool {
+        let mut source = body::Source::H1(H1Source { io: &mut self.read, buf: &mut self.buf, decoder });
+        let drained = async {
+            let mut left = MAX_DRAINED;
+            loop {
+                match source.next().await {
+                    Ok(Frame::Data(data)) if data.len() <= left => left -= data.len(),
+                    Ok(Frame::Data(_)) | Err(_) => return false,
+                    Ok(Frame::Trailers(_) | Frame::End) => return true,
+                }
+            }
+        };
+        tokio::time::timeout(DRAIN_TIME, drained).await.unwrap_or(false)
+    }
+
+    /// A head that is no request: a Status, then the end of the connection.
+    async fn refuse(&mut self, tunnel: &Tunnel, error: &Error) {
+        if matches!(error, Error::ClientGone(_)) {
+            return;
+        }
+        if let Some(refusal) = error.refusal() {
+            tunnel.gateway.parts.metrics.refused(refusal);
+        }
+        tracing::info!(
+            target: "access",
+            user = &*tunnel.principal.user,
+            connector = %tunnel.connector,
+            status = error.code(),
+            blame = error.blame().as_str(),
+            cause = %error,
+            "request refused"
+        );
+        let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true };
+        if let Err(error) = reply.refuse(&Method::GET, error).await {
+            tracing::debug!(%error, "client left before it could be refused");
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.out = BytesMut::new();
+        if self.buf.is_empty() {
+            self.buf = BytesMut::new();
+        }
+    }
+
+    /// Our end first; then what the client still sends is read away for a moment, so that no reset takes our last answer from it.
+    async fn close(mut self) {
+        let _ = self.write.shutdown().await;
+        let mut sink = [0; 1024];
+        let drained = async { while matches!(self.read.read(&mut sink).await, Ok(n) if n > 0) {} };
+        let _ = tokio::time::timeout(DRAIN_TIME, drained).await;
+    }
+}
+
+fn request_of(head: RequestHead) -> Result<Request> {
+    let RequestHead { method, target, minor, mut headers } = head;
+    let framing = wire::request_framing(&headers, minor).map_err(|error| match error {
+        WireError::Invalid(why) => Error::Malformed(why),
+        WireError::TooLarge => Error::Malformed("the head is too large"),
+    })?;
+    let (authority, path) = request::parse_target(target, &mut headers)?;
+    Ok(Request { method, path, authority, headers, framing })
+}

@@ -1,0 +1,135 @@
+//! The requests of a tunnel whose client speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
+//! dead clients and a GOAWAY on drain.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{PingPong, RecvStream};
+use http::header::{self, HeaderMap};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
+use pingora_core::server::ShutdownWatch;
+
+use super::client::{Body, Reply};
+use super::wire::{self, Framing};
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::request::Request;
+use crate::tunnel::Tunnel;
+use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
+
+/// A client that answers no PING for so long is gone.
+const PONG: Duration = Duration::from_secs(10);
+/// Bytes of answers that may wait for a stream's window.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// Serves the tunnel to its end.
+pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatch) {
+    let mut connection = match handshake(stream, Some(options(tunnel))).await {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(connector = %tunnel.connector, %error, "no HTTP/2 in the tunnel"),
+    };
+    let mut watch = shutdown.clone();
+    let mut ending = pin!(watch.wait_for(|ending| *ending));
+    let mut draining = false;
+    let mut dead = pin!(silence(connection.ping_pong()));
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut ending, if !draining => {
+                connection.graceful_shutdown();
+                draining = true;
+            }
+            stream = connection.accept() => match stream {
+                Some(Ok((request, respond))) => {
+                    let tunnel = tunnel.clone();
+                    tokio::spawn(async move { exchange(&tunnel, request, respond).await });
+                }
+                // Its streams end with it: each writes its own record.
+                Some(Err(_)) | None => return,
+            },
+            () = &mut dead => return,
+        }
+    }
+}
+
+fn options(tunnel: &Tunnel) -> H2Options {
+    let settings = tunnel.gateway.parts.settings.load();
+    let mut options = default_h2_options();
+    options
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(settings.limits.streams)
+        .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER);
+    options
+}
+
+/// Resolves when the client answers no PING any more.
+async fn silence(ping: Option<PingPong>) {
+    let Some(mut ping) = ping else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(PING).await;
+        if !matches!(tokio::time::timeout(PONG, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+async fn exchange(tunnel: &Arc<Tunnel>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let (parts, body) = request.into_parts();
+    let mut reply = Reply::H2 { respond, stream: None };
+    match request_of(parts, body.is_end_stream()) {
+        Ok(request) => {
+            super::serve(tunnel, request, Body::H2(body), reply, "h2").await;
+        }
+        Err(error) => {
+            if let Some(refusal) = error.refusal() {
+                tunnel.gateway.parts.metrics.refused(refusal);
+            }
+            if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
+                tracing::debug!(%error, "client left before it could be refused");
+            }
+        }
+    }
+}
+
+fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
+    let http::request::Parts { method, uri, mut headers, .. } = parts;
+    let host = host(&mut headers)?;
+    let authority = match (uri.authority().map(|authority| authority.as_str().to_owned()), host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(&host) => {
+            return Err(Error::Malformed("Host and :authority differ"));
+        }
+        (Some(authority), _) => authority,
+        (None, Some(host)) => host,
+        (None, None) => return Err(Error::Malformed("the request names no host")),
+    };
+    let path = uri.path_and_query().cloned().ok_or(Error::Malformed("the request has no path"))?;
+    let length = wire::length(&headers).map_err(|_| Error::Malformed("the Content-Length is not one number"))?;
+    let framing = match length {
+        _ if ended => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    headers::join_cookies(&mut headers);
+    Ok(Request { method, path, authority, headers, framing })
+}
+
+/// Takes `Host` out: one at most.
+fn host(headers: &mut HeaderMap) -> Result<Option<String>> {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(Error::Malformed("two Host headers"));
+    }
+    let host = first
+        .map(|host| host.to_str().map(str::to_owned))
+        .transpose()
+        .map_err(|_| Error::Malformed("the Host header is not valid"))?;
+    headers.remove(header::HOST);
+    Ok(host)
+}

@@ -1,0 +1,109 @@
+//! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
+
+use bytes::BytesMut;
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode, Uri};
+use pingora_core::protocols::http::v2::client::Http2Session;
+use pingora_http::RequestHeader;
+
+use super::body::{self, H1Source, Source};
+use super::wire::{self, Framing, WireError};
+use crate::error::{Error, Result, Retry};
+use crate::headers;
+use crate::request::Request;
+
+/// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.
+const MAX_HEAD: usize = 64 << 10;
+
+/// The head of an answer, whichever protocol brought it.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub framing: Framing,
+}
+
+/// Where an answer is read from.
+pub struct Answers<'a> {
+    pub source: Source<'a>,
+    pub host: &'a str,
+    pub method: &'a Method,
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// Set when the target's connection cannot be used again (HTTP/1.1).
+    pub close: bool,
+}
+
+/// Puts a request's head into `out`.
+pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
+    wire::put_request(out, &request.method, request.path.as_str(), authority, &request.headers, request.framing);
+}
+
+/// Opens an HTTP/2 stream with the request's head.
+pub fn send_head(session: &mut Http2Session, request: &Request, authority: &str, host: &str) -> Result<()> {
+    let broken = |cause: String| Error::Cut { host: host.to_owned(), cause, retry: Retry::Always };
+    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(request.path.clone()).build();
+    let uri = uri.map_err(|error| Error::Internal(format!("request target: {error}")))?;
+    let mut head = http::Request::new(());
+    *head.method_mut() = request.method.clone();
+    *head.uri_mut() = uri;
+    *head.version_mut() = http::Version::HTTP_2;
+    head.headers_mut().clone_from(&request.headers);
+    // The stream's flow does without: we have said 100 Continue ourselves.
+    head.headers_mut().remove(header::EXPECT);
+    let (parts, ()) = head.into_parts();
+    let end = request.framing == Framing::None;
+    session.write_request_header(Box::new(RequestHeader::from(parts)), end).map_err(|error| broken(error.to_string()))
+}
+
+impl Answers<'_> {
+    /// The next head: interim ones (1xx) come first. Cancelling loses nothing.
+    pub async fn head(&mut self) -> Result<Answer> {
+        let (host, reused) = (self.host, self.reused);
+        let answer = match &mut self.source {
+            Source::H1(h1) => h1_head(h1, self.method, host, reused, &mut self.close).await?,
+            Source::Target(session) => h2_head(session, self.method, host, reused).await?,
+            Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
+        };
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Protocol { host: host.to_owned(), cause: "101 without an upgrade".to_owned() });
+        }
+        Ok(answer)
+    }
+}
+
+async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused: bool, close: &mut bool) -> Result<Answer> {
+    let invalid = |error: WireError| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") };
+    loop {
+        if let Some(head) = wire::take_response(source.buf, MAX_HEAD).map_err(invalid)? {
+            let framing = wire::response_framing(&head, method).map_err(invalid)?;
+            *close = head.minor == 0 || framing == Framing::UntilClose || headers::connection_has(&head.headers, "close");
+            *source.decoder = framing.into();
+            return Ok(Answer { status: head.status, headers: head.headers, framing });
+        }
+        let retry = if reused && source.buf.is_empty() { Retry::IfIdempotent } else { Retry::Never };
+        let cut = |cause: String| Error::Cut { host: host.to_owned(), cause, retry };
+        match body::fill(source.io, source.buf, body::READ_SIZE).await {
+            Ok(0) => return Err(cut("before its answer".to_owned())),
+            Ok(_) => {}
+            Err(error) => return Err(cut(error.to_string())),
+        }
+    }
+}
+
+async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused: bool) -> Result<Answer> {
+    let broken = |cause: String| Error::Protocol { host: host.to_owned(), cause };
+    session.read_response_header().await.map_err(|mut error| {
+        error.retry.decide_reuse(reused);
+        let retry = if error.retry() { Retry::Always } else { Retry::Never };
+        Error::Cut { host: host.to_owned(), cause: error.to_string(), retry }
+    })?;
+    let ended = session.check_response_end_or_error().map_err(|error| broken(error.to_string()))?;
+    let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
+    let length = wire::length(&head.headers).map_err(|error| broken(format!("{error:?}")))?;
+    let framing = match length {
+        _ if ended || *method == Method::HEAD => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    Ok(Answer { status: head.status, headers: head.headers.clone(), framing })
+}

@@ -1,0 +1,187 @@
+//! One request inside of a tunnel: is it for this target, and by whose leave? What can be known for longer than one request stands in the
+//! tunnel's lease. Comes after `tunnel`; `relay` carries what is admitted here. Reverse-mode requests will enter here too.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use connectors_api::target::{Authority, PathMatch, Target};
+use http::header::{self, HeaderMap};
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
+use secrecy::SecretString;
+
+use crate::authenticate::{Identity, Rejection};
+use crate::authorize::Verdict;
+use crate::credential::{Credential, CredentialError};
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::principal::Principal;
+use crate::relay::wire::Framing;
+use crate::route::{Entry, Route, Table};
+use crate::tunnel::Tunnel;
+use crate::upstream::Dial;
+
+/// How long a tunnel's requests go by what was found for one of them. Short against every revocation bound, long against a request.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// A request as either protocol brings it.
+pub struct Request {
+    pub method: Method,
+    pub path: PathAndQuery,
+    /// `Host` or `:authority`, as sent.
+    pub authority: String,
+    pub headers: HeaderMap,
+    pub framing: Framing,
+}
+
+/// Granted: the principal may use the connector, its route is usable, its credential at hand and its target resolved.
+pub struct Lease {
+    pub route: Arc<Route>,
+    pub credential: Arc<Credential>,
+    pub dial: Arc<Dial>,
+    table: Arc<Table>,
+    taken: Instant,
+    /// The tunnel's token has ended: each request must bring a valid one.
+    needs_token: bool,
+}
+
+/// Everything that a request must pass before a byte of it goes to the target.
+pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Arc<Lease>> {
+    let lease = lease(tunnel).await?;
+    if lease.needs_token {
+        token_inside(tunnel, &request.headers).await?;
+    }
+    let authority = Authority::parse(&request.authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;
+    if !authority.is(&tunnel.host, tunnel.port, lease.dial.default_port()) {
+        return Err(Error::Misdirected(request.authority.clone()));
+    }
+    if request.method == Method::CONNECT {
+        return Err(Error::Malformed("a CONNECT inside of a tunnel"));
+    }
+    if headers::connection_has(&request.headers, "upgrade") {
+        let protocol = request.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        return Err(Error::Upgrade(protocol.to_owned()));
+    }
+    covered(&lease.route, tunnel, request.path.as_str())?;
+    Ok(lease)
+}
+
+/// The path must lie under one of the addresses that this tunnel's host and port belong to.
+fn covered(route: &Route, tunnel: &Tunnel, path: &str) -> Result<()> {
+    let mut suspicious = false;
+    for target in route.targets.iter().filter(|target| serves(target, &tunnel.host, tunnel.port)) {
+        match target.covers(path) {
+            PathMatch::Inside => return Ok(()),
+            PathMatch::Outside => {}
+            PathMatch::Suspicious => suspicious = true,
+        }
+    }
+    match suspicious {
+        true => Err(Error::Malformed("the path has dot segments, encoded dots or slashes, or backslashes")),
+        false => Err(Error::OutsidePath { connector: route.connector.clone() }),
+    }
+}
+
+/// Whether a CONNECT to this host and port means the target. Plain http targets take no CONNECT.
+pub fn serves(target: &Target, host: &str, port: u16) -> bool {
+    target.tls && target.port == port && target.host == host
+}
+
+/// The tunnel's lease, or a new one if it is old or the routing table has changed.
+async fn lease(tunnel: &Tunnel) -> Result<Arc<Lease>> {
+    let table = tunnel.gateway.parts.table.load();
+    if let Some(lease) = &*tunnel.lease.load()
+        && Arc::ptr_eq(&lease.table, &table)
+        && lease.taken.elapsed() < LEASE
+    {
+        return Ok(lease.clone());
+    }
+    renewed(tunnel).await
+}
+
+/// A new lease, whatever the old one says.
+pub async fn renewed(tunnel: &Tunnel) -> Result<Arc<Lease>> {
+    let lease = Arc::new(renew(tunnel, tunnel.gateway.parts.table.load_full()).await?);
+    tunnel.lease.store(Some(lease.clone()));
+    Ok(lease)
+}
+
+async fn renew(tunnel: &Tunnel, table: Arc<Table>) -> Result<Lease> {
+    let parts = &tunnel.gateway.parts;
+    granted(tunnel, &table).await?;
+    let route = match table.lookup(&tunnel.connector) {
+        Some(Entry::Usable(route)) => route.clone(),
+        Some(Entry::Unusable { message, .. }) => {
+            return Err(Error::Unusable { connector: tunnel.connector.clone(), why: message.clone() });
+        }
+        None => return Err(Error::NotFound(tunnel.connector.clone())),
+    };
+    let target = route.targets.iter().find(|target| serves(target, &tunnel.host, tunnel.port));
+    let target = target.ok_or_else(|| not_a_target(&tunnel.host, tunnel.port, &tunnel.connector.to_string()))?;
+    let credential = parts.credentials.get(&route).await.map_err(|error| unusable(&route, error))?;
+    let dial = tunnel.gateway.upstream.dial(&route, target).await?;
+    let needs_token = tunnel.expired || tunnel.principal.expires <= SystemTime::now();
+    Ok(Lease { route, credential, dial, table, taken: Instant::now(), needs_token })
+}
+
+/// A connector that does not exist is told apart only to those who may `get` it.
+async fn granted(tunnel: &Tunnel, table: &Table) -> Result<()> {
+    let (principal, connector) = (&tunnel.principal, &tunnel.connector);
+    match tunnel.gateway.parts.authorizer.may_use(principal, connector).await {
+        Ok(Verdict::Allowed) => Ok(()),
+        Ok(Verdict::Denied { may_get: true }) if table.lookup(connector).is_none() => Err(Error::NotFound(connector.clone())),
+        Ok(Verdict::Denied { .. }) => Err(Error::Forbidden { user: principal.user.to_string(), connector: connector.clone() }),
+        Err(_) => Err(Error::ReviewUnavailable),
+    }
+}
+
+pub fn not_a_target(host: &str, port: u16, connectors: &str) -> Error {
+    Error::NotATarget { authority: format!("{host}:{port}"), connectors: connectors.to_owned() }
+}
+
+/// In the words of the connector.
+pub fn unusable(route: &Route, error: CredentialError) -> Error {
+    match error {
+        CredentialError::Unusable(why) => Error::Unusable { connector: route.connector.clone(), why },
+        CredentialError::Unavailable => Error::ReviewUnavailable,
+    }
+}
+
+/// A valid token of the tunnel's own ServiceAccount and Pod: the only Authorization that is ever read.
+async fn token_inside(tunnel: &Tunnel, headers: &HeaderMap) -> Result<()> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Error::TokenInside("none was sent"))?;
+    let token = SecretString::from(token.trim());
+    match tunnel.gateway.parts.authenticator.authenticate(&token).await {
+        Ok(Identity::Valid(principal)) if same(&principal, &tunnel.principal) => Ok(()),
+        Ok(Identity::Valid(_)) => Err(Error::TokenInside("it is another Pod's")),
+        Ok(Identity::Expired(_)) => Err(Error::TokenInside("it has expired too")),
+        Err(Rejection::Invalid(why)) => Err(Error::TokenInside(why)),
+        Err(Rejection::Unavailable) => Err(Error::ReviewUnavailable),
+    }
+}
+
+fn same(one: &Principal, other: &Principal) -> bool {
+    let pod = |principal: &Principal| principal.pod.as_ref().map(|pod| pod.uid.clone());
+    one.user == other.user && pod(one) == pod(other)
+}
+
+/// Authority and path of a request target: origin-form with `Host`, or absolute-form, which wins over it (RFC 9112, 3.2.2).
+pub fn parse_target(target: bytes::Bytes, headers: &mut HeaderMap) -> Result<(String, PathAndQuery)> {
+    const INVALID: Error = Error::Malformed("the request target is not valid");
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| Error::Malformed("the Host header is not valid"))?.to_owned(),
+        (None, _) => return Err(Error::Malformed("the Host header is missing")),
+        (Some(_), Some(_)) => return Err(Error::Malformed("two Host headers")),
+    };
+    headers.remove(header::HOST);
+    if target.first() == Some(&b'/') {
+        return Ok((host, PathAndQuery::from_maybe_shared(target).map_err(|_| INVALID)?));
+    }
+    let uri = Uri::from_maybe_shared(target).map_err(|_| INVALID)?;
+    match (uri.scheme_str(), uri.authority(), uri.path_and_query()) {
+        (Some("https"), Some(authority), Some(path)) => Ok((authority.to_string(), path.clone())),
+        _ => Err(INVALID),
+    }
+}

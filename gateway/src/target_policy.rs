@@ -1,0 +1,173 @@
+//! Where the gateway may dial at all, asked with each resolved address: after `upstream` has resolved a name and before it connects, for
+//! probes too. Protects the gateway's surroundings (metadata, its own cluster) from whoever may write a Connector.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::error::{Error, Result};
+use crate::settings::{TargetRule, Targets};
+
+/// Addresses of cloud metadata services outside of link-local: AWS (IPv6), Azure's wire server, Alibaba.
+const METADATA: [IpAddr; 3] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+];
+
+/// What is about to be dialled, and for whom.
+pub struct Dial<'a> {
+    /// Namespace of the connector.
+    pub namespace: &'a str,
+    /// The target's host as the connector names it.
+    pub host: &'a str,
+    pub address: SocketAddr,
+}
+
+/// `api_server`: addresses of the home cluster's API server, which may be a target although it lies in the cluster's ranges.
+pub fn check(targets: &Targets, api_server: &[SocketAddr], dial: &Dial<'_>) -> Result<()> {
+    let ip = dial.address.ip().to_canonical();
+    let matches = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, dial, ip));
+    let allowed = match () {
+        () if matches(&targets.deny) => false,
+        () if matches(&targets.allow) => true,
+        () if api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == dial.address.port()) => true,
+        () => !denied_by_default(ip) && !targets.cluster.iter().any(|range| range.contains(&ip)),
+    };
+    match allowed {
+        true => Ok(()),
+        false => Err(Error::Denied { host: dial.host.to_owned(), address: dial.address.to_string() }),
+    }
+}
+
+/// Each non-empty list of the rule must match; a rule without any list matches nothing.
+fn applies(rule: &TargetRule, dial: &Dial<'_>, ip: IpAddr) -> bool {
+    let TargetRule { cidrs, hosts, ports, namespaces } = rule;
+    if cidrs.is_empty() && hosts.is_empty() && ports.is_empty() && namespaces.is_empty() {
+        return false;
+    }
+    (cidrs.is_empty() || cidrs.iter().any(|range| range.contains(&ip)))
+        && (hosts.is_empty() || hosts.iter().any(|glob| host_matches(glob, dial.host)))
+        && (ports.is_empty() || ports.contains(&dial.address.port()))
+        && (namespaces.is_empty() || namespaces.iter().any(|one| one == dial.namespace))
+}
+
+/// `*.example.com` matches names below example.com, not example.com itself.
+fn host_matches(glob: &str, host: &str) -> bool {
+    match glob.strip_prefix("*.") {
+        Some(domain) => {
+            let split = host.len().checked_sub(domain.len() + 1);
+            split.is_some_and(|at| {
+                at > 0
+                    && host.is_char_boundary(at)
+                    && host[at..].strip_prefix('.').is_some_and(|end| end.eq_ignore_ascii_case(domain))
+            })
+        }
+        None => glob.eq_ignore_ascii_case(host),
+    }
+}
+
+fn denied_by_default(ip: IpAddr) -> bool {
+    METADATA.contains(&ip)
+        || match ip {
+            IpAddr::V4(v4) => special_v4(v4),
+            IpAddr::V6(v6) => {
+                v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.is_unicast_link_local()
+                    || embedded_v4(v6).is_some_and(special_v4)
+            }
+        }
+}
+
+fn special_v4(v4: Ipv4Addr) -> bool {
+    // 0.0.0.0/8 reaches the host itself on Linux.
+    v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
+}
+
+/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that a router may dial.
+fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = v6.segments();
+    let from = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match (a, b) {
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => Some(from(g, h)),
+        (0x2002, _) => Some(from(b, c)),
+        (0, 0) if (c, d, e, f) == (0, 0, 0, 0) => Some(from(g, h)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(targets: &Targets, host: &str, ip: &str) -> bool {
+        let dial = Dial { namespace: "demo", host, address: SocketAddr::new(ip.parse().unwrap(), 6443) };
+        check(targets, &["10.96.0.1:6443".parse().unwrap()], &dial).is_ok()
+    }
+
+    fn rule(cidrs: &[&str], hosts: &[&str], ports: &[u16], namespaces: &[&str]) -> TargetRule {
+        TargetRule {
+            cidrs: cidrs.iter().map(|one| one.parse().unwrap()).collect(),
+            hosts: hosts.iter().map(|one| (*one).to_owned()).collect(),
+            ports: ports.to_vec(),
+            namespaces: namespaces.iter().map(|one| (*one).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_surroundings_of_the_gateway_are_denied_in_every_spelling() {
+        let targets = Targets { cluster: vec!["10.96.0.0/12".parse().unwrap()], ..Targets::default() };
+        for ip in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.100.100.200",
+            "168.63.129.16",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "fe80::1",
+            "fd00:ec2::254",
+            "224.0.0.1",
+            "10.96.0.10",
+            "::ffff:10.96.0.10",
+        ] {
+            assert!(!allowed(&targets, "target.example", ip), "{ip}");
+        }
+        for ip in ["10.96.0.1", "192.168.1.1", "8.8.8.8", "2001:db8::1", "::ffff:10.96.0.1"] {
+            assert!(allowed(&targets, "target.example", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn deny_wins_over_allow_and_allow_over_the_defaults() {
+        let mut targets = Targets { allow: vec![rule(&["127.0.0.0/8"], &[], &[6443], &[])], ..Targets::default() };
+        assert!(allowed(&targets, "t", "127.0.0.1"));
+        targets.deny = vec![rule(&["127.0.0.1/32"], &[], &[], &[])];
+        assert!(!allowed(&targets, "t", "127.0.0.1"));
+        assert!(allowed(&targets, "t", "127.0.0.2"));
+    }
+
+    #[test]
+    fn every_list_of_a_rule_must_match() {
+        for (rule, matches) in [
+            (rule(&[], &["*.example"], &[], &[]), true),
+            (rule(&[], &["*.EXAMPLE"], &[6443], &["demo"]), true),
+            (rule(&[], &["target.example"], &[443], &[]), false),
+            (rule(&[], &["example"], &[], &[]), false),
+            (rule(&[], &["*.target.example"], &[], &[]), false),
+            (rule(&[], &["target.example"], &[], &["other"]), false),
+            (rule(&[], &[], &[], &[]), false),
+        ] {
+            let targets = Targets { allow: vec![rule.clone()], ..Targets::default() };
+            assert_eq!(allowed(&targets, "target.example", "127.0.0.1"), matches, "{rule:?}");
+        }
+    }
+}

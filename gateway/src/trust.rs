@@ -1,0 +1,210 @@
+//! Is this the target? Judged in the TLS stack's handshake hook with stores that are built once per route and target; `upstream` reads
+//! the verdict before it sends a byte. pingora's own verification is off: it knows no IP names, and none at all without SNI.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use connectors_api::connector::{Pin, PinKind};
+use connectors_api::target::Target;
+use openssl::error::ErrorStack;
+use openssl::sha::sha256;
+use openssl::ssl::{SslRef, SslVersion};
+use openssl::stack::{Stack, StackRef};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags, X509VerifyParam};
+use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext};
+
+use crate::settings::Unverified;
+
+/// What vouches for one target of one route.
+pub struct Anchors {
+    host: String,
+    policy: Unverified,
+    /// System roots, shared by all.
+    system: Arc<X509Store>,
+    /// Of the connector's Secrets.
+    given: Option<X509Store>,
+    /// Pinned CAs; none if no CA is pinned for this origin.
+    pinned: Option<X509Store>,
+    /// Pinned keys, lowercase hex SHA-256.
+    keys: Vec<String>,
+}
+
+/// Rides in the connection's TLS digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Trusted,
+    /// Pins exist and none fits.
+    Changed {
+        fingerprint: String,
+    },
+    /// Nothing vouches for it. The words are OpenSSL's or ours.
+    Unknown {
+        cause: String,
+    },
+}
+
+/// What the hook leaves behind: the verdict, and at first contact the served certificates, leaf first.
+pub struct Judged {
+    pub verdict: Verdict,
+    pub served: Vec<X509>,
+}
+
+/// Loads the system's roots once.
+pub fn system_roots() -> Result<Arc<X509Store>, ErrorStack> {
+    let mut store = builder()?;
+    store.set_default_paths()?;
+    Ok(Arc::new(store.build()))
+}
+
+impl Anchors {
+    /// `given`: CA certificates of the connector's Secrets. Pins for other origins are ignored.
+    pub fn new(
+        target: &Target,
+        policy: Unverified,
+        system: Arc<X509Store>,
+        given: &[X509],
+        pins: &[Pin],
+    ) -> Result<Anchors, ErrorStack> {
+        let origin = target.origin();
+        let pins: Vec<&Pin> = pins.iter().filter(|pin| pin.origin == origin && policy == Unverified::Pin).collect();
+        let of_kind = |kind| pins.iter().filter(move |pin| pin.kind == kind);
+        let mut cas = Vec::new();
+        for pin in of_kind(PinKind::Ca) {
+            cas.extend(X509::stack_from_pem(pin.certificate.as_deref().unwrap_or_default().as_bytes())?);
+        }
+        Ok(Anchors {
+            host: target.host.clone(),
+            policy,
+            system,
+            given: store_of(given)?,
+            pinned: store_of(&cas)?,
+            keys: of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect(),
+        })
+    }
+
+    pub fn judge(&self, ssl: &SslRef) -> Verdict {
+        let Some(leaf) = ssl.peer_certificate() else { return unknown("it presents no certificate") };
+        if !matches!(ssl.version2(), Some(SslVersion::TLS1_2 | SslVersion::TLS1_3)) {
+            return unknown("it speaks no TLS 1.2 or later");
+        }
+        match ssl.peer_cert_chain() {
+            Some(chain) => self.judge_chain(&leaf, chain),
+            None => unknown("it presents no certificate"),
+        }
+    }
+
+    /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly shows a certificate of some
+    /// public CA has changed.
+    fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Verdict {
+        if self.policy == Unverified::Skip || self.vouches(self.given.as_ref(), leaf, chain) {
+            return Verdict::Trusted;
+        }
+        let fingerprint = key_fingerprint(leaf);
+        if self.pinned.is_some() || !self.keys.is_empty() {
+            let held = self.keys.contains(&fingerprint) || self.vouches(self.pinned.as_ref(), leaf, chain);
+            return if held { Verdict::Trusted } else { Verdict::Changed { fingerprint } };
+        }
+        match chain_error(&self.system, leaf, chain) {
+            Some(cause) => Verdict::Unknown { cause },
+            None if !names(leaf, &self.host) => unknown("its certificate is for another host"),
+            None => Verdict::Trusted,
+        }
+    }
+
+    fn vouches(&self, store: Option<&X509Store>, leaf: &X509Ref, chain: &StackRef<X509>) -> bool {
+        store.is_some_and(|store| chain_error(store, leaf, chain).is_none() && names(leaf, &self.host))
+    }
+}
+
+fn unknown(cause: &str) -> Verdict {
+    Verdict::Unknown { cause: cause.to_owned() }
+}
+
+fn builder() -> Result<X509StoreBuilder, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    store.set_purpose(X509PurposeId::SSL_SERVER)?;
+    Ok(store)
+}
+
+fn store_of(certificates: &[X509]) -> Result<Option<X509Store>, ErrorStack> {
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let mut store = builder()?;
+    // What is given may be an intermediate: it is trusted without the root above it.
+    store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+    for certificate in certificates {
+        store.add_cert(certificate.clone())?;
+    }
+    Ok(Some(store.build()))
+}
+
+/// Why the chain does not verify; none if it does.
+fn chain_error(store: &X509Store, leaf: &X509Ref, chain: &StackRef<X509>) -> Option<String> {
+    let verified = X509StoreContext::new().and_then(|mut context| {
+        context.init(store, leaf, chain, |context| Ok((context.verify_cert()?, context.error().error_string())))
+    });
+    match verified {
+        Ok((true, _)) => None,
+        Ok((false, cause)) => Some(cause.to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Whether the certificate names this host (DNS or IP). A store that trusts the leaf itself leaves only the name to be checked.
+fn names(leaf: &X509Ref, host: &str) -> bool {
+    let checked = || -> Result<bool, ErrorStack> {
+        let mut param = X509VerifyParam::new()?;
+        match host.parse::<IpAddr>() {
+            Ok(ip) => param.set_ip(ip)?,
+            Err(_) => param.set_host(host)?,
+        }
+        param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        param.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+        let mut store = X509StoreBuilder::new()?;
+        store.set_param(&param)?;
+        store.add_cert(leaf.to_owned())?;
+        X509StoreContext::new()?.init(&store.build(), leaf, &*Stack::new()?, |context| context.verify_cert())
+    };
+    checked().unwrap_or(false)
+}
+
+/// Lowercase hex SHA-256 of the public key (SubjectPublicKeyInfo).
+fn key_fingerprint(certificate: &X509Ref) -> String {
+    let key = certificate.public_key().and_then(|key| key.public_key_to_der()).unwrap_or_default();
+    hex(&sha256(&key))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The pin to take of a target that nothing vouches for: the topmost CA that it serves, or one of `offered` (its cluster-info) under which
+/// the chain verifies, or its key. Names must fit for a CA; a key stands for itself.
+pub fn pin(target: &Target, served: &[X509], offered: &[X509]) -> Option<Pin> {
+    let (leaf, above) = served.split_first()?;
+    let chain = stack(served).ok()?;
+    let vouches = |ca: &&X509| {
+        let store = store_of(std::slice::from_ref(*ca)).ok().flatten();
+        store.is_some_and(|store| chain_error(&store, leaf, &chain).is_none()) && names(leaf, &target.host)
+    };
+    let ca = above.last().into_iter().chain(offered).find(vouches);
+    Some(match ca {
+        Some(ca) => Pin {
+            origin: target.origin(),
+            kind: PinKind::Ca,
+            sha256: hex(&sha256(&ca.to_der().ok()?)),
+            certificate: Some(String::from_utf8(ca.to_pem().ok()?).ok()?),
+        },
+        None => Pin { origin: target.origin(), kind: PinKind::PublicKey, sha256: key_fingerprint(leaf), certificate: None },
+    })
+}
+
+fn stack(certificates: &[X509]) -> Result<Stack<X509>, ErrorStack> {
+    let mut stack = Stack::new()?;
+    for certificate in certificates {
+        stack.push(certificate.clone())?;
+    }
+    Ok(stack)
+}

@@ -1,0 +1,187 @@
+//! One question to a target for `probe`: the dial, trust and credential of a user's request, one answer, bounded. Also the first contact,
+//! which sends no credential and finds what to pin.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use connectors_api::connector::Pin;
+use connectors_api::target::Target;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+use openssl::x509::X509;
+use pingora_core::protocols::Stream;
+use serde_json::Value;
+use std::sync::Arc;
+
+use super::{Dial, Session, Upstream};
+use crate::credential::Credential;
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::relay::body::{H1Sink, H1Source, Source};
+use crate::relay::wire::{Decoder, Encoder, Frame, Framing};
+use crate::relay::{Answers, put_head, send_head};
+use crate::request::{self, Request};
+use crate::route::Route;
+use crate::settings::Unverified;
+use crate::trust::{self, Judged, Verdict};
+
+/// More of an answer no probe needs.
+const MAX_BODY: usize = 64 << 10;
+/// From the connection to the end of the answer.
+const FETCH_TIME: Duration = Duration::from_secs(10);
+/// cluster-info is a courtesy of the target: not worth waiting for.
+const CLUSTER_INFO_TIME: Duration = Duration::from_secs(3);
+const CLUSTER_INFO: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+
+/// An answer, its body cut off at 64 KiB.
+#[derive(Debug)]
+pub struct Fetched {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What the target's certificate is worth. Nothing but a handshake and, without a credential, one GET has reached the target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FirstContact {
+    /// A known CA or a pin vouches for it; or it is plain http.
+    Verified,
+    /// Nothing does; this could from now on.
+    Pin(Pin),
+    /// Pins exist and do not fit; this one would.
+    Changed(Pin),
+    /// Nothing does, and the policy (`upstream.unverified`) allows no pin.
+    Unverified { cause: String },
+}
+
+impl Upstream {
+    /// Asks over a connection of its own, never a pooled one. The path of `request` is sent as it is.
+    pub async fn fetch(
+        &self,
+        route: &Route,
+        target: &Target,
+        request: http::Request<()>,
+        credential: Option<&Credential>,
+    ) -> Result<Fetched> {
+        let fetched = tokio::time::timeout(FETCH_TIME, self.fetch_slowly(route, target, request, credential)).await;
+        fetched.unwrap_or_else(|_| Err(Error::HeaderTimeout { host: target.host.clone() }))
+    }
+
+    async fn fetch_slowly(
+        &self,
+        route: &Route,
+        target: &Target,
+        request: http::Request<()>,
+        credential: Option<&Credential>,
+    ) -> Result<Fetched> {
+        let (parts, ()) = request.into_parts();
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut headers = parts.headers;
+        headers::toward_target(&mut headers, credential.and_then(Credential::authorization))?;
+        let authority = target.authority();
+        let request = Request { method: parts.method, path, authority, headers, framing: Framing::None };
+        let dial = self.resolve(route, target).await?;
+        match self.session(&dial, true).await? {
+            Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
+            Session::H2 { mut session, .. } => {
+                send_head(&mut session, &request, &request.authority, &target.host)?;
+                collect(answers(Source::Target(&mut session), &request, &target.host)).await
+            }
+        }
+    }
+
+    /// Whom do we talk to? Sends no credential to find out.
+    pub async fn first_contact(&self, route: &Route, target: &Target) -> Result<FirstContact> {
+        if !target.tls {
+            return Ok(FirstContact::Verified);
+        }
+        let given = self.credentials.certificates(route).await.map_err(|error| request::unusable(route, error))?;
+        let anchors = Arc::new(self.anchors(route, target, &given)?);
+        let peers = self.peers(route, target, &anchors, true).await?;
+        let mut stream = self.unjudged(&Dial::new(route, target, peers)).await?;
+        let digest = stream.get_ssl_digest();
+        let Some(judged) = digest.as_ref().and_then(|digest| digest.extension.get::<Judged>()) else {
+            return Err(Error::Internal("a connection without a verdict".to_owned()));
+        };
+        let changed = match &judged.verdict {
+            Verdict::Trusted => return Ok(FirstContact::Verified),
+            Verdict::Changed { .. } => true,
+            Verdict::Unknown { cause } if self.settings.load().upstream.unverified != Unverified::Pin => {
+                return Ok(FirstContact::Unverified { cause: cause.clone() });
+            }
+            Verdict::Unknown { .. } => false,
+        };
+        let offered = cluster_info(&mut stream, target).await;
+        let pin = trust::pin(target, &judged.served, &offered);
+        let pin =
+            pin.ok_or_else(|| Error::Unverified { host: target.host.clone(), cause: "it presents no certificate".to_owned() })?;
+        Ok(if changed { FirstContact::Changed(pin) } else { FirstContact::Pin(pin) })
+    }
+
+    async fn unjudged(&self, dial: &Dial) -> Result<Stream> {
+        let settings = self.settings.load_full();
+        let mut failure = Error::Internal("no address to dial".to_owned());
+        for peer in &dial.peers {
+            match self.raw(dial, peer, &settings).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+async fn ask_h1(stream: &mut Stream, request: &Request, host: &str) -> Result<Fetched> {
+    let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
+    put_head(&mut out, request, &request.authority);
+    let sent = H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await;
+    sent.map_err(|error| Error::Unreachable { host: host.to_owned(), cause: error.kind().to_string() })?;
+    let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
+    collect(answers(source, request, host)).await
+}
+
+fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> Answers<'a> {
+    Answers { source, host, method: &request.method, reused: false, close: false }
+}
+
+async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
+    let host = answers.host.to_owned();
+    let answer = loop {
+        let answer = answers.head().await?;
+        if !answer.status.is_informational() {
+            break answer;
+        }
+    };
+    let mut body = BytesMut::new();
+    while answer.framing != Framing::None && body.len() < MAX_BODY {
+        match answers.source.next().await {
+            Ok(Frame::Data(data)) => body.extend_from_slice(&data),
+            Ok(Frame::Trailers(_) | Frame::End) => break,
+            Err(cause) => return Err(Error::Protocol { host, cause }),
+        }
+    }
+    body.truncate(MAX_BODY);
+    Ok(Fetched { status: answer.status, headers: answer.headers, body: body.freeze() })
+}
+
+/// The CAs that a Kubernetes API server shows to everyone; none if it shows none.
+async fn cluster_info(stream: &mut Stream, target: &Target) -> Vec<X509> {
+    let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else { return Vec::new() };
+    let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+    let request = Request { method: Method::GET, path, authority: target.authority(), headers, framing: Framing::None };
+    match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, &target.host)).await {
+        Ok(Ok(fetched)) if fetched.status == StatusCode::OK => authorities(&fetched.body).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// `data.kubeconfig` of the ConfigMap holds one cluster with its CA.
+fn authorities(body: &[u8]) -> Option<Vec<X509>> {
+    let config_map: Value = serde_json::from_slice(body).ok()?;
+    let kubeconfig: Value = serde_yaml_ng::from_str(config_map.pointer("/data/kubeconfig")?.as_str()?).ok()?;
+    let pem = kubeconfig.pointer("/clusters/0/cluster/certificate-authority-data")?.as_str()?;
+    X509::stack_from_pem(&STANDARD.decode(pem).ok()?).ok()
+}
