@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::conditions::Condition;
 use crate::connector::{Addressable, ProxyStatus};
+use crate::crd;
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -20,21 +21,27 @@ use crate::connector::{Addressable, ProxyStatus};
     category = "alauda",
     status = "ConnectorClassStatus",
     derive = "Default",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConnectorClassSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<ParamSpec>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::unique_named_list)]
     pub address_extensions: Vec<ParamSpec>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_list)]
     pub params: Vec<ParamSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<ClassAuth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub liveness_probe: Option<Probe>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["authName"]))]
     pub auth_probes: Vec<AuthProbe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<ClassApi>,
@@ -75,11 +82,13 @@ pub struct PropertySpec {
 #[serde(default)]
 pub struct ClassAuth {
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub types: Vec<AuthType>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct AuthType {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +96,7 @@ pub struct AuthType {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_list)]
     pub params: Vec<ParamSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator: Option<Rego>,
@@ -114,9 +124,11 @@ pub struct Probe {
     pub api: Option<ApiProbe>,
 }
 
-/// `path` and `httpHeaders[].value` are templates; the rest is literal.
+/// `path` and `httpHeaders[].value` are templates; the rest is literal. Published examples write `httpHeaders` as a map,
+/// against their own schema: both are read, and what is neither becomes a header without name, which `rules` refuses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["path"]))]
 pub struct HttpProbe {
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +137,8 @@ pub struct HttpProbe {
     pub scheme: Option<ProbeScheme>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "headers", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crd::any")]
     pub http_headers: Vec<ProbeHeader>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disable_redirect: bool,
@@ -148,10 +161,23 @@ pub enum ProbeScheme {
     Https,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeHeader {
     pub name: String,
     pub value: String,
+}
+
+fn headers<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<ProbeHeader>, D::Error> {
+    let pair = |(name, value): (String, Value)| match value {
+        Value::String(value) => ProbeHeader { name, value },
+        _ => ProbeHeader::default(),
+    };
+    Ok(match Value::deserialize(input)? {
+        Value::Null => Vec::new(),
+        Value::Array(items) => items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()).collect(),
+        Value::Object(fields) => fields.into_iter().map(pair).collect(),
+        _ => vec![ProbeHeader::default()],
+    })
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -171,10 +197,12 @@ pub struct ApiProbe {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["authName"]))]
 pub struct AuthProbe {
     /// The `auth.types[].name` that it is for.
     pub auth_name: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_list)]
     pub params: Vec<ParamSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -214,6 +242,7 @@ pub struct ClassProxy {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct ServiceReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -238,6 +267,7 @@ pub struct Configuration {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_list)]
     pub params: Vec<ParamSpec>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::conditions::Condition;
+use crate::crd;
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -20,7 +21,12 @@ use crate::conditions::Condition;
     category = "alauda",
     status = "ConnectorStatus",
     derive = "Default",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.connectorClassName"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConnectorSpec {
@@ -29,12 +35,15 @@ pub struct ConnectorSpec {
     pub connector_class_name: String,
     /// Root URL of the tool, http or https, optionally with a path prefix.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = crd::address)]
     pub address: String,
     /// Further named addresses that the class declares.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::unique_named_values)]
     pub address_extensions: Vec<NamedValue>,
     /// Values for the class's `params`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_values)]
     pub params: Vec<NamedValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
@@ -45,6 +54,7 @@ pub struct ConnectorSpec {
 
 /// A name and any JSON value; in practice a string.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct NamedValue {
     pub name: String,
     pub value: Value,
@@ -67,12 +77,14 @@ pub struct Auth {
     pub secret_ref: Option<ObjectReference>,
     /// Values for the auth probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crd::named_values)]
     pub params: Vec<NamedValue>,
 }
 
 /// A full reference, of which `name` counts; another `namespace` is stored, never followed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ObjectReference {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,

@@ -1,6 +1,6 @@
 //! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
 //!
-//! `connector`, `class`: the custom resources. `conditions`: types and reasons of a status. `names`: fixed names of
+//! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a status. `names`: fixed names of
 //! objects, ports, audiences, annotations. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `rules`: whether class, Connector and Secret fit together (both features).
@@ -9,6 +9,7 @@ pub mod attributes;
 pub mod class;
 pub mod conditions;
 pub mod connector;
+pub mod crd;
 #[cfg(feature = "cel")]
 pub mod expression;
 pub mod names;

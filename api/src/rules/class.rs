@@ -59,6 +59,9 @@ fn check_probe(place: &str, probe: &Probe) -> Result<(), Violation> {
 fn check_http_probe(place: &str, probe: &HttpProbe) -> Result<(), Violation> {
     check_template(&format!("{place}.path"), &probe.path)?;
     for header in &probe.http_headers {
+        if header.name.is_empty() {
+            return Err(broken(&format!("{place}.httpHeaders"), "write a list of objects with name and value, both strings"));
+        }
         check_template(&format!("{place}.httpHeaders[{}]", header.name), &header.value)?;
     }
     match &probe.response {
