@@ -1,1 +1,56 @@
-//!
+//! The control plane, from start to stop: `leader` (one replica at a time) → `watch` (what may change) → `reconcile` (a Connector, step by
+//! step), `namespace` (what a namespace's Connectors have in common), `class_status` (a class), `ca` (the connector CA) → `status` (one patch).
+//! It never connects to a target: `gateway` asks the data plane to probe. All state is in the API server.
+
+pub mod admin;
+pub mod ca;
+pub mod class_status;
+pub mod context;
+pub mod error;
+pub mod events;
+pub mod gateway;
+pub mod keep;
+pub mod leader;
+pub mod metrics;
+pub mod namespace;
+pub mod reconcile;
+pub mod schedule;
+pub mod settings;
+pub mod status;
+pub mod watch;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::net::TcpListener;
+
+pub use error::Error;
+use gateway::Prober;
+use leader::Lease;
+use metrics::Metrics;
+use settings::Settings;
+
+/// Runs one replica until `shutdown`: the admin port at once, the work while it holds the Lease.
+///
+/// # Errors
+/// When the admin port is taken or the Lease was lost; the process must end then, because another replica may start.
+pub async fn run(
+    settings: Settings,
+    client: Client,
+    prober: Arc<dyn Prober>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let metrics = Arc::new(Metrics::new()?);
+    let listener = TcpListener::bind(settings.admin_address)
+        .await
+        .map_err(|source| Error::AdminPort { address: settings.admin_address, source })?;
+    tracing::info!(?settings, "starting");
+    let lease = Lease::new(&client, &settings, metrics.clone());
+    let settings = Arc::new(settings);
+    let work = || watch::work(client, settings, prober, metrics.clone());
+    tokio::select! {
+        ended = leader::lead(lease, shutdown, work) => ended,
+        never = admin::serve(listener, metrics.clone()) => match never {},
+    }
+}

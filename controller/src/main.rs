@@ -1,1 +1,53 @@
-fn main() {}
+//! Command line of the control plane: settings, logs, signals. Everything else begins in `lib.rs`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use connectors_controller::gateway::GatewayProber;
+use connectors_controller::settings::{LogFormat, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    log_to_stderr(settings.log_format);
+    match start(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("stopped: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(settings: Settings) -> anyhow::Result<()> {
+    let client =
+        kube::Client::try_default().await.context("no access to a Kubernetes API server: run in a Pod or set KUBECONFIG")?;
+    let prober = GatewayProber::new(&settings.gateway_url, &settings.gateway_token_file)
+        .context("the gateway cannot be asked to probe: check --gateway-url and --gateway-token-file")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    connectors_controller::run(settings, client, Arc::new(prober), shutdown).await?;
+    Ok(())
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+}

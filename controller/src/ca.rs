@@ -1,0 +1,75 @@
+//! The connector CA in two levels (root and the gateway's issuing CA) and the bundle that clients trust. Beside the walks of Connectors,
+//! under the same Lease; the gateway mints leaves from what is written here.
+//!
+//! Rotation of the root, begun by whoever replaces or deletes Secret `connectors-ca`, in this order: the bundle gets the new root beside
+//! the old one → half an hour later, when every volume has the new bundle, the issuing CA is signed by the new root → eight days later,
+//! when nothing signed by the old root can be valid any more, the old root leaves the bundle. A usable root is never replaced from here.
+
+pub mod mint;
+mod plan;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectors_api::names;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use store::Store;
+
+/// The plan's shortest time is half an hour; renewal is daily.
+const PERIOD: Duration = Duration::from_secs(5 * 60);
+const RETRY: Duration = Duration::from_secs(5);
+
+/// For ever: at every change of the objects, and periodically because certificates age.
+pub async fn keep(context: Arc<Context>, changed: Arc<Notify>) {
+    let store = Store::new(&context.client, &context.settings.namespace);
+    loop {
+        let done = ensure(&store, Timestamp::now(), &context.metrics).await;
+        context.metrics.reconciled("ca", done.as_ref().map(drop));
+        if let Err(error) = &done {
+            tracing::error!("connector CA: {error}");
+        }
+        let pause = tokio::time::sleep(if done.is_ok() { PERIOD } else { RETRY });
+        tokio::select! {
+            () = pause => {}
+            // Our own writes come back here too: once more without effect.
+            () = changed.notified() => {}
+        }
+    }
+}
+
+/// Root, then bundle, then issuing CA: a certificate is trusted before anything is signed with it.
+async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<(), Error> {
+    let root = match store.root().await? {
+        Some(root) => root,
+        None => store.create_root(mint::root()?).await?,
+    };
+    let published = store.bundle().await?;
+    let bundle = plan::bundle(&root.certificate, published.as_ref().map(|(_, bundle)| bundle), now)?;
+    if published.as_ref().is_none_or(|(_, published)| *published != bundle) {
+        store.publish(published.map(|(object, _)| object), &bundle).await?;
+    }
+    let issuing = store.issuing().await?;
+    let present = issuing.as_ref().and_then(|(_, issuing)| issuing.as_ref());
+    if plan::must_issue(&root.certificate, present, bundle.since, now)? {
+        let minted = mint::issuing(&root)?;
+        expose(metrics, "issuing", &minted.certificate);
+        store.write_issuing(issuing.map(|(object, _)| object), &minted, &root.certificate).await?;
+        tracing::info!("issued the gateway's CA in Secret {}", names::ISSUING_CA_SECRET);
+    } else if let Some(issuing) = present {
+        expose(metrics, "issuing", &issuing.certificate);
+    }
+    expose(metrics, "root", &root.certificate);
+    Ok(())
+}
+
+fn expose(metrics: &Metrics, which: &str, certificate: &openssl::x509::X509Ref) {
+    if let Ok(end) = plan::unix(certificate.not_after()) {
+        metrics.ca_not_after.with_label_values(&[which]).set(end);
+    }
+}

@@ -1,0 +1,135 @@
+//! What is due, by certificates and time alone: which roots clients trust now, and whether the issuing CA must be signed anew. Pure.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::x509::{X509, X509Ref};
+
+use super::mint::{Authority, BACKDATED};
+use crate::error::Error;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// kubelet republishes volumes every 60–90 s; half an hour also covers a node that was away for a while.
+const SPREAD: SignedDuration = SignedDuration::from_mins(30);
+/// An intermediate of the old root lives for seven days at most, and no leaf outlives its issuer.
+const OUTLIVED: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+/// What clients trust.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// PEM, the present root first.
+    pub roots: Vec<Vec<u8>>,
+    /// SHA-256 of the present root, lowercase hex.
+    pub current: String,
+    /// When the present root entered the bundle.
+    pub since: Timestamp,
+}
+
+/// The bundle that should be published now, given the one that is.
+pub fn bundle(root: &X509Ref, published: Option<&Bundle>, now: Timestamp) -> Result<Bundle, Error> {
+    let current = fingerprint(root)?;
+    let since = published.filter(|published| published.current == current).map_or(now, |published| published.since.min(now));
+    let mut roots = vec![root.to_pem()?];
+    if now.duration_since(since) < OUTLIVED {
+        for pem in published.iter().flat_map(|published| &published.roots) {
+            let old = X509::from_pem(pem)?;
+            if !roots.contains(pem) && unix(old.not_after())? > now.as_second() {
+                roots.push(pem.clone());
+            }
+        }
+    }
+    Ok(Bundle { roots, current, since })
+}
+
+/// `since`: when clients began to get this root.
+pub fn must_issue(root: &X509Ref, issuing: Option<&Authority>, since: Timestamp, now: Timestamp) -> Result<bool, Error> {
+    let Some(issuing) = issuing else { return Ok(true) };
+    let certificate = &issuing.certificate;
+    if unix(certificate.not_after())? - now.as_second() <= DAY.as_secs() {
+        return Ok(true);
+    }
+    if certificate.verify(&*root.public_key()?)? {
+        let age = now.as_second() - unix(certificate.not_before())? - BACKDATED;
+        // Made long in the future: a clock was wrong then.
+        return Ok(age.abs() >= DAY.as_secs());
+    }
+    Ok(now.duration_since(since) >= SPREAD)
+}
+
+pub fn fingerprint(certificate: &X509Ref) -> Result<String, Error> {
+    let digest = certificate.digest(openssl::hash::MessageDigest::sha256())?;
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Seconds since 1970.
+pub fn unix(time: &Asn1TimeRef) -> Result<i64, Error> {
+    let passed = Asn1Time::from_unix(0)?.diff(time)?;
+    Ok(i64::from(passed.days) * 24 * 60 * 60 + i64::from(passed.secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mint;
+    use super::*;
+
+    fn authority() -> Authority {
+        let (certificate, key) = mint::root().unwrap();
+        Authority { certificate, key }
+    }
+
+    fn hours(hours: i64) -> SignedDuration {
+        SignedDuration::from_hours(hours)
+    }
+
+    #[test]
+    fn a_chain_of_both_levels_verifies_and_goes_no_deeper() {
+        let root = authority();
+        let issuing = mint::issuing(&root).unwrap();
+        assert!(issuing.certificate.verify(&root.key).unwrap());
+        assert_eq!(root.certificate.issued(&issuing.certificate), openssl::x509::X509VerifyResult::OK);
+        assert_eq!(issuing.certificate.pathlen(), Some(0));
+        let life = unix(issuing.certificate.not_after()).unwrap() - unix(issuing.certificate.not_before()).unwrap();
+        assert_eq!(life, mint::ISSUING_LIFE + BACKDATED);
+    }
+
+    #[test]
+    fn the_issuing_ca_is_renewed_daily_and_when_it_is_missing() {
+        let root = authority();
+        let issuing = mint::issuing(&root).unwrap();
+        let now = Timestamp::now();
+        let due = |issuing, at| must_issue(&root.certificate, issuing, now, at).unwrap();
+        assert!(due(None, now));
+        assert!(!due(Some(&issuing), now));
+        assert!(!due(Some(&issuing), now + hours(23)));
+        assert!(due(Some(&issuing), now + hours(24)));
+        assert!(due(Some(&issuing), now + hours(24 * 30)));
+    }
+
+    #[test]
+    fn a_new_root_is_trusted_first_signs_later_and_replaces_the_old_one_last() {
+        let (old, new) = (authority(), authority());
+        let issuing = mint::issuing(&old).unwrap();
+        let now = Timestamp::now();
+        let before = bundle(&old.certificate, None, now - hours(1000)).unwrap();
+        let begun = bundle(&new.certificate, Some(&before), now).unwrap();
+        assert_eq!(begun.roots, [new.certificate.to_pem().unwrap(), old.certificate.to_pem().unwrap()]);
+        assert_eq!(begun.since, now);
+
+        let due = |at| must_issue(&new.certificate, Some(&issuing), begun.since, at).unwrap();
+        assert!(!due(now + SignedDuration::from_mins(29)));
+        assert!(due(now + SignedDuration::from_mins(30)));
+
+        for (at, roots) in [(hours(1), 2), (hours(8 * 24 - 1), 2), (hours(8 * 24), 1)] {
+            let later = bundle(&new.certificate, Some(&begun), now + at).unwrap();
+            assert_eq!(later.roots.len(), roots, "{at:?}");
+            assert_eq!(later.since, now);
+        }
+    }
+
+    #[test]
+    fn without_a_rotation_the_bundle_stays_the_same() {
+        let root = authority();
+        let now = Timestamp::now();
+        let first = bundle(&root.certificate, None, now).unwrap();
+        assert!(bundle(&root.certificate, Some(&first), now + hours(10)).unwrap() == first);
+    }
+}

@@ -1,0 +1,121 @@
+//! A ConnectorClass's own walk: its templates and expressions are sound, its API and proxy exist. Conditions APIReady, ProxyReady, Ready.
+
+use std::sync::Arc;
+
+use connectors_api::class::{ClassApiStatus, ConnectorClassStatus, ServiceReference};
+use connectors_api::conditions::{self, reason};
+use connectors_api::connector::{Addressable, ProxyStatus};
+use connectors_api::probe::Outcome;
+use connectors_api::{ConnectorClass, rules};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+
+use crate::context::Context;
+use crate::error::{Attempt, Error};
+use crate::schedule::Left;
+use crate::status::{condition, is_true, no, patch, yes};
+
+pub const API_READY: &str = "APIReady";
+pub const PROXY_READY: &str = "ProxyReady";
+/// The Service that `spec.api` names does not exist.
+const API_SERVICE_NOT_FOUND: &str = "APIServiceNotFound";
+
+pub async fn reconcile(class: Arc<ConnectorClass>, context: Arc<Context>) -> Result<Left, Error> {
+    if class.metadata.deletion_timestamp.is_some() {
+        return Ok(Left::Settled);
+    }
+    let api = match &class.spec.api {
+        Some(api) => address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), API_SERVICE_NOT_FOUND).await?,
+        None => Part::absent(),
+    };
+    let proxy = match &class.spec.proxy {
+        Some(proxy) => {
+            address(&context, "http", proxy.ref_.as_ref(), proxy.uri.as_deref(), reason::PROXY_SERVICE_NOT_FOUND).await?
+        }
+        None => Part::absent(),
+    };
+    let status = next(&class, api, proxy);
+    if class.status.as_ref() != Some(&status) {
+        let classes: Api<ConnectorClass> = Api::all(context.client.clone());
+        patch::write(&classes, "class", &*class, &status, &context.metrics).await?;
+    }
+    Ok(Left::Settled)
+}
+
+/// Whether Connectors of this class get a proxy Service.
+pub fn has_proxy(class: &ConnectorClass) -> bool {
+    class.spec.proxy.as_ref().is_some_and(|proxy| is_given(proxy.ref_.as_ref(), proxy.uri.as_deref()))
+}
+
+/// `spec.api` or `spec.proxy`, looked up.
+struct Part {
+    url: Option<String>,
+    /// `None`: the class has no such part.
+    outcome: Option<Outcome>,
+}
+
+impl Part {
+    fn absent() -> Part {
+        Part { url: None, outcome: None }
+    }
+}
+
+/// An empty part counts as none.
+fn is_given(reference: Option<&ServiceReference>, uri: Option<&str>) -> bool {
+    reference.is_some_and(|reference| !reference.name.is_empty()) || uri.is_some_and(|uri| !uri.is_empty())
+}
+
+/// Reference alone, reference and relative URI, or absolute URI alone. The Service is looked up, never called.
+async fn address(
+    context: &Context,
+    scheme: &str,
+    reference: Option<&ServiceReference>,
+    uri: Option<&str>,
+    not_found: &str,
+) -> Result<Part, Error> {
+    if !is_given(reference, uri) {
+        return Ok(Part::absent());
+    }
+    let Some(reference) = reference.filter(|reference| !reference.name.is_empty()) else {
+        return Ok(without_service(uri.unwrap_or_default()));
+    };
+    let namespace =
+        reference.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&context.settings.namespace);
+    let services: Api<Service> = Api::namespaced(context.client.clone(), namespace);
+    let found = services.get_opt(&reference.name).await.attempt(|| format!("read Service {:?}", reference.name))?;
+    if found.is_none() {
+        let message = format!("Service {} not found in namespace {namespace}", reference.name);
+        return Ok(Part { url: None, outcome: Some(no(not_found, message)) });
+    }
+    let path = uri.map(|uri| format!("/{}", uri.trim_start_matches('/'))).filter(|path| path != "/").unwrap_or_default();
+    Ok(Part { url: Some(format!("{scheme}://{}.{namespace}.svc{path}", reference.name)), outcome: Some(yes("", "")) })
+}
+
+fn without_service(uri: &str) -> Part {
+    if uri.starts_with("http://") || uri.starts_with("https://") {
+        return Part { url: Some(uri.into()), outcome: Some(yes("", "")) };
+    }
+    let message = format!("{uri:?} is a relative uri: name the Service by ref, or give an absolute uri");
+    Part { url: None, outcome: Some(no(reason::CLASS_INVALID, message)) }
+}
+
+fn next(class: &ConnectorClass, api: Part, proxy: Part) -> ConnectorClassStatus {
+    let last = class.status.clone().unwrap_or_default();
+    let addressable = |url| Addressable { url: Some(url), ..Addressable::default() };
+    let api_outcome = api.outcome.unwrap_or_else(|| yes(reason::NON_API, ""));
+    let proxy_outcome = proxy.outcome.unwrap_or_else(|| yes(reason::NON_PROXY, ""));
+    let sound = rules::check_class(class).map_or_else(|violation| no(violation.reason, violation.message), |()| yes("", ""));
+    let ready = [&sound, &api_outcome, &proxy_outcome]
+        .into_iter()
+        .find(|outcome| !is_true(outcome))
+        .cloned()
+        .unwrap_or_else(|| yes("", ""));
+    let conditions = [(API_READY, &api_outcome), (PROXY_READY, &proxy_outcome), (conditions::READY, &ready)];
+    ConnectorClassStatus {
+        observed_generation: class.metadata.generation,
+        conditions: conditions.map(|(type_, outcome)| condition(type_, outcome, None, &last.conditions)).into(),
+        annotations: last.annotations,
+        api: api.url.map(|url| ClassApiStatus { address: Some(addressable(url)) }),
+        proxy: proxy.url.map(|url| ProxyStatus { http_address: Some(addressable(url)) }),
+    }
+}

@@ -1,0 +1,84 @@
+//! What every reconcile shares: the API server, caches of what was watched, the gateway's ear, and when to look again.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use connectors_api::{Connector, ConnectorClass, names};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::gateway::Prober;
+use crate::metrics::Metrics;
+use crate::schedule::Schedule;
+use crate::settings::Settings;
+
+/// Enough that namespaces rarely wait for each other; few enough to cost nothing.
+const LOCKS: usize = 64;
+
+pub struct Context {
+    pub client: Client,
+    pub settings: Arc<Settings>,
+    pub stores: Stores,
+    pub prober: Arc<dyn Prober>,
+    pub recorder: Recorder,
+    pub metrics: Arc<Metrics>,
+    pub schedule: Schedule,
+    locks: [Mutex<()>; LOCKS],
+}
+
+/// Caches kept by `watch`. Secrets and namespaces: metadata only, so that no credential is ever held.
+/// Services, Roles and RoleBindings: only those that carry our label.
+#[derive(Clone)]
+pub struct Stores {
+    pub connectors: Store<Connector>,
+    pub classes: Store<ConnectorClass>,
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    pub services: Store<Service>,
+    pub roles: Store<Role>,
+    pub bindings: Store<RoleBinding>,
+}
+
+impl Stores {
+    /// Connectors of a namespace that are not being deleted.
+    pub fn connectors_in(&self, namespace: &str) -> Vec<Arc<Connector>> {
+        self.connectors.state_filter(|connector| {
+            connector.metadata.namespace.as_deref() == Some(namespace) && connector.metadata.deletion_timestamp.is_none()
+        })
+    }
+}
+
+impl Context {
+    pub fn new(
+        client: Client,
+        settings: Arc<Settings>,
+        stores: Stores,
+        prober: Arc<dyn Prober>,
+        metrics: Arc<Metrics>,
+    ) -> Context {
+        let reporter = Reporter { controller: names::CONTROLLER.into(), instance: Some(settings.identity.clone()) };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            schedule: Schedule::new(settings.recheck),
+            locks: std::array::from_fn(|_| Mutex::new(())),
+            client,
+            settings,
+            stores,
+            prober,
+            metrics,
+        }
+    }
+
+    /// Serialises writes of what a namespace's Connectors share: without it the older of two concurrent views could be written last.
+    pub async fn lock(&self, namespace: &str) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        namespace.hash(&mut hasher);
+        let place = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or_default();
+        self.locks[place].lock().await
+    }
+}

@@ -1,0 +1,76 @@
+//! Events on a Connector when its Ready changes, and the published ones about its CA Secret. Comes after the status was written.
+
+use connectors_api::Connector;
+use connectors_api::conditions::{self, Condition, reason};
+use connectors_api::connector::ConnectorStatus;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType};
+
+use crate::context::Context;
+
+/// `kubectl describe` shows what changed between the Connector's last status and this one. Best effort: a lost Event harms nobody.
+pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorStatus) {
+    let last = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    for event in worth_telling(last, &status.conditions) {
+        if let Err(error) = context.recorder.publish(&event, &connector.object_ref(&())).await {
+            tracing::debug!("event: {}", crate::error::brief(&error));
+        }
+    }
+}
+
+fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
+    let changed = |type_: &str| {
+        let (last, now) = (conditions::find(last, type_), conditions::find(now, type_)?);
+        let same = last.is_some_and(|last| (&last.status, &last.reason) == (&now.status, &now.reason));
+        Some(now).filter(|_| !same)
+    };
+    let ready = changed(conditions::READY).map(|ready| match ready.status.as_str() {
+        "True" => event(EventType::Normal, conditions::READY, "the Connector can be used"),
+        _ => {
+            event(EventType::Warning, ready.reason.as_deref().unwrap_or("NotReady"), ready.message.as_deref().unwrap_or_default())
+        }
+    });
+    let ca = changed(conditions::CA_CERT_READY).and_then(|ca| {
+        let published = match ca.reason.as_deref()? {
+            reason::SECRET_NOT_FOUND => "CACertSecretNotFound",
+            reason::INVALID_PEM => "InvalidCACert",
+            _ => return None,
+        };
+        Some(event(EventType::Warning, published, ca.message.as_deref().unwrap_or_default()))
+    });
+    ready.into_iter().chain(ca).collect()
+}
+
+fn event(type_: EventType, reason: &str, note: &str) -> Event {
+    Event { type_, reason: reason.into(), note: Some(note.into()), action: "Reconcile".into(), secondary: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{condition, no, yes};
+
+    #[test]
+    fn an_event_tells_a_change_of_ready_and_not_its_repetition() {
+        let ready = |outcome| vec![condition(conditions::READY, &outcome, None, &[])];
+        let refused = || no(reason::AUTHENTICATION_FAILED, "Authentication failed: status code 401");
+        for (last, now, told) in [
+            (vec![], ready(yes("", "")), Some("Ready")),
+            (ready(yes("", "")), ready(yes("", "")), None),
+            (ready(yes("", "")), ready(refused()), Some(reason::AUTHENTICATION_FAILED)),
+            (ready(refused()), ready(refused()), None),
+            (ready(refused()), ready(no(reason::CONNECTION_FAILED, "")), Some(reason::CONNECTION_FAILED)),
+        ] {
+            let events = worth_telling(&last, &now);
+            assert_eq!(events.first().map(|event| event.reason.as_str()), told, "{last:?} to {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_broken_ca_secret_is_told_by_its_published_name() {
+        for (found, told) in [(reason::SECRET_NOT_FOUND, "CACertSecretNotFound"), (reason::INVALID_PEM, "InvalidCACert")] {
+            let events = worth_telling(&[], &[condition(conditions::CA_CERT_READY, &no(found, "x"), None, &[])]);
+            assert_eq!(events.iter().map(|event| event.reason.as_str()).collect::<Vec<_>>(), [told]);
+        }
+    }
+}

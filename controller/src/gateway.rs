@@ -1,0 +1,116 @@
+//! Asks the gateway to probe a Connector's target (`POST /probe`). The controller itself never connects to a target: it is the process
+//! that may read Secrets, so it must not be the one that talks to strangers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connectors_api::probe::{self, ProbeReport, ProbeRequest};
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+
+#[async_trait]
+pub trait Prober: Send + Sync {
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeReport, ProbeError>;
+}
+
+/// Why there is no report. The texts end in a status, so they hold no address and no body.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error(
+        "the gateway refused the controller's token (status code {0}): check the audience of its projected token and the gateway's --probe-user"
+    )]
+    Refused(u16),
+    #[error("the gateway answered the probe with status code {0}: see its log")]
+    Failed(u16),
+    #[error("the gateway did not answer the probe: is Deployment connectors-gateway available?")]
+    Silent,
+}
+
+/// The real one. kube's client is an HTTP client with a bearer token that it reads again from the projected file.
+pub struct GatewayProber {
+    client: Client,
+}
+
+impl GatewayProber {
+    /// # Errors
+    /// When the URL does not parse or the token file cannot be read.
+    pub fn new(url: &str, token_file: &Path) -> anyhow::Result<GatewayProber> {
+        let mut config = Config::new(url.parse()?);
+        config.auth_info = AuthInfo { token_file: Some(token_file.to_string_lossy().into_owned()), ..AuthInfo::default() };
+        config.connect_timeout = Some(Duration::from_secs(5));
+        // A 503 of the gateway is an answer for the status; `schedule` decides when to ask again.
+        config.default_retry = false;
+        Ok(GatewayProber { client: Client::try_from(config)? })
+    }
+}
+
+#[async_trait]
+impl Prober for GatewayProber {
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
+        let body = serde_json::to_vec(request).map_err(|_| ProbeError::Silent)?;
+        let request = http::Request::post(probe::PATH)
+            .header("content-type", "application/json")
+            .body(body)
+            .map_err(|_| ProbeError::Silent)?;
+        self.client.request(request).await.map_err(|error| {
+            tracing::warn!("probe: {}", crate::error::brief(&error));
+            match error {
+                kube::Error::Api(status) if matches!(status.code, 401 | 403) => ProbeError::Refused(status.code),
+                kube::Error::Api(status) => ProbeError::Failed(status.code),
+                _ => ProbeError::Silent,
+            }
+        })
+    }
+}
+
+/// Stands in for a gateway that is not running: answers as told and remembers what it was asked.
+pub mod fake {
+    use std::sync::{Mutex, PoisonError};
+
+    use connectors_api::conditions::reason;
+    use connectors_api::probe::{Outcome, OutcomeStatus};
+
+    use super::*;
+
+    type Answer = Box<dyn Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync>;
+
+    pub struct FakeProber {
+        answer: Mutex<Answer>,
+        asked: Mutex<Vec<ProbeRequest>>,
+    }
+
+    /// A target that a known CA vouches for, that is up, and that takes the credential.
+    pub fn healthy() -> ProbeReport {
+        let fine = |reason: &str| Outcome { status: OutcomeStatus::True, reason: reason.into(), message: String::new() };
+        ProbeReport { trust: fine(reason::NO_CA_CERT), pins: Vec::new(), liveness: fine(""), auth: fine("") }
+    }
+
+    impl FakeProber {
+        pub fn new(answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static) -> FakeProber {
+            FakeProber { answer: Mutex::new(Box::new(answer)), asked: Mutex::default() }
+        }
+
+        pub fn healthy() -> FakeProber {
+            FakeProber::new(|_| Ok(healthy()))
+        }
+
+        pub fn answer_with(&self, answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static) {
+            *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(answer);
+        }
+
+        /// Requests about the Connector of this name, oldest first.
+        pub fn asked_about(&self, name: &str) -> Vec<ProbeRequest> {
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.iter().filter(|request| request.connector.metadata.name.as_deref() == Some(name)).cloned().collect()
+        }
+    }
+
+    #[async_trait]
+    impl Prober for FakeProber {
+        async fn probe(&self, request: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+            (self.answer.lock().unwrap_or_else(PoisonError::into_inner))(request)
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Counters and gauges for `/metrics`. Labels are bounded: kinds, results and error words, never names of objects.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::error::Error;
+
+pub struct Metrics {
+    registry: Registry,
+    /// By kind (`connector`, `class`, `namespace`, `ca`) and result (`ok` or `Error::kind`).
+    pub reconciles: IntCounterVec,
+    pub probe_seconds: Histogram,
+    pub leader: IntGauge,
+    pub status_patches: IntCounterVec,
+    /// End of validity as Unix seconds, by certificate (`root`, `issuing`).
+    pub ca_not_after: IntGaugeVec,
+    reached: AtomicBool,
+}
+
+impl Metrics {
+    pub fn new() -> Result<Metrics, Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("connectors_controller_{name}"), help);
+        let metrics = Metrics {
+            registry: Registry::new(),
+            reconciles: IntCounterVec::new(
+                opts("reconciles_total", "Finished reconciles by kind and result"),
+                &["kind", "result"],
+            )?,
+            probe_seconds: Histogram::with_opts(HistogramOpts {
+                common_opts: opts("probe_seconds", "Time that the gateway took to probe a target"),
+                buckets: vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0],
+            })?,
+            leader: IntGauge::with_opts(opts("leader", "1 while this replica holds the Lease"))?,
+            status_patches: IntCounterVec::new(opts("status_patches_total", "Patches of a status by kind"), &["kind"])?,
+            ca_not_after: IntGaugeVec::new(
+                opts("ca_not_after_seconds", "End of validity of the connector CA"),
+                &["certificate"],
+            )?,
+            reached: AtomicBool::new(false),
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), Error> {
+        self.registry.register(Box::new(self.reconciles.clone()))?;
+        self.registry.register(Box::new(self.probe_seconds.clone()))?;
+        self.registry.register(Box::new(self.leader.clone()))?;
+        self.registry.register(Box::new(self.status_patches.clone()))?;
+        self.registry.register(Box::new(self.ca_not_after.clone()))?;
+        Ok(())
+    }
+
+    pub fn reconciled(&self, kind: &str, result: Result<(), &Error>) {
+        let result = result.err().map_or("ok", Error::kind);
+        self.reconciles.with_label_values(&[kind, result]).inc();
+    }
+
+    pub fn probed(&self, took: Duration) {
+        self.probe_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The API server answered about the Lease: from now on this replica is ready, leader or not.
+    pub fn reached_api_server(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub fn text(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,110 @@
+//! One Connector, step by step. `watch` asks for it; every step leaves an outcome in `Findings`; it always ends in a status.
+//!
+//! | permission | for |
+//! |---|---|
+//! | connectors, connectorclasses, namespaces, secrets, services, roles, rolebindings: get, list, watch | `watch` and the steps |
+//! | connectors/status, connectorclasses/status: patch | `status::patch` |
+//! | services, roles, rolebindings: create, patch, delete | `service`, `role`, `access` (roles: what they grant, `get secrets`, is held too) |
+//! | clusterroles: bind, resourceNames connectors-user | `access` |
+//! | events.k8s.io events: create, patch | `events` |
+//! | in its own namespace: leases get, create, update; secrets and configmaps get, list, watch, create, update (CA objects only) | `leader`, `ca` |
+
+pub mod access;
+mod ca_cert;
+mod class;
+mod parameters;
+mod probe;
+pub mod role;
+mod secret;
+pub mod service;
+
+use std::sync::Arc;
+
+use connectors_api::{Connector, rules};
+use kube::{Api, ResourceExt};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::schedule::Left;
+use crate::status::{self, Findings};
+use crate::{events, status::patch};
+
+pub async fn reconcile(connector: Arc<Connector>, context: Arc<Context>) -> Result<Left, Error> {
+    // What was made for it goes by ownerReference and by the walk of its namespace.
+    if connector.metadata.deletion_timestamp.is_some() {
+        return Ok(Left::Settled);
+    }
+    let namespace = connector.namespace().unwrap_or_default();
+    let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
+
+    let class = class::find(&walk.context.stores.classes, &walk.connector, &mut walk.findings);
+    let fits = class.as_ref().is_some_and(|class| parameters::check(&walk.connector, class, &mut walk.findings));
+    if let Some(class) = class.as_deref().filter(|_| fits) {
+        walk.findings.keep_pins_of(&rules::addresses(&walk.connector, class));
+        let read = secret::check(&walk.context, &walk.connector, class, &mut walk.findings).await;
+        walk.note(read);
+        let read = ca_cert::check(&walk.context, &walk.connector, &mut walk.findings).await;
+        walk.note(read);
+        walk.hand_over_rotation().await?;
+    }
+    let kept = role::keep(&walk.context, &namespace).await;
+    walk.note(kept);
+    if let Some(class) = class.as_deref().filter(|_| fits) {
+        probe::ask(&walk.context, &walk.connector, class, &mut walk.findings).await;
+    }
+    if let Some(class) = class.as_deref() {
+        let kept = service::keep(&walk.context, &walk.connector, class, &mut walk.findings).await;
+        walk.note(kept);
+    }
+    let kept = access::keep(&walk.context, &namespace).await;
+    walk.note(kept);
+    walk.finish().await
+}
+
+struct Walk {
+    connector: Arc<Connector>,
+    context: Arc<Context>,
+    findings: Findings,
+    /// The first thing that the API server refused; the walk goes on to its status all the same.
+    trouble: Option<Error>,
+}
+
+impl Walk {
+    fn note(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.trouble.get_or_insert(error);
+        }
+    }
+
+    /// A rotated Secret must reach the gateway within a second, while a probe of a slow target may take many: its version goes first.
+    async fn hand_over_rotation(&mut self) -> Result<(), Error> {
+        if let Some(status) = status::rotated(&self.connector, &self.findings) {
+            self.connector =
+                Arc::new(patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?);
+        }
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Left, Error> {
+        let status = status::next(&self.connector, &self.findings);
+        if self.connector.status.as_ref() != Some(&status) {
+            patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?;
+            events::tell(&self.context, &self.connector, &status).await;
+        }
+        self.trouble.map_or(Ok(status::left(&self.findings)), Err)
+    }
+
+    fn api(&self) -> Api<Connector> {
+        Api::namespaced(self.context.client.clone(), &self.connector.namespace().unwrap_or_default())
+    }
+}
+
+/// Secrets of its own namespace that a Connector names: the credential and the CA.
+pub fn secret_names(connector: &Connector) -> Vec<&str> {
+    let credential = connector.spec.auth.iter().filter_map(|auth| auth.secret_ref.as_ref()).filter(|reference| {
+        let elsewhere = reference.namespace.as_ref().filter(|namespace| !namespace.is_empty());
+        elsewhere.is_none() || elsewhere == connector.metadata.namespace.as_ref()
+    });
+    let ca = connector.spec.ca_cert_secret_ref.iter().map(|reference| reference.name.as_str());
+    credential.map(|reference| reference.name.as_str()).chain(ca).filter(|name| !name.is_empty()).collect()
+}

@@ -1,0 +1,111 @@
+//! When an object is looked at again if nothing changes. Pure but for the count of failures per object.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+
+use crate::error::Error;
+
+/// Someone else wrote at the same time: their version arrives within milliseconds.
+const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+/// The API server refused or is away.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The gateway did not answer: it is most likely starting.
+const AFTER_SILENCE: Duration = Duration::from_secs(1);
+/// The target is down or refuses: a little patience, then the usual period.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// How an object was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing to do until something changes; looked at once per period.
+    Settled,
+    /// Something outside of the cluster's objects is wrong; no watch will tell when it is right.
+    Failing,
+    /// The gateway did not answer.
+    Unanswered,
+}
+
+pub struct Schedule {
+    period: Duration,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Schedule {
+    pub fn new(period: Duration) -> Schedule {
+        Schedule { period, failures: Mutex::default() }
+    }
+
+    pub fn next(&self, key: &str, left: Left) -> Action {
+        match left {
+            Left::Settled => {
+                self.forget(key);
+                Action::requeue(jittered(self.period))
+            }
+            Left::Failing => self.again(key, AFTER_FAILURE),
+            Left::Unanswered => self.again(key, AFTER_SILENCE),
+        }
+    }
+
+    pub fn after(&self, key: &str, error: &Error) -> Action {
+        self.again(key, if error.is_conflict() { AFTER_CONFLICT } else { AFTER_ERROR })
+    }
+
+    /// The object is gone: its failures with it.
+    pub fn forget(&self, key: &str) {
+        self.failures().remove(key);
+    }
+
+    fn again(&self, key: &str, first: Duration) -> Action {
+        let mut failures = self.failures();
+        let count = failures.entry(key.to_owned()).or_default();
+        let delay = first.saturating_mul(1 << (*count).min(16)).min(self.period);
+        *count += 1;
+        Action::requeue(jittered(delay))
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// ± 10 %, so that Connectors created together are not checked together for ever.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.9 + rand::random::<f64>() * 0.2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Action` has no getter: its debug form shows the duration.
+    fn between(action: &Action, low: f64, high: f64) -> bool {
+        let text = format!("{action:?}");
+        let digits: String =
+            text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let unit = if text.contains("ms") { 0.001 } else { 1.0 };
+        (low..=high).contains(&(digits.parse::<f64>().expect("a duration") * unit))
+    }
+
+    #[test]
+    fn failures_are_tried_again_ever_later_but_never_later_than_the_period() {
+        let schedule = Schedule::new(Duration::from_secs(60));
+        for expected in [5.0, 10.0, 20.0, 40.0, 60.0, 60.0] {
+            let action = schedule.next("a", Left::Failing);
+            assert!(between(&action, expected * 0.9, expected * 1.1), "{action:?} for {expected}");
+        }
+        assert!(between(&schedule.next("b", Left::Unanswered), 0.9, 1.1), "objects are counted apart");
+    }
+
+    #[test]
+    fn success_forgets_earlier_failures() {
+        let schedule = Schedule::new(Duration::from_secs(60));
+        for _ in 0..5 {
+            schedule.next("a", Left::Failing);
+        }
+        assert!(between(&schedule.next("a", Left::Settled), 54.0, 66.0));
+        assert!(between(&schedule.next("a", Left::Failing), 4.5, 5.5));
+    }
+}

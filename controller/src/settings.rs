@@ -1,0 +1,96 @@
+//! Every setting of the controller, by flag or environment, with defaults that fit config/. Read once at start by `main`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+use connectors_api::names;
+
+/// The control plane of Connectors.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "connectors-controller", version)]
+pub struct Settings {
+    /// Namespace of the gateway, the Lease and the connector CA.
+    #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Domain of the cluster's DNS.
+    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Name of this replica in the Lease.
+    #[arg(long, env = "POD_NAME", default_value = names::CONTROLLER)]
+    pub identity: String,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8081")]
+    pub admin_address: SocketAddr,
+    /// Admin port of the gateway, which probes targets on the controller's behalf.
+    #[arg(long, env = "GATEWAY_URL", default_value = "http://connectors-gateway-admin.connectors-system.svc:9090")]
+    pub gateway_url: String,
+    /// Projected ServiceAccount token for the gateway's /probe; read again as kubelet renews it.
+    #[arg(long, env = "GATEWAY_TOKEN_FILE", default_value = "/var/run/secrets/connectors/probe/token")]
+    pub gateway_token_file: PathBuf,
+    /// Longest time that one probe may take, in seconds.
+    #[arg(long, env = "PROBE_TIMEOUT", default_value = "30", value_parser = seconds)]
+    pub probe_timeout: Duration,
+    /// How often a Connector is checked when nothing changes, in seconds.
+    #[arg(long, env = "RECHECK", default_value = "60", value_parser = seconds)]
+    pub recheck: Duration,
+    /// How many Connectors are reconciled at once.
+    #[arg(long, env = "CONCURRENCY", default_value = "64")]
+    pub concurrency: u16,
+    /// Let every ServiceAccount of a Connector's namespace use it.
+    #[arg(long, env = "BIND_NAMESPACE", default_value = "true", action = ArgAction::Set)]
+    pub bind_namespace: bool,
+    /// Let every ServiceAccount of the cluster use the Connectors of kube-public.
+    #[arg(long, env = "BIND_PUBLIC", default_value = "true", action = ArgAction::Set)]
+    pub bind_public: bool,
+    /// Let the namespaces of a project use the Connectors of its inner namespace.
+    #[arg(long, env = "BIND_PROJECT", default_value = "true", action = ArgAction::Set)]
+    pub bind_project: bool,
+    /// Time after which an unrenewed Lease may be taken over, in seconds.
+    #[arg(long, env = "LEASE_DURATION", default_value = "15", value_parser = seconds)]
+    pub lease_duration: Duration,
+    /// Time without a renewal after which this replica stops by itself, in seconds. Shorter than the Lease's duration.
+    #[arg(long, env = "LEASE_DEADLINE", default_value = "10", value_parser = seconds)]
+    pub lease_deadline: Duration,
+    /// Time between two tries for the Lease, in seconds.
+    #[arg(long, env = "LEASE_RETRY", default_value = "2", value_parser = seconds)]
+    pub lease_retry: Duration,
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    let duration = Duration::try_from_secs_f64(value).map_err(|_| format!("{text} is not a possible time"))?;
+    if duration.is_zero() { Err("must be more than 0".into()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_the_manifests_and_the_lease_is_given_up_before_it_can_be_taken() {
+        let settings = Settings::parse_from(["connectors-controller"]);
+        assert_eq!(
+            settings.gateway_url,
+            format!("http://{}.{}.svc:{}", names::GATEWAY_ADMIN, names::SYSTEM_NAMESPACE, names::ADMIN_PORT)
+        );
+        assert!(settings.lease_deadline + settings.lease_retry < settings.lease_duration);
+        assert!(settings.bind_namespace && settings.bind_public && settings.bind_project);
+    }
+
+    #[test]
+    fn a_time_of_zero_or_nonsense_is_refused_with_a_sentence() {
+        for (text, part) in [("0", "more than 0"), ("-1", "not a possible time"), ("soon", "not a number of seconds")] {
+            assert!(seconds(text).unwrap_err().contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What may change, and what is then looked at: caches are filled, changes become requests, `reconcile` answers them.
+//! Comes after `leader`. Everything runs inside one task, so that losing the Lease ends all of it at once.
+
+mod follow;
+mod triggers;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use connectors_api::names;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::future::{BoxFuture, FutureExt, select_all};
+use futures::stream::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+
+use crate::context::{Context, Stores};
+use crate::error::Error;
+use crate::gateway::Prober;
+use crate::metrics::Metrics;
+use crate::schedule::Left;
+use crate::settings::Settings;
+use crate::{ca, class_status, namespace, reconcile};
+use follow::{drop_credentials, drop_noise, follow};
+use triggers::{Queues, Triggers, key};
+
+/// All of the leader's work. Never ends well: only its being dropped ends it.
+pub async fn work(client: Client, settings: Arc<Settings>, prober: Arc<dyn Prober>, metrics: Arc<Metrics>) -> Result<(), Error> {
+    let (stores, triggers, queues, mut parts) = watch_all(&client, &settings);
+    let context = Arc::new(Context::new(client, settings, stores, prober, metrics));
+    parts.push(ca::keep(context.clone(), triggers.ca.clone()).boxed());
+    parts.push(answer_all(context, triggers, queues).boxed());
+    select_all(parts).await;
+    Err(Error::Ended("a watch"))
+}
+
+type Parts = Vec<BoxFuture<'static, ()>>;
+
+/// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of Services, Roles and
+/// RoleBindings only those with our label, of nothing the managedFields.
+fn watch_all(client: &Client, settings: &Arc<Settings>) -> (Stores, Arc<Triggers>, Queues, Parts) {
+    let (connectors, connectors_w) = store();
+    let (classes, classes_w) = store();
+    let (secrets, secrets_w) = store();
+    let (namespaces, namespaces_w) = store();
+    let (services, services_w) = store();
+    let (roles, roles_w) = store();
+    let (bindings, bindings_w) = store();
+    let (_, bundles_w) = store::<PartialObjectMeta<ConfigMap>>();
+    let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings };
+    let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
+    let triggers = Arc::new(triggers);
+    let on = || triggers.clone();
+    let all = watcher::Config::default();
+    let ours = all.clone().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CONTROLLER));
+    let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
+    let bundles = Api::namespaced(client.clone(), &settings.namespace);
+    let (t1, t2, t3, t4, t5, t6, t7, t8) = (on(), on(), on(), on(), on(), on(), on(), on());
+    let parts = vec![
+        follow(Api::all(client.clone()), all.clone(), connectors_w, drop_noise, move |old, new| t1.connector(old, new)).boxed(),
+        follow(Api::all(client.clone()), all.clone(), classes_w, drop_noise, move |old, new| t2.class(old, new)).boxed(),
+        follow(Api::all(client.clone()), all.clone(), secrets_w, drop_credentials, move |old, new| t3.secret(old, new)).boxed(),
+        follow(Api::all(client.clone()), all, namespaces_w, drop_noise, move |old, new| t4.namespace(old, new)).boxed(),
+        follow(Api::all(client.clone()), ours.clone(), services_w, drop_noise, move |old, new| t5.service(old, new)).boxed(),
+        follow(Api::all(client.clone()), ours.clone(), roles_w, drop_noise, move |old, new| t6.shared(old, new)).boxed(),
+        follow(Api::all(client.clone()), ours, bindings_w, drop_noise, move |old, new| t7.shared(old, new)).boxed(),
+        follow(bundles, bundle, bundles_w, drop_noise, move |_, _| t8.ca.notify_one()).boxed(),
+    ];
+    (stores, triggers, queues, parts)
+}
+
+/// Once every cache is complete, each object is looked at once, and then whenever it is asked for.
+async fn answer_all(context: Arc<Context>, triggers: Arc<Triggers>, queues: Queues) {
+    if !complete(&context.stores).await {
+        return;
+    }
+    triggers.ask_for_all();
+    let Queues { connectors, classes, namespaces } = queues;
+    let stores = context.stores.clone();
+    tokio::join!(
+        answer(stores.connectors, connectors, context.clone(), "connector", reconcile::reconcile),
+        answer(stores.classes, classes, context.clone(), "class", class_status::reconcile),
+        answer(stores.namespaces, namespaces, context, "namespace", namespace::reconcile),
+    );
+}
+
+async fn complete(stores: &Stores) -> bool {
+    let ready = tokio::join!(
+        stores.connectors.wait_until_ready(),
+        stores.classes.wait_until_ready(),
+        stores.secrets.wait_until_ready(),
+        stores.namespaces.wait_until_ready(),
+        stores.services.wait_until_ready(),
+        stores.roles.wait_until_ready(),
+        stores.bindings.wait_until_ready(),
+    );
+    matches!(ready, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(())))
+}
+
+/// kube's applier: an object is never reconciled twice at the same time, requests for the same object collapse into one.
+async fn answer<K, F>(
+    store: Store<K>,
+    queue: UnboundedReceiver<ObjectRef<K>>,
+    context: Arc<Context>,
+    kind: &'static str,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy,
+) where
+    K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
+    F: Future<Output = Result<Left, Error>> + Send + 'static,
+{
+    let config = Config::default().concurrency(context.settings.concurrency);
+    let step = move |object: Arc<K>, context: Arc<Context>| {
+        let key = format!("{kind}/{}", key(&*object));
+        let left = reconcile(object, context.clone());
+        async move { Ok::<_, Infallible>(settle(&context, kind, &key, left.await)) }.boxed()
+    };
+    let never = |_, error: &Infallible, _| match *error {};
+    applier(step, never, context, store, queue.map(Ok::<_, Infallible>), config).for_each(async |_| {}).await;
+}
+
+fn settle(context: &Context, kind: &str, key: &str, left: Result<Left, Error>) -> Action {
+    context.metrics.reconciled(kind, left.as_ref().map(drop));
+    match left {
+        Ok(left) => context.schedule.next(key, left),
+        // The object went while it was looked at.
+        Err(error) if error.is_not_found() => {
+            tracing::debug!(key, "{error}");
+            context.schedule.after(key, &error)
+        }
+        Err(error) if error.is_conflict() => {
+            tracing::debug!(key, "{error}");
+            context.schedule.after(key, &error)
+        }
+        Err(error) => {
+            tracing::warn!(key, "{error}");
+            context.schedule.after(key, &error)
+        }
+    }
+}

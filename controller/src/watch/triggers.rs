@@ -1,0 +1,142 @@
+//! Which change concerns whom: pure look-ups in the caches, ending in requests to reconcile.
+
+use std::sync::Arc;
+
+use connectors_api::{Connector, ConnectorClass, names};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use tokio::sync::Notify;
+
+use crate::context::Stores;
+use crate::reconcile::{secret_names, service};
+use crate::settings::Settings;
+
+type Meta<K> = PartialObjectMeta<K>;
+
+/// Requests, one queue per kind of walk.
+pub struct Queues {
+    pub connectors: UnboundedReceiver<ObjectRef<Connector>>,
+    pub classes: UnboundedReceiver<ObjectRef<ConnectorClass>>,
+    pub namespaces: UnboundedReceiver<ObjectRef<Meta<Namespace>>>,
+}
+
+pub struct Triggers {
+    stores: Stores,
+    settings: Arc<Settings>,
+    connectors: UnboundedSender<ObjectRef<Connector>>,
+    classes: UnboundedSender<ObjectRef<ConnectorClass>>,
+    namespaces: UnboundedSender<ObjectRef<Meta<Namespace>>>,
+    /// Something of the connector CA changed.
+    pub ca: Arc<Notify>,
+}
+
+/// `namespace/name`, or the name of what has no namespace.
+pub fn key<K: ResourceExt>(object: &K) -> String {
+    object.namespace().map_or_else(|| object.name_any(), |namespace| format!("{namespace}/{}", object.name_any()))
+}
+
+impl Triggers {
+    pub fn new(stores: Stores, settings: Arc<Settings>) -> (Triggers, Queues) {
+        let (connectors, connectors_rx) = unbounded();
+        let (classes, classes_rx) = unbounded();
+        let (namespaces, namespaces_rx) = unbounded();
+        let queues = Queues { connectors: connectors_rx, classes: classes_rx, namespaces: namespaces_rx };
+        (Triggers { stores, settings, connectors, classes, namespaces, ca: Arc::new(Notify::new()) }, queues)
+    }
+
+    pub fn ask_for_all(&self) {
+        self.stores.classes.state().iter().for_each(|class| ask(&self.classes, &**class));
+        self.stores.connectors.state().iter().for_each(|connector| ask(&self.connectors, &**connector));
+        self.stores.namespaces.state().iter().for_each(|namespace| ask(&self.namespaces, &**namespace));
+    }
+
+    /// Our own status patches come back here too and change nothing that counts.
+    pub fn connector(&self, old: Option<&Connector>, new: Option<&Connector>) {
+        if !wanted_otherwise(old, new) {
+            return;
+        }
+        new.into_iter().for_each(|connector| ask(&self.connectors, connector));
+        old.or(new).and_then(ResourceExt::namespace).into_iter().for_each(|namespace| self.ask_for_namespace(&namespace));
+    }
+
+    /// A class's own walk, and the Connectors of that class: they depend on its spec and on `ProxyReady` in its status.
+    pub fn class(&self, old: Option<&ConnectorClass>, new: Option<&ConnectorClass>) {
+        if wanted_otherwise(old, new) {
+            new.into_iter().for_each(|class| ask(&self.classes, class));
+        } else if old.map(|class| &class.status) == new.map(|class| &class.status) {
+            return;
+        }
+        let Some(name) = old.or(new).map(ResourceExt::name_any) else { return };
+        self.ask_where(|connector| connector.spec.connector_class_name == name);
+    }
+
+    pub fn secret(&self, old: Option<&Meta<Secret>>, new: Option<&Meta<Secret>>) {
+        let Some(secret) = new.or(old) else { return };
+        let (name, namespace) = (secret.name_any(), secret.namespace());
+        if namespace.as_ref() == Some(&self.settings.namespace)
+            && [names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(&name.as_str())
+        {
+            self.ca.notify_one();
+        }
+        self.ask_where(|connector| connector.metadata.namespace == namespace && secret_names(connector).contains(&name.as_str()));
+    }
+
+    /// A label that came or went concerns the namespace itself and the inner namespaces of both groups, the old and the new.
+    pub fn namespace(&self, old: Option<&Meta<Namespace>>, new: Option<&Meta<Namespace>>) {
+        if old.map(ResourceExt::labels) == new.map(ResourceExt::labels) {
+            return;
+        }
+        new.into_iter().for_each(|namespace| ask(&self.namespaces, namespace));
+        for group in [old, new].into_iter().flatten().filter_map(|namespace| namespace.labels().get(names::PROJECT_LABEL)) {
+            let inner = self
+                .stores
+                .namespaces
+                .state_filter(|namespace| namespace.labels().get(names::INNER_NAMESPACE_LABEL) == Some(group));
+            inner.iter().for_each(|namespace| ask(&self.namespaces, &**namespace));
+        }
+    }
+
+    /// Only drift counts: what we just wrote ourselves would cost a probe each time.
+    pub fn service(&self, old: Option<&Service>, new: Option<&Service>) {
+        let Some(service) = new.or(old) else { return };
+        let (name, namespace) = (service.name_any(), service.namespace());
+        self.ask_where(|connector| {
+            connector.metadata.namespace == namespace
+                && names::service_name(&connector.name_any()) == name
+                && new.is_none_or(|live| !service::is_as_desired(live, connector, &self.settings))
+        });
+    }
+
+    /// Roles and RoleBindings belong to all Connectors of a namespace.
+    pub fn shared<K: Resource>(&self, old: Option<&K>, new: Option<&K>) {
+        new.or(old).and_then(ResourceExt::namespace).into_iter().for_each(|namespace| self.ask_for_namespace(&namespace));
+    }
+
+    fn ask_for_namespace(&self, name: &str) {
+        send(&self.namespaces, ObjectRef::new(name));
+    }
+
+    fn ask_where(&self, concerns: impl Fn(&Connector) -> bool) {
+        self.stores.connectors.state_filter(concerns).iter().for_each(|connector| ask(&self.connectors, &**connector));
+    }
+}
+
+fn ask<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, object: &K) {
+    send(queue, ObjectRef::from_obj(object));
+}
+
+/// Fails only while everything is being dropped.
+fn send<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, object: ObjectRef<K>) {
+    drop(queue.unbounded_send(object));
+}
+
+/// Did its owner change it: another object, another spec, other annotations, deletion? Status and managedFields do not count.
+fn wanted_otherwise<K: Resource>(old: Option<&K>, new: Option<&K>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return true };
+    let (old, new) = (old.meta(), new.meta());
+    (&old.uid, old.generation, &old.annotations, &old.deletion_timestamp)
+        != (&new.uid, new.generation, &new.annotations, &new.deletion_timestamp)
+}

@@ -1,0 +1,117 @@
+//! The connector CA: made once, never replaced, and published before it signs.
+
+use connectors_api::names;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::ResourceExt;
+use openssl::x509::X509;
+
+use crate::bench::{Bench, eventually, settings};
+use connectors_controller::gateway::fake::FakeProber;
+
+const SYSTEM: &str = names::SYSTEM_NAMESPACE;
+
+fn chain(secret: &Secret) -> Vec<X509> {
+    X509::stack_from_pem(&secret.data.as_ref().unwrap()["tls.crt"].0).unwrap()
+}
+
+fn bundle(configmap: &ConfigMap) -> Vec<X509> {
+    X509::stack_from_pem(configmap.data.as_ref().unwrap()[names::CA_BUNDLE_KEY].as_bytes()).unwrap()
+}
+
+fn pem(certificate: &X509) -> Vec<u8> {
+    certificate.to_pem().unwrap()
+}
+
+async fn until_complete(bench: &Bench) -> (Secret, Secret, ConfigMap) {
+    let root = bench.until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |_| true).await;
+    let issuing = bench.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |_| true).await;
+    (root, issuing, bench.until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |_| true).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ca_is_made_once_and_survives_a_restart_of_the_controller() {
+    let (bench, _prober, running) = Bench::with_controller().await;
+    let (root, issuing, published) = until_complete(&bench).await;
+    let signer = chain(&root).remove(0);
+    let served = chain(&issuing);
+    assert_eq!(served.len(), 2, "intermediate, then root");
+    assert!(served[0].verify(&signer.public_key().unwrap()).unwrap());
+    assert_eq!(pem(&served[1]), pem(&signer));
+    assert_eq!(bundle(&published).iter().map(pem).collect::<Vec<_>>(), [pem(&signer)]);
+    for secret in [&root, &issuing] {
+        assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
+    }
+
+    running.stop().await.unwrap();
+    let _again = bench.controller(settings("two"), std::sync::Arc::new(FakeProber::healthy()));
+    bench.demo("demo", "k8s").await;
+    bench.until_ready("demo", "k8s").await;
+    let (root_now, issuing_now, published_now) = until_complete(&bench).await;
+    assert_eq!(root_now.resource_version(), root.resource_version());
+    assert_eq!(issuing_now.resource_version(), issuing.resource_version());
+    assert_eq!(published_now.resource_version(), published.resource_version());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_or_damaged_is_made_anew_under_the_same_root() {
+    let (bench, _prober, _running) = Bench::with_controller().await;
+    let (root, issuing, _) = until_complete(&bench).await;
+    let signer = chain(&root).remove(0);
+    bench.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
+    bench
+        .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| pem(&bundle(published)[0]) == pem(&signer))
+        .await;
+    bench.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;
+    let renewed = bench.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid()).await;
+    assert!(chain(&renewed)[0].verify(&signer.public_key().unwrap()).unwrap());
+    assert_eq!(bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), root);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_before_it_signs() {
+    let bench = Bench::new().await;
+    let supply = async |common_name: &str| {
+        let (certificate, key) = connectors_controller::ca::mint::root().unwrap();
+        let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": names::ROOT_CA_SECRET, "namespace": SYSTEM, "labels": {"by": common_name}},
+            "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": text(pem(&certificate)), "tls.key": text(key.private_key_to_pem_pkcs8().unwrap())},
+        });
+        bench.apply(&secret.to_string()).await;
+        certificate
+    };
+    let first = supply("operator").await;
+    let _running = bench.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
+    let (_, issuing, published) = until_complete(&bench).await;
+    assert!(chain(&issuing)[0].verify(&first.public_key().unwrap()).unwrap());
+    assert_eq!(bundle(&published).len(), 1);
+
+    let second = supply("successor").await;
+    bench
+        .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| {
+            bundle(published).iter().map(pem).collect::<Vec<_>>() == [pem(&second), pem(&first)]
+        })
+        .await;
+    let still = bench.api::<Secret>(SYSTEM).get(names::ISSUING_CA_SECRET).await.unwrap();
+    assert_eq!(still.resource_version(), issuing.resource_version(), "signing waits until every client has the new bundle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unusable_root_is_left_as_it_is() {
+    let bench = Bench::new().await;
+    let broken = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: x, tls.key: y}}";
+    bench.apply(broken).await;
+    let before = bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap();
+    let _running = bench.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
+    bench.demo("demo", "k8s").await;
+    bench.until_ready("demo", "k8s").await;
+    assert_eq!(bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), before);
+    assert!(bench.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().is_none());
+
+    bench.delete::<Secret>(SYSTEM, names::ROOT_CA_SECRET).await;
+    eventually("a new root", async || {
+        bench.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().ok_or("nothing yet")
+    })
+    .await;
+}

@@ -1,0 +1,15 @@
+//! The controller against a real API server, as the ServiceAccount and with exactly the rights that config/rbac gives it. Where the gateway
+//! would probe a target, the fake beside its trait answers.
+
+mod access;
+mod admin;
+mod bench;
+mod ca;
+mod class;
+mod connector;
+mod leader;
+mod mistakes;
+mod outage;
+mod prober;
+mod service;
+mod trust;

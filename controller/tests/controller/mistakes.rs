@@ -1,0 +1,130 @@
+//! Every mistake that a user can make ends in a condition with a constant reason and a sentence that says what to do.
+
+use connectors_api::conditions::{self, reason};
+use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport};
+use connectors_controller::gateway::ProbeError;
+use connectors_controller::gateway::fake::healthy;
+use serde_json::json;
+
+use crate::bench::{Bench, bearer_secret, condition, connector};
+
+const AUTH: &str = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
+
+fn outcome(status: OutcomeStatus, reason: &str, message: &str) -> Outcome {
+    Outcome { status, reason: reason.into(), message: message.into() }
+}
+
+/// What the gateway finds, by the Connector's name.
+fn report(name: &str) -> Result<ProbeReport, ProbeError> {
+    let not_checked = || outcome(OutcomeStatus::Unknown, reason::NOT_CHECKED, "");
+    let refused = || outcome(OutcomeStatus::False, reason::AUTHENTICATION_FAILED, "Authentication failed: status code 401");
+    let down =
+        || outcome(OutcomeStatus::False, reason::CONNECTION_FAILED, "dial tcp target.example:6443: connect: connection refused");
+    let changed = || outcome(OutcomeStatus::False, reason::TARGET_CERTIFICATE_CHANGED, "the target shows another certificate");
+    match name {
+        "refused" => Ok(ProbeReport { auth: refused(), ..healthy() }),
+        "down" => Ok(ProbeReport { liveness: down(), auth: not_checked(), ..healthy() }),
+        "changed" => Ok(ProbeReport { trust: changed(), liveness: not_checked(), auth: not_checked(), ..healthy() }),
+        "no-gateway" => Err(ProbeError::Silent),
+        _ => Ok(healthy()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mistake_has_its_reason_and_a_sentence() {
+    let (bench, prober, _running) = Bench::with_controller().await;
+    prober.answer_with(|request| report(request.connector.metadata.name.as_deref().unwrap_or_default()));
+    bench.namespace("demo", "").await;
+    bench.namespace("elsewhere", "").await;
+    bench.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
+    bench.apply(&bearer_secret("elsewhere", "far", "one")).await;
+    bench
+        .apply("{apiVersion: v1, kind: Secret, metadata: {name: opaque, namespace: demo}, type: Opaque, stringData: {token: x}}")
+        .await;
+    let empty =
+        "{apiVersion: v1, kind: Secret, metadata: {name: empty, namespace: demo}, type: connectors.cpaas.io/bearer-token}";
+    bench.apply(empty).await;
+    let secret = |name: &str| format!("{{name: bearerTokenAuth, secretRef: {{name: {name}}}}}");
+
+    type Row = (&'static str, String, &'static str, &'static str, &'static str, &'static str);
+    let rows: Vec<Row> = vec![
+        (
+            "no-class",
+            AUTH.into(),
+            conditions::CONNECTOR_CLASS_READY,
+            "False",
+            reason::CONNECTOR_CLASS_NOT_FOUND,
+            "connectorclass.connectors.alauda.io \"nope\" not found",
+        ),
+        ("no-secret", secret("none"), conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND, "secrets \"none\" not found"),
+        (
+            "wrong-type",
+            secret("opaque"),
+            conditions::SECRET_READY,
+            "False",
+            reason::SECRET_TYPE_MISMATCH,
+            "connectors.cpaas.io/bearer-token",
+        ),
+        ("no-key", secret("empty"), conditions::SECRET_READY, "False", reason::SECRET_KEY_MISSING, "token"),
+        (
+            "cross",
+            "{name: bearerTokenAuth, secretRef: {name: far, namespace: elsewhere}}".into(),
+            conditions::SECRET_READY,
+            "False",
+            reason::CROSS_NAMESPACE_SECRET,
+            "elsewhere",
+        ),
+        ("none-given", "{name: bearerTokenAuth}".into(), conditions::SECRET_READY, "False", reason::SECRET_REQUIRED, "secret"),
+        (
+            "refused",
+            AUTH.into(),
+            conditions::AUTH_READY,
+            "False",
+            reason::AUTHENTICATION_FAILED,
+            "Authentication failed: status code 401",
+        ),
+        ("down", AUTH.into(), conditions::LIVENESS_READY, "False", reason::CONNECTION_FAILED, "target.example:6443"),
+        ("changed", AUTH.into(), conditions::CA_CERT_READY, "False", reason::TARGET_CERTIFICATE_CHANGED, "another certificate"),
+        ("no-gateway", AUTH.into(), conditions::LIVENESS_READY, "Unknown", reason::GATEWAY_UNAVAILABLE, "connectors-gateway"),
+    ];
+    for (name, auth, ..) in &rows {
+        let yaml = connector("demo", name, auth);
+        bench
+            .apply(&if *name == "no-class" { yaml.replace("connectorClassName: k8s", "connectorClassName: nope") } else { yaml })
+            .await;
+    }
+    for (name, _, type_, status, reason, part) in &rows {
+        let found = bench.until_condition("demo", name, type_, status, reason).await;
+        let message = condition(&found, type_).unwrap().message.unwrap_or_default();
+        assert!(message.contains(part), "{name}: {message}");
+        let ready = condition(&found, conditions::READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), (*status, Some(*reason)), "{name}: Ready says the same");
+        let usable = *type_ != conditions::SECRET_READY && *type_ != conditions::CONNECTOR_CLASS_READY;
+        assert_eq!(found.status.unwrap().credential.is_some(), usable, "{name}: a credential only where the Secret is in order");
+        assert_eq!(prober.asked_about(name).is_empty(), !usable, "{name}: the gateway is asked only then");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_mended_is_noticed_without_waiting_for_the_next_check() {
+    let bench = Bench::new().await;
+    let mut calm = crate::bench::settings("one");
+    calm.recheck = std::time::Duration::from_secs(600);
+    let _running = bench.controller(calm, std::sync::Arc::new(connectors_controller::gateway::fake::FakeProber::healthy()));
+    bench.namespace("demo", "").await;
+    bench.apply(&connector("demo", "k8s", AUTH)).await;
+    bench.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
+    bench.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
+    bench.until_ready("demo", "k8s").await;
+    bench.delete::<k8s_openapi::api::core::v1::Secret>("demo", "k8s-secret").await;
+    let broken = bench.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
+    assert!(broken.status.unwrap().credential.is_none());
+    bench.merge("demo", "k8s", json!({"spec": {"connectorClassName": "later"}})).await;
+    bench.until_condition("demo", "k8s", conditions::CONNECTOR_CLASS_READY, "False", reason::CONNECTOR_CLASS_NOT_FOUND).await;
+    bench.apply("{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {name: later}, spec: {}}").await;
+    crate::bench::eventually("the class noticed", async || {
+        let found = condition(&bench.connector("demo", "k8s").await, conditions::CONNECTOR_CLASS_READY).unwrap();
+        if found.reason.as_deref() == Some(reason::CONNECTOR_CLASS_NOT_FOUND) { Err(found) } else { Ok(()) }
+    })
+    .await;
+}
