@@ -5,9 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
+use connectors_api::names::ISSUING_CA_SECRET;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
+
+use crate::cluster;
+use crate::metrics::Metrics;
 
 /// The intermediate that signs leaves. Immutable; a renewal swaps the whole.
 pub struct Issuer {
@@ -27,6 +36,8 @@ pub enum CaError {
     NoCertificate,
     #[error("the issuing CA's key does not belong to its certificate")]
     KeyMismatch,
+    #[error("the issuing CA's Secret has no key {0}")]
+    NoKey(&'static str),
     #[error("the issuing CA cannot be read: {0}")]
     Unreadable(#[from] openssl::error::ErrorStack),
 }
@@ -55,4 +66,78 @@ fn system_time(time: &Asn1TimeRef) -> Result<SystemTime, CaError> {
     let since = Asn1Time::from_unix(0)?.diff(time)?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
     Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// Watches the one Secret by name; runs for ever. A Secret that cannot be read, or is deleted, leaves the last issuer in place: it is good
+/// until its end.
+pub async fn follow(client: Client, namespace: &str, current: Current, metrics: Arc<Metrics>) {
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    let by_name = watcher::Config::default().fields(&format!("metadata.name={ISSUING_CA_SECRET}"));
+    let mut events = std::pin::pin!(watch(api, by_name).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(secret) | Event::InitApply(secret)) => replace(secret, &current, &metrics),
+            Ok(Event::Delete(_)) => {
+                tracing::error!(secret = ISSUING_CA_SECRET, "the issuing CA's Secret is gone, the last one stays")
+            }
+            Ok(Event::Init | Event::InitDone) => {}
+            Err(error) => {
+                tracing::warn!(%error, secret = ISSUING_CA_SECRET, "the watch of the issuing CA broke and is made again")
+            }
+        }
+    }
+}
+
+fn replace(secret: Secret, current: &Current, metrics: &Metrics) {
+    match from_secret(secret) {
+        Ok(issuer) => {
+            let end = issuer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            metrics.issuer_not_after.set(i64::try_from(end).unwrap_or(i64::MAX));
+            current.store(Some(Arc::new(issuer)));
+            tracing::info!(not_after = end, "issuing CA loaded");
+        }
+        Err(error) => tracing::error!(%error, secret = ISSUING_CA_SECRET, "issuing CA refused, the last one stays"),
+    }
+}
+
+fn from_secret(secret: Secret) -> Result<Issuer, CaError> {
+    let content = cluster::content(secret);
+    let value = |key| content.data.get(key).ok_or(CaError::NoKey(key));
+    Issuer::parse(value("tls.crt")?, value("tls.key")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(name: &str) -> (rcgen::CertifiedIssuer<'static, rcgen::KeyPair>, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let private = key.serialize_pem();
+        (rcgen::CertifiedIssuer::self_signed(params, key).unwrap(), private)
+    }
+
+    #[test]
+    fn the_chain_that_clients_get_leaves_the_root_out() {
+        let (root, _) = pem("root");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "issuing");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+        let issuing = params.signed_by(&key, &root).unwrap();
+        let bundle = format!("{}{}", issuing.pem(), root.pem());
+        let issuer = Issuer::parse(bundle.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(issuer.chain.len(), 1);
+        assert_eq!(issuer.not_after.duration_since(UNIX_EPOCH).unwrap().as_secs(), 2_208_988_800);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let ((one, _), (_, other)) = (pem("one"), pem("other"));
+        assert!(matches!(Issuer::parse(one.pem().as_bytes(), other.as_bytes()), Err(CaError::KeyMismatch)));
+        assert!(matches!(Issuer::parse(b"", other.as_bytes()), Err(CaError::NoCertificate)));
+    }
 }

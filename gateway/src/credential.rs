@@ -18,6 +18,7 @@ use crate::cluster::{SecretContent, SecretError, Secrets};
 use crate::route::{CredentialSource, Route, Scheme, SecretKey};
 
 /// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes are wiped with the last clone.
+#[derive(Clone)]
 pub struct Credential {
     authorization: Option<HeaderValue>,
     /// Of the Secret's `ca.crt`.
@@ -68,6 +69,11 @@ impl Credential {
     /// Value of `Authorization` toward the target; none for an anonymous connector.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
+    }
+
+    /// With a header that a class's probe writes itself.
+    pub(crate) fn written(&self, authorization: HeaderValue) -> Credential {
+        Credential { authorization: Some(authorization), ..self.clone() }
     }
 
     /// Decoded values of the Secret, for the templates of a probe.
@@ -122,12 +128,27 @@ impl Credentials {
         Ok(all)
     }
 
-    /// For a probe: read now, not remembered, with the Secret's values for the templates.
-    pub(crate) async fn read(&self, route: &Route) -> Result<Arc<Credential>, CredentialError> {
-        let Some(source) = &route.credential else { return Ok(self.anonymous.clone()) };
-        let content = read_patiently(self.secrets.as_ref(), &source.key).await.map_err(|error| unreadable(&source.key, error))?;
-        let credential = credential(source, &content)?;
-        Ok(Arc::new(Credential { values: content.data, ..credential }))
+    /// For a probe: reads the Secrets now, whatever versions the status names, and writes into the route which ones it found, so that all
+    /// later look-ups of this route mean these. The credential comes with the Secret's values for the templates.
+    pub(crate) async fn read(&self, route: &mut Route) -> Result<Arc<Credential>, CredentialError> {
+        if let Some(key) = route.trust.ca_secret.take() {
+            let (key, content) = self.current(&key).await?;
+            let authorities = Arc::new(ca_certificates(&key, &content)?);
+            self.certificates.put(&key, (Ok(authorities), LIFE)).await;
+            route.trust.ca_secret = Some(key);
+        }
+        let Some(source) = route.credential.take() else { return Ok(self.anonymous.clone()) };
+        let (key, content) = self.current(&source.key).await?;
+        let source = Arc::new(CredentialSource { key: SecretKey::clone(&key), ..CredentialSource::clone(&source) });
+        let read = credential(&source, &content)?;
+        self.credentials.put(&source, (Ok(Arc::new(read.clone())), LIFE)).await;
+        route.credential = Some(source);
+        Ok(Arc::new(Credential { values: content.data, ..read }))
+    }
+
+    async fn current(&self, key: &SecretKey) -> Result<(Arc<SecretKey>, SecretContent), CredentialError> {
+        let content = read_patiently(self.secrets.as_ref(), key).await.map_err(|error| unreadable(key, error))?;
+        Ok((Arc::new(SecretKey { resource_version: content.resource_version.clone(), ..key.clone() }), content))
     }
 
     async fn replaced(&self, route: &Route, source: &Arc<CredentialSource>) -> bool {

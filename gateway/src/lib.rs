@@ -4,6 +4,7 @@
 //! behalf of the controller.
 
 pub mod accept;
+pub mod admin;
 pub mod answers;
 pub mod authenticate;
 pub mod authorize;
@@ -19,6 +20,7 @@ pub mod leaf;
 pub mod metrics;
 pub mod parts;
 pub mod principal;
+pub mod probe;
 pub mod record;
 pub mod relay;
 pub mod request;

@@ -1,1 +1,173 @@
-fn main() {}
+//! Start and end of the process: flags, settings, logs, the control runtime (watches, reviews, admin port) and pingora's server for the
+//! data plane. The seam is chosen here: a home cluster, or files (`--manifests`).
+
+mod drain;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use clap::{Parser, ValueEnum};
+use connectors_api::names;
+use connectors_gateway::admin::{self, Admin, ProbeEndpoint, Readiness};
+use connectors_gateway::authenticate::Authenticator;
+use connectors_gateway::cluster::Cluster;
+use connectors_gateway::gateway::Gateway;
+use connectors_gateway::metrics::Metrics;
+use connectors_gateway::parts::Parts;
+use connectors_gateway::probe::Prober;
+use connectors_gateway::settings::watch::Live;
+use connectors_gateway::settings::{Settings, Tokens};
+use connectors_gateway::table::watch::Sink;
+use connectors_gateway::{accept, ca, standalone, table};
+use pingora_core::server::Server;
+use pingora_core::server::configuration::ServerConf;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The shared gateway of Connectors: lets workloads use a tool without holding its credential.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// Folder with gateway.yaml; environment variables CONNECTORS_GATEWAY__GROUP__KEY win over it.
+    #[arg(long, env = "SETTINGS_DIR", default_value = "/etc/connectors-gateway")]
+    settings_dir: PathBuf,
+    /// Namespace of the gateway and of the Secret with its issuing CA.
+    #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    namespace: String,
+    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// The only user that may ask for probes. Default: ServiceAccount connectors-controller of the namespace.
+    #[arg(long, env = "CONTROLLER_USER")]
+    controller_user: Option<String>,
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// Without a cluster: folder of Connectors, ConnectorClasses and Secrets as YAML.
+    #[arg(long, requires_all = ["clients", "ca_cert", "ca_key"])]
+    manifests: Option<PathBuf>,
+    /// Without a cluster: YAML list of clients (token, user, pod, connectors).
+    #[arg(long)]
+    clients: Option<PathBuf>,
+    /// Without a cluster: PEM of the issuing CA, then what is above it.
+    #[arg(long)]
+    ca_cert: Option<PathBuf>,
+    /// Without a cluster: PEM of the issuing CA's key.
+    #[arg(long)]
+    ca_key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    log_to_stderr(flags.log_format);
+    let settings = Settings::load(Some(&flags.settings_dir))?;
+    tracing::info!(?settings, version = env!("CARGO_PKG_VERSION"), "connectors-gateway starts");
+    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let live = Live::new(settings);
+    let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
+    control.spawn(live.follow(flags.settings_dir, metrics));
+    serve(&control, gateway, admin)
+}
+
+/// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Text => subscriber.init(),
+    }
+}
+
+async fn start(flags: &Flags, live: &Live, metrics: &Arc<Metrics>, control: &Runtime) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+    match (&flags.manifests, &flags.clients, &flags.ca_cert, &flags.ca_key) {
+        (Some(manifests), Some(clients), Some(ca_certificate), Some(ca_key)) => {
+            let files = standalone::Files {
+                manifests: manifests.clone(),
+                clients: clients.clone(),
+                ca_certificate: ca_certificate.clone(),
+                ca_key: ca_key.clone(),
+            };
+            from_files(&files, live, metrics)
+        }
+        _ => from_cluster(flags, live, metrics, control).await,
+    }
+}
+
+fn from_files(files: &standalone::Files, live: &Live, metrics: &Arc<Metrics>) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+    let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
+    let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live) };
+    let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
+    Ok((Gateway::new(parts, Vec::new())?, admin))
+}
+
+async fn from_cluster(
+    flags: &Flags,
+    live: &Live,
+    metrics: &Arc<Metrics>,
+    control: &Runtime,
+) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+    let config = kube::Config::infer().await.context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
+    let api_server = addresses(&config.cluster_url);
+    let client = kube::Client::try_from(config)?;
+    let settings = live.current.load_full();
+    let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), settings.timeouts.api_server, metrics.clone()));
+    let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
+    let readiness = readiness(&parts, live);
+    let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
+    let domain = flags.cluster_domain.clone();
+    let objects = client.clone();
+    control.spawn(async move { table::watch::follow(objects, &domain, sink).await });
+    let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
+    control.spawn(async move { ca::follow(client, &namespace, issuer, watched).await });
+    let gateway = Gateway::new(parts, api_server)?;
+    let tokens = Tokens { audience: names::PROBE_AUDIENCE.to_owned(), ..settings.tokens.clone() };
+    let authenticator = Authenticator::new(cluster, &tokens, &settings.authorization)?;
+    let controller = || names::service_account_user(&flags.namespace, names::CONTROLLER);
+    let user = flags.controller_user.clone().unwrap_or_else(controller);
+    let probe = ProbeEndpoint::new(authenticator, user, Prober::new(gateway.clone()));
+    Ok((gateway, Admin { readiness, metrics: metrics.clone(), probe: Some(probe) }))
+}
+
+fn readiness(parts: &Parts, live: &Live) -> Readiness {
+    Readiness { issuer: parts.issuer.clone(), settings_error: live.error.clone(), ..Readiness::default() }
+}
+
+/// Of the home cluster's API server, the one part of the cluster that may be a target.
+fn addresses(url: &http::Uri) -> Vec<SocketAddr> {
+    let Some(host) = url.host() else { return Vec::new() };
+    let port = url.port_u16().unwrap_or(443);
+    (host.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+}
+
+/// Until a signal ends it. The main thread is pingora's.
+fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Result<()> {
+    let settings: Arc<ArcSwap<Settings>> = gateway.parts.settings.clone();
+    let now = settings.load_full();
+    let listener = control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
+    let signals = drain::Signals::new(admin.readiness.draining.clone(), settings, admin.metrics.clone());
+    control.spawn(admin::serve(listener, Arc::new(admin)));
+    let configuration = ServerConf {
+        threads: now.worker_threads(),
+        // `drain` decides when the process ends, at the latest after timeouts.drain; pingora would always wait this long.
+        grace_period_seconds: Some(drain::FOR_EVER.as_secs()),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, configuration);
+    server.bootstrap();
+    server.add_service(accept::service(gateway));
+    server.run(signals.run_args(control.handle().clone()));
+    Ok(())
+}

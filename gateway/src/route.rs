@@ -1,7 +1,8 @@
 //! The routing snapshot and its look-ups. `table` builds it off the hot path; a look-up allocates nothing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use connectors_api::connector::Pin;
 use connectors_api::proxy_auth::ConnectorRef;
@@ -29,8 +30,23 @@ pub struct Route {
     /// None for an anonymous connector.
     pub credential: Option<Arc<CredentialSource>>,
     pub trust: TrustSource,
-    /// Hash of everything that an upstream connection depends on (connector uid, credential version, trust): the pool's group key.
+    /// `pool_key()` of the three above: the pool's group key.
     pub pool_key: u64,
+}
+
+impl Route {
+    /// After a change of credential or trust: connections and stores of before are not for it.
+    pub fn rekey(&mut self) {
+        self.pool_key = pool_key(&self.uid, self.credential.as_deref(), &self.trust);
+    }
+}
+
+/// Hash of everything that an upstream connection depends on: connector, credential version, trust. Under a key of this process, so that
+/// nobody can choose names that share a pool.
+pub fn pool_key(uid: &str, credential: Option<&CredentialSource>, trust: &TrustSource) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let pins: Vec<(&str, &str)> = trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
+    HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins))
 }
 
 /// The Secret and the scheme in which its content is sent.

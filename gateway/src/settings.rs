@@ -89,6 +89,7 @@ pub struct Targets {
     /// Refused whatever else is said. Default: none.
     pub deny: Vec<TargetRule>,
     /// Service, Pod and node ranges of the home cluster, refused except for its API server. Default: none.
+    #[serde(deserialize_with = "networks")]
     pub cluster: Vec<IpNet>,
 }
 
@@ -96,6 +97,7 @@ pub struct Targets {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetRule {
+    #[serde(deserialize_with = "networks")]
     pub cidrs: Vec<IpNet>,
     /// Exact names or `*.example.com`.
     pub hosts: Vec<String>,
@@ -286,6 +288,16 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h")))
 }
 
+/// The type's own error would not say which one.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: &String| {
+        text.parse()
+            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no network: write it like 10.0.0.0/8 or fd00::/8")))
+    };
+    texts.iter().map(parse).collect()
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -333,7 +345,7 @@ mod tests {
             ("timeouts: {conect: 5s}", "conect", "timeouts"),
             ("upstream: {unverified: maybe}", "unverified", "maybe"),
             ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),
-            ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "targets.deny", "10.0.0.0/99"),
+            ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "cidrs", "10.0.0.0/99"),
             ("authorization: {outage: 1s}", "authorization.outage", "1s"),
         ] {
             let error = from_file(yaml).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
 use super::Rejection;
-use super::jwt::{self, Checked, Keys};
+use super::jwt::{self, Checked, Keys, Refusal};
 use crate::answers::Away;
 use crate::cluster::Reviews;
 
@@ -37,41 +37,45 @@ impl KeyStore {
 
     /// Checks form, issuer, audience, times and signature; asks for newer keys once if the token's key is unknown.
     pub async fn check(&self, token: &str, audience: &str, grace: Duration) -> Result<Checked, Rejection> {
+        let judge = |known: Option<&Issued>| match known {
+            Some(Issued::Opaque) => Ok(Checked::Opaque),
+            Some(Issued::Signed(keys)) => jwt::check(token, Some(keys), audience, SystemTime::now(), grace),
+            None => jwt::check(token, None, audience, SystemTime::now(), grace),
+        };
         let mut known = self.current.load_full();
-        for _ in 0..2 {
-            let keys = match known.as_deref() {
-                Some(Issued::Opaque) => return Ok(Checked::Opaque),
-                Some(Issued::Signed(keys)) => Some(keys),
-                None => None,
-            };
-            match jwt::check(token, keys, audience, SystemTime::now(), grace) {
-                Ok(checked) => return Ok(checked),
-                Err(jwt::Refusal::UnknownKey) => known = self.fetch(known).await?,
-                Err(refusal) => return Err(Rejection::Invalid(refusal.words())),
-            }
+        if known.is_none() {
+            known = self.fetch(None).await?;
         }
-        Err(Rejection::Invalid(jwt::Refusal::UnknownKey.words()))
+        let mut judged = judge(known.as_deref());
+        if judged == Err(Refusal::UnknownKey) {
+            known = self.fetch(known).await?;
+            judged = judge(known.as_deref());
+        }
+        judged.map_err(|refusal| match (refusal, known) {
+            (Refusal::UnknownKey, None) => Rejection::Unavailable,
+            (refusal, _) => Rejection::Invalid(refusal.words()),
+        })
     }
 
+    /// What is known after a fetch, or without one if it is too early or another one has just been made; none only while the API server
+    /// has never answered.
     async fn fetch(&self, seen: Option<Arc<Issued>>) -> Result<Option<Arc<Issued>>, Rejection> {
         let mut next = self.next_fetch.lock().await;
         let now = self.current.load_full();
         let replaced = now.as_ref().map(Arc::as_ptr) != seen.as_ref().map(Arc::as_ptr);
-        if replaced {
+        if replaced || next.is_some_and(|next| Instant::now() < next) {
             return Ok(now);
         }
-        if next.is_some_and(|next| Instant::now() < next) {
-            return if now.is_some() { Ok(now) } else { Err(Rejection::Unavailable) };
-        }
-        let (answer, wait) = match self.reviews.signing_keys().await {
-            Ok(keys) => (Ok(keys), FETCH_INTERVAL),
-            Err(Away) => (Err(Rejection::Unavailable), RETRY_INTERVAL),
+        let issued = match self.reviews.signing_keys().await {
+            Ok(Some(keys)) => Issued::Signed(Keys::parse(&keys)),
+            Ok(None) => Issued::Opaque,
+            Err(Away) => {
+                *next = Some(Instant::now() + RETRY_INTERVAL);
+                // A key that cannot be looked up now may be a good one.
+                return if now.is_some() { Err(Rejection::Unavailable) } else { Ok(None) };
+            }
         };
-        *next = Some(Instant::now() + wait);
-        let issued = match answer? {
-            Some(keys) => Issued::Signed(Keys::parse(&keys)),
-            None => Issued::Opaque,
-        };
+        *next = Some(Instant::now() + FETCH_INTERVAL);
         let issued = Arc::new(issued);
         self.current.store(Some(issued.clone()));
         Ok(Some(issued))

@@ -1,0 +1,200 @@
+//! The admin port: `/metrics`, `/healthz`, `/readyz` for the cluster, `/probe` for the controller alone. Plain HTTP on the control runtime,
+//! apart from the data plane; clients of connectors never get here (NetworkPolicy), and a client's token is useless here (audience).
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use connectors_api::probe::{self, ProbeRequest};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::authenticate::{Authenticator, Identity, Rejection};
+use crate::ca;
+use crate::metrics::Metrics;
+use crate::probe::Prober;
+use crate::status;
+
+/// Two objects with their templates; etcd takes no object beyond 1.5 MiB.
+const BODY_MAX: usize = 4 << 20;
+/// Probes at a time: they wait for targets, so more than CPUs, yet bounded.
+const PROBES: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What `/readyz` answers from.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    pub synced: Arc<AtomicBool>,
+    pub draining: Arc<AtomicBool>,
+    pub issuer: ca::Current,
+    /// Why the settings on disk are not in force.
+    pub settings_error: Arc<ArcSwapOption<String>>,
+}
+
+pub struct Admin {
+    pub readiness: Readiness,
+    pub metrics: Arc<Metrics>,
+    /// None without a cluster: nobody asks for probes then.
+    pub probe: Option<ProbeEndpoint>,
+}
+
+/// Who may ask for probes, and who makes them.
+pub struct ProbeEndpoint {
+    authenticator: Authenticator,
+    user: String,
+    prober: Prober,
+    permits: Semaphore,
+}
+
+impl ProbeEndpoint {
+    /// `authenticator`: for audience `names::PROBE_AUDIENCE`. `user`: the controller's user name.
+    pub fn new(authenticator: Authenticator, user: String, prober: Prober) -> ProbeEndpoint {
+        ProbeEndpoint { authenticator, user, prober, permits: Semaphore::new(PROBES) }
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
+    loop {
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: the next accept would fail at once, too.
+                tracing::warn!(%error, "the admin port did not accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            // A peer that goes away is no event here.
+            server.serve_connection(TokioIo::new(stream), service).await.ok();
+        });
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/healthz") => plain(StatusCode::OK, "ok"),
+            (&Method::GET, "/readyz") => self.ready(),
+            (&Method::GET, "/metrics") => self.exposition(),
+            (&Method::POST, probe::PATH) => self.probe(request).await,
+            (_, "/healthz" | "/readyz" | "/metrics" | probe::PATH) => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            _ => plain(StatusCode::NOT_FOUND, "not found"),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        let readiness = &self.readiness;
+        let table = readiness.synced.load(Ordering::Acquire);
+        let issuer = readiness.issuer.load().is_some();
+        let draining = readiness.draining.load(Ordering::Acquire);
+        let settings = readiness.settings_error.load_full();
+        let ready = table && issuer && !draining;
+        let detail = json!({
+            "ready": ready,
+            "table": if table { "synced" } else { "waiting for the lists of connectors and classes" },
+            "issuingCA": if issuer { "loaded" } else { "waiting for secret connectors-gateway-ca" },
+            "settings": settings.map_or_else(|| "ok".to_owned(), |error| format!("ignored, the last good ones stay: {error}")),
+            "draining": draining,
+        });
+        let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json_answer(code, Bytes::from(detail.to_string()))
+    }
+
+    fn exposition(&self) -> Answer {
+        match self.metrics.render() {
+            Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4", Bytes::from(text)),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    async fn probe(&self, request: Request<Incoming>) -> Answer {
+        let Some(endpoint) = &self.probe else { return plain(StatusCode::NOT_FOUND, "not found") };
+        if let Err(refusal) = endpoint.admit(request.headers()).await {
+            return refusal;
+        }
+        let Ok(_permit) = endpoint.permits.acquire().await else { return plain(StatusCode::SERVICE_UNAVAILABLE, "closing") };
+        let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else {
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or incomplete");
+        };
+        let asked: ProbeRequest = match serde_json::from_slice(&body.to_bytes()) {
+            Ok(asked) => asked,
+            Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("the body is no ProbeRequest: {error}")),
+        };
+        let report = endpoint.prober.probe(&asked).await;
+        match serde_json::to_vec(&report) {
+            Ok(json) => json_answer(StatusCode::OK, Bytes::from(json)),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+}
+
+impl ProbeEndpoint {
+    async fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        let Some(token) = bearer(headers) else { return Err(challenge("no bearer token")) };
+        match self.authenticator.authenticate(&token).await {
+            Ok(Identity::Valid(principal)) if *principal.user == *self.user => Ok(()),
+            Ok(Identity::Valid(principal)) => {
+                tracing::warn!(user = %principal.user, "probe refused");
+                Err(plain(StatusCode::FORBIDDEN, "only the controller may ask for probes"))
+            }
+            Ok(Identity::Expired(_)) => Err(challenge("the token has expired")),
+            Err(rejection @ Rejection::Invalid(_)) => Err(challenge(&rejection.to_string())),
+            Err(Rejection::Unavailable) => {
+                let failure = status::unavailable();
+                let mut answer = json_answer(failure.code, failure.body());
+                answer.headers_mut().insert(RETRY_AFTER, failure.retry_after.unwrap_or(1).into());
+                Err(answer)
+            }
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token.trim()))
+}
+
+fn challenge(why: &str) -> Answer {
+    let mut answer = plain(StatusCode::UNAUTHORIZED, why);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+    answer
+}
+
+fn plain(code: StatusCode, text: &str) -> Answer {
+    typed(code, "text/plain; charset=utf-8", Bytes::from(format!("{text}\n")))
+}
+
+fn json_answer(code: StatusCode, body: Bytes) -> Answer {
+    typed(code, status::CONTENT_TYPE, body)
+}
+
+fn typed(code: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = code;
+    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer
+}

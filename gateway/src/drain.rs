@@ -1,0 +1,84 @@
+//! The end of the process: SIGTERM turns readiness off and tells pingora to take no more and to let go of what is idle; the process ends
+//! as soon as no stream is left, at the latest after `timeouts.drain`. SIGINT ends it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use connectors_gateway::metrics::Metrics;
+use connectors_gateway::settings::Settings;
+use pingora_core::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Longer than any drain: pingora sleeps its whole grace period, so it must not be the one that ends the process early.
+pub const FOR_EVER: Duration = Duration::from_secs(30 * 86_400);
+const LOOK: Duration = Duration::from_millis(50);
+/// Without streams for this long: a request that had just arrived has become a stream by then.
+const QUIET: Duration = Duration::from_millis(500);
+
+pub struct Signals {
+    draining: Arc<AtomicBool>,
+    settings: Arc<ArcSwap<Settings>>,
+    metrics: Arc<Metrics>,
+    control: Option<Handle>,
+}
+
+impl Signals {
+    pub fn new(draining: Arc<AtomicBool>, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> Signals {
+        Signals { draining, settings, metrics, control: None }
+    }
+
+    pub fn run_args(self, control: Handle) -> RunArgs {
+        RunArgs { shutdown_signal: Box::new(Signals { control: Some(control), ..self }) }
+    }
+
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let (metrics, budget) = (self.metrics.clone(), self.settings.load().timeouts.drain);
+        tracing::info!(streams = metrics.streams_open.get(), ?budget, "draining");
+        if let Some(control) = &self.control {
+            control.spawn(async move {
+                let left = emptied(&metrics, budget).await;
+                tracing::info!(streams = left, "drained");
+                std::process::exit(0);
+            });
+        }
+    }
+}
+
+/// The streams that are still open when the budget is used up; 0 earlier, once nothing has been open for a moment.
+async fn emptied(metrics: &Metrics, budget: Duration) -> i64 {
+    let end = Instant::now() + budget;
+    let mut quiet = Instant::now();
+    loop {
+        let open = metrics.streams_open.get();
+        let now = Instant::now();
+        if open > 0 {
+            quiet = now;
+        }
+        if metrics.connections_open.get() == 0 || now.duration_since(quiet) >= QUIET || now >= end {
+            return open;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            tracing::error!("signals cannot be watched: the process ends only by SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {
+                self.drain();
+                ShutdownSignal::GracefulTerminate
+            }
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+}

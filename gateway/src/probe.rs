@@ -1,0 +1,135 @@
+//! What the controller asks: is the target trusted, reachable, and does it take the credential? Trust first (`probe/trust`), then the
+//! class's probes (`probe/call`), each over the dial, trust and injection of a user's request. A failed step leaves the later ones
+//! unchecked, so a credential never goes to a target that is not trusted.
+
+mod call;
+mod data;
+mod trust;
+
+use std::sync::Arc;
+
+use connectors_api::Connector;
+use connectors_api::class::{HttpProbe, Probe};
+use connectors_api::conditions::reason;
+use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::rules;
+
+use crate::credential::Credential;
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::route::Route;
+use crate::table::compile;
+
+pub struct Prober {
+    gateway: Arc<Gateway>,
+}
+
+/// What one probe works with: the route as probed, and the credential as read just now.
+struct Subject<'a> {
+    gateway: &'a Gateway,
+    connector: &'a Connector,
+    route: Route,
+    credential: Arc<Credential>,
+}
+
+impl Prober {
+    pub fn new(gateway: Arc<Gateway>) -> Prober {
+        Prober { gateway }
+    }
+
+    pub async fn probe(&self, asked: &ProbeRequest) -> ProbeReport {
+        let mut connector = asked.connector.clone();
+        connector.status.get_or_insert_default().trust.get_or_insert_default().pins = asked.pins.clone();
+        let mut subject = match self.subject(&connector, asked).await {
+            Ok(subject) => subject,
+            Err(why) => return unprobed(asked, not_checked(&why)),
+        };
+        let trust = match trust::establish(&mut subject, &asked.accepted).await {
+            Ok(trust) => trust,
+            Err(trust::Failed::Target(outcome)) => return unprobed(asked, outcome),
+            Err(trust::Failed::Dial(error)) => return unreachable(asked, &error),
+        };
+        let pins = subject.route.trust.pins.clone();
+        let liveness = liveness(&subject, asked).await;
+        let auth = match liveness.status {
+            OutcomeStatus::True => auth(&subject, asked).await,
+            _ => not_checked("the target is not live"),
+        };
+        ProbeReport { trust, pins, liveness, auth }
+    }
+
+    async fn subject<'a>(&'a self, connector: &'a Connector, asked: &ProbeRequest) -> Result<Subject<'a>, String> {
+        let mut route = compile::probed(connector, &asked.class).map_err(|unusable| unusable.message)?;
+        let credential = self.gateway.parts.credentials.read(&mut route).await.map_err(|error| error.to_string())?;
+        route.rekey();
+        Ok(Subject { gateway: &self.gateway, connector, route, credential })
+    }
+}
+
+async fn liveness(subject: &Subject<'_>, asked: &ProbeRequest) -> Outcome {
+    match asked.class.spec.liveness_probe.as_ref().and_then(http) {
+        None => outcome(OutcomeStatus::True, reason::NON_LIVENESS_PROBE, ""),
+        Some(probe) => match call::call(subject, probe, call::Injection::Without).await {
+            Ok(answer) if answer.success => outcome(OutcomeStatus::True, "", ""),
+            Ok(answer) => failed(reason::PROBE_FAILED, &answer.words("Liveness check failed")),
+            Err(call::Failed::Dial(error)) => connection_failed(&error),
+            Err(call::Failed::Class(why)) => failed(reason::PROBE_FAILED, &why),
+        },
+    }
+}
+
+async fn auth(subject: &Subject<'_>, asked: &ProbeRequest) -> Outcome {
+    let name = rules::auth_type(&asked.connector, &asked.class).map_or("", |auth| auth.name.as_str());
+    let declared = asked.class.spec.auth_probes.iter().find(|probe| probe.auth_name == name);
+    match declared.and_then(|declared| declared.probe.as_ref()).and_then(http) {
+        None => outcome(OutcomeStatus::True, reason::NON_AUTH_PROBE, ""),
+        Some(probe) => match call::call(subject, probe, call::Injection::With).await {
+            Ok(answer) if answer.success => outcome(OutcomeStatus::True, "", ""),
+            Ok(answer) if matches!(answer.status.as_u16(), 401 | 403) => {
+                failed(reason::AUTHENTICATION_FAILED, &answer.words("Authentication failed"))
+            }
+            Ok(answer) => failed(reason::PROBE_FAILED, &answer.words("Authentication check failed")),
+            Err(call::Failed::Dial(error)) => connection_failed(&error),
+            Err(call::Failed::Class(why)) => failed(reason::PROBE_FAILED, &why),
+        },
+    }
+}
+
+/// `api` probes go to the class's own service, which is not served here.
+fn http(probe: &Probe) -> Option<&HttpProbe> {
+    probe.http.as_ref()
+}
+
+fn unprobed(asked: &ProbeRequest, trust: Outcome) -> ProbeReport {
+    let later = || not_checked("the target is not trusted yet");
+    ProbeReport { trust, pins: asked.pins.clone(), liveness: later(), auth: later() }
+}
+
+/// Not reached at all: nothing is said of its certificate.
+fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
+    let later = || not_checked("the target was not reached");
+    ProbeReport { trust: later(), pins: asked.pins.clone(), liveness: connection_failed(error), auth: later() }
+}
+
+/// In words that name the target's host and no address behind it.
+fn connection_failed(error: &Error) -> Outcome {
+    let reason = match error {
+        Error::Denied { .. } => reason::TARGET_DENIED,
+        Error::CertificateChanged { .. } => reason::TARGET_CERTIFICATE_CHANGED,
+        Error::Unverified { .. } => reason::TARGET_UNVERIFIED,
+        _ => reason::CONNECTION_FAILED,
+    };
+    failed(reason, &error.failure().message)
+}
+
+fn failed(reason: &str, message: &str) -> Outcome {
+    outcome(OutcomeStatus::False, reason, message)
+}
+
+fn not_checked(message: &str) -> Outcome {
+    outcome(OutcomeStatus::Unknown, reason::NOT_CHECKED, message)
+}
+
+fn outcome(status: OutcomeStatus, reason: &str, message: &str) -> Outcome {
+    Outcome { status, reason: reason.to_owned(), message: message.to_owned() }
+}

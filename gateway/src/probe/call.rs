@@ -1,0 +1,184 @@
+//! One HTTP probe of a class: rendered, sent to a target of the connector and nowhere else, redirects included, and judged by the class's
+//! CEL or by 2xx.
+
+use std::sync::Arc;
+
+use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
+use connectors_api::expression::{Expression, Response};
+use connectors_api::target::{Authority, PathMatch, Target};
+use connectors_api::template::Template;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Request, StatusCode};
+
+use super::Subject;
+use super::data::Data;
+use crate::error::Error;
+use crate::upstream::fetch::Fetched;
+
+const REDIRECTS: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Injection {
+    With,
+    Without,
+}
+
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub success: bool,
+}
+
+pub(super) enum Failed {
+    Dial(Error),
+    /// The probe as the class has it cannot be made. Never quotes a value.
+    Class(String),
+}
+
+impl Answer {
+    pub fn words(&self, what: &str) -> String {
+        format!("{what}: status code {}", self.status.as_u16())
+    }
+}
+
+/// A request as rendered: where to, and what for.
+struct Call {
+    target: Target,
+    path: String,
+    method: Method,
+    headers: HeaderMap,
+}
+
+pub(super) async fn call(subject: &Subject<'_>, probe: &HttpProbe, injection: Injection) -> Result<Answer, Failed> {
+    let mut call = prepare(subject, probe)?;
+    for _ in 0..=REDIRECTS {
+        let fetched = send(subject, &call, injection).await?;
+        let location = fetched.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        match location.filter(|_| fetched.status.is_redirection() && !probe.disable_redirect) {
+            Some(location) => follow(subject, &mut call, fetched.status, location)?,
+            None => return judge(probe, &fetched),
+        }
+    }
+    Err(Failed::Class(format!("{} redirects more than {REDIRECTS} times", call.target.host)))
+}
+
+/// The credential is for the connector's targets only, path prefix included; elsewhere on the same server the probe is anonymous.
+fn covered(subject: &Subject<'_>, target: &Target, path: &str) -> bool {
+    let origin = target.origin();
+    subject.route.targets.iter().any(|one| one.origin() == origin && one.covers(path) == PathMatch::Inside)
+}
+
+async fn send(subject: &Subject<'_>, call: &Call, injection: Injection) -> Result<Fetched, Failed> {
+    let mut request = Request::builder().method(call.method.clone()).uri(&call.path).body(()).map_err(|_| unfit("path"))?;
+    let mut credential = None;
+    if covered(subject, &call.target, &call.path) {
+        *request.headers_mut() = call.headers.clone();
+        // A class that writes the header itself knows better.
+        credential = match call.headers.get(AUTHORIZATION) {
+            Some(written) => Some(Arc::new(subject.credential.written(written.clone()))),
+            None => (injection == Injection::With).then(|| subject.credential.clone()),
+        };
+    }
+    let fetched = subject.gateway.upstream.fetch(&subject.route, &call.target, request, credential.as_deref()).await;
+    fetched.map_err(Failed::Dial)
+}
+
+fn prepare(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Call, Failed> {
+    let anonymous = Data::new(subject.connector, None);
+    let data = match subject.route.credential {
+        Some(_) => Data::new(subject.connector, Some(subject.credential.values())),
+        None => Data::new(subject.connector, None),
+    };
+    // Paths end up in access logs of targets: no secret gets there.
+    let path = rendered(&probe.path, &anonymous, "path")?;
+    let path = if path.starts_with('/') { path } else { format!("/{path}") };
+    let mut headers = HeaderMap::new();
+    for header in &probe.http_headers {
+        let value = rendered(&header.value, &data, &header.name)?;
+        if !value.is_empty() {
+            let name = HeaderName::try_from(header.name.as_str()).map_err(|_| unfit("header name"))?;
+            let mut value = HeaderValue::try_from(value.trim()).map_err(|_| unfit(&header.name))?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+    }
+    let method = match probe.method.unwrap_or_default() {
+        ProbeMethod::Get => Method::GET,
+        ProbeMethod::Post => Method::POST,
+    };
+    Ok(Call { target: destination(subject, probe)?, path, method, headers })
+}
+
+fn rendered(template: &str, data: &Data, part: &str) -> Result<String, Failed> {
+    let text = Template::parse(template).and_then(|template| template.render(&data.0));
+    text.map(|text| text.trim().to_owned())
+        .map_err(|error| Failed::Class(format!("the class's probe has a broken {part}: {error}")))
+}
+
+fn unfit(part: &str) -> Failed {
+    Failed::Class(format!("the class's probe renders a {part} that HTTP cannot carry"))
+}
+
+/// Scheme and host: the address's, unless the class says otherwise; another host without scheme means http.
+fn destination(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Target, Failed> {
+    let Some(first) = subject.route.targets.first() else { return Err(Failed::Class("the connector has no address".to_owned())) };
+    let host = probe.host.as_deref().filter(|host| !host.is_empty());
+    let authority = host.map(Authority::parse).transpose().map_err(|_| unfit("host"))?;
+    let default_port = if first.tls { 443 } else { 80 };
+    let other = authority.filter(|authority| !authority.is(&first.host, first.port, default_port));
+    let tls = match probe.scheme {
+        Some(scheme) => scheme == ProbeScheme::Https,
+        None => first.tls && other.is_none(),
+    };
+    let port = if tls { 443 } else { 80 };
+    let wanted = match other {
+        Some(other) => Target { tls, port: other.port.unwrap_or(port), host: other.host, prefix: String::new() },
+        None => Target { tls, ..first.clone() },
+    };
+    known(subject, &wanted)
+}
+
+/// The connector's own target with this origin.
+fn known(subject: &Subject<'_>, wanted: &Target) -> Result<Target, Failed> {
+    let origin = wanted.origin();
+    let own = subject.route.targets.iter().find(|target| target.origin() == origin);
+    own.cloned().ok_or_else(|| Failed::Class(format!("the probe leads to {origin}, which is no address of the connector")))
+}
+
+/// Within the connector's targets only: a redirect must not carry a credential, or a probe, anywhere else.
+fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: &str) -> Result<(), Failed> {
+    let location = location.split('#').next().unwrap_or_default();
+    if location.contains("://") {
+        let (url, query) = location.split_once('?').map_or((location, ""), |(url, query)| (url, query));
+        let target =
+            Target::parse(url).map_err(|_| Failed::Class(format!("{} redirects to a broken address", call.target.host)))?;
+        let path = if target.prefix.is_empty() { "/".to_owned() } else { target.prefix.clone() };
+        call.path = if query.is_empty() { path } else { format!("{path}?{query}") };
+        call.target = known(subject, &target)?;
+    } else if location.starts_with('/') && !location.starts_with("//") {
+        call.path = location.to_owned();
+    } else {
+        let folder = call.path.split('?').next().unwrap_or_default().rsplit_once('/').map_or("", |(folder, _)| folder);
+        call.path = format!("{folder}/{location}");
+    }
+    // As browsers and Go do: only 307 and 308 repeat the method.
+    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        call.method = Method::GET;
+    }
+    Ok(())
+}
+
+fn judge(probe: &HttpProbe, fetched: &Fetched) -> Result<Answer, Failed> {
+    let status = fetched.status;
+    let cel = probe.response.as_ref().map_or("", |response| response.cel.trim());
+    if cel.is_empty() {
+        return Ok(Answer { status, success: status.is_success() });
+    }
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: Vec<(String, String)> = fetched.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let response = Response { status: status.as_u16(), headers: &headers, body: &fetched.body };
+    let verdict = Expression::compile(cel).and_then(|expression| expression.evaluate(&response));
+    let success = verdict.map_err(|error| {
+        Failed::Class(format!("the class's CEL does not fit the answer (status code {}): {error}", status.as_u16()))
+    })?;
+    Ok(Answer { status, success })
+}

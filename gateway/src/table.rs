@@ -1,0 +1,251 @@
+//! Watched objects → routing snapshot. `table/watch` (or `standalone`) puts objects in, `table/compile` turns one connector and its class
+//! into a route, `build` makes the immutable table that requests read. Nothing here is on the path of a request.
+
+pub mod compile;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use connectors_api::proxy_auth::ConnectorRef;
+use connectors_api::{Connector, ConnectorClass};
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::{Resource, ResourceExt};
+
+use crate::route::{Entry, Route, Table};
+use compile::{ClassState, Unusable};
+
+/// All observed objects and what was compiled of them last.
+pub struct Builder {
+    cluster_domain: String,
+    connectors: HashMap<ConnectorRef, Result<Connector, InvalidObject>>,
+    classes: HashMap<String, ClassState>,
+    compiled: HashMap<ConnectorRef, Compiled>,
+}
+
+/// An entry, the versions of the objects that it was made of, and the last route that was good.
+struct Compiled {
+    connector_version: Option<String>,
+    class_version: Option<String>,
+    entry: Entry,
+    good: Option<Good>,
+}
+
+#[derive(Clone)]
+struct Good {
+    route: Arc<Route>,
+    /// Of the spec that it was compiled from.
+    generation: Option<i64>,
+}
+
+impl Builder {
+    pub fn new(cluster_domain: &str) -> Builder {
+        Builder {
+            cluster_domain: cluster_domain.to_owned(),
+            connectors: HashMap::new(),
+            classes: HashMap::new(),
+            compiled: HashMap::new(),
+        }
+    }
+
+    /// An object that cannot be read is kept as such: it rejects itself, not the others.
+    pub fn put_connector(&mut self, object: DeserializeGuard<Connector>) {
+        self.connectors.insert(reference(object.meta()), object.0);
+    }
+
+    pub fn remove_connector(&mut self, object: &DeserializeGuard<Connector>) {
+        self.connectors.remove(&reference(object.meta()));
+    }
+
+    pub fn put_class(&mut self, object: DeserializeGuard<ConnectorClass>) {
+        self.classes.insert(object.name_any(), ClassState::new(object.0));
+    }
+
+    pub fn remove_class(&mut self, object: &DeserializeGuard<ConnectorClass>) {
+        self.classes.remove(&object.name_any());
+    }
+
+    /// After a new listing: what is not in it is gone.
+    pub fn replace_connectors(&mut self, objects: Vec<DeserializeGuard<Connector>>) {
+        self.connectors.clear();
+        objects.into_iter().for_each(|object| self.put_connector(object));
+    }
+
+    pub fn replace_classes(&mut self, objects: Vec<DeserializeGuard<ConnectorClass>>) {
+        self.classes.clear();
+        objects.into_iter().for_each(|object| self.put_class(object));
+    }
+
+    /// Compiles what changed and makes a new snapshot.
+    pub fn build(&mut self) -> Table {
+        let mut before = std::mem::take(&mut self.compiled);
+        for (name, connector) in &self.connectors {
+            let compiled = self.compile(name, connector, before.remove(name));
+            self.compiled.insert(name.clone(), compiled);
+        }
+        let entries = self.compiled.iter().map(|(name, compiled)| (name.clone(), compiled.entry.clone()));
+        Table::new(&self.cluster_domain, entries.collect())
+    }
+
+    fn compile(&self, name: &ConnectorRef, connector: &Result<Connector, InvalidObject>, before: Option<Compiled>) -> Compiled {
+        let class = connector.as_ref().ok().and_then(|connector| self.classes.get(&connector.spec.connector_class_name));
+        let class_version = class.and_then(|class| class.version.clone());
+        let meta = match connector {
+            Ok(connector) => &connector.metadata,
+            Err(invalid) => &invalid.metadata,
+        };
+        let connector_version = meta.resource_version.clone();
+        let before = match before {
+            Some(same) if same.connector_version == connector_version && same.class_version == class_version => return same,
+            other => other,
+        };
+        let route = match connector {
+            Ok(connector) => compile::route(connector, class),
+            Err(invalid) => Err(compile::unreadable(invalid)),
+        };
+        let (entry, good) = match route {
+            Ok(route) => {
+                let route = Arc::new(route);
+                (Entry::Usable(route.clone()), Some(Good { route, generation: meta.generation }))
+            }
+            Err(unusable) => fall_back(name, meta, unusable, before.and_then(|before| before.good)),
+        };
+        Compiled { connector_version, class_version, entry, good }
+    }
+}
+
+/// The last good route stays only if the fault is not the connector's own and its spec is still the one the route was made of.
+fn fall_back(name: &ConnectorRef, meta: &ObjectMeta, unusable: Unusable, good: Option<Good>) -> (Entry, Option<Good>) {
+    let same = |good: &Good| Some(&good.route.uid) == meta.uid.as_ref() && good.generation == meta.generation;
+    let good = good.filter(|good| unusable.keep_last_good && same(good));
+    let Unusable { reason, message, .. } = unusable;
+    tracing::warn!(connector = %name, %reason, %message, kept = good.is_some(), "connector rejected");
+    match &good {
+        Some(good) => (Entry::Usable(good.route.clone()), Some(good.clone())),
+        None => (Entry::Unusable { reason, message }, None),
+    }
+}
+
+fn reference(meta: &ObjectMeta) -> ConnectorRef {
+    ConnectorRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASS: &str = r#"{
+        "metadata": {"name": "k8s", "uid": "c", "resourceVersion": "1"},
+        "spec": {"auth": {"types": [{"name": "bearerTokenAuth", "secretType": "connectors.cpaas.io/bearer-token"}]},
+                 "livenessProbe": {"http": {"path": "/livez"}}}}"#;
+    const CONNECTOR: &str = r#"{
+        "metadata": {"namespace": "demo", "name": "k8s", "uid": "u", "generation": 1, "resourceVersion": "1"},
+        "spec": {"connectorClassName": "k8s", "address": "https://target:6443",
+                 "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "s"}}},
+        "status": {"credential": {"secretName": "s", "resourceVersion": "7"}}}"#;
+
+    fn edited(json: &str, edits: &[(&str, &str)]) -> String {
+        edits.iter().fold(json.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        })
+    }
+
+    fn connector(edits: &[(&str, &str)]) -> DeserializeGuard<Connector> {
+        serde_json::from_str(&edited(CONNECTOR, edits)).unwrap()
+    }
+
+    fn class(edits: &[(&str, &str)]) -> DeserializeGuard<ConnectorClass> {
+        serde_json::from_str(&edited(CLASS, edits)).unwrap()
+    }
+
+    fn builder() -> Builder {
+        let mut builder = Builder::new("cluster.local");
+        builder.put_class(class(&[]));
+        builder.put_connector(connector(&[]));
+        builder
+    }
+
+    fn entry(table: &Table) -> Entry {
+        table.lookup(&ConnectorRef { namespace: "demo".into(), name: "k8s".into() }).unwrap().clone()
+    }
+
+    fn usable(table: &Table) -> Arc<Route> {
+        match entry(table) {
+            Entry::Usable(route) => route,
+            Entry::Unusable { message, .. } => panic!("{message}"),
+        }
+    }
+
+    fn reason(table: &Table) -> String {
+        match entry(table) {
+            Entry::Usable(_) => String::new(),
+            Entry::Unusable { reason, .. } => reason,
+        }
+    }
+
+    const BROKEN: (&str, &str) = (r#""/livez""#, r#""{{ .Broken""#);
+
+    #[test]
+    fn an_unchanged_connector_keeps_its_very_route_when_others_change() {
+        let mut builder = builder();
+        let first = usable(&builder.build());
+        builder.put_connector(connector(&[(r#""name": "k8s", "uid""#, r#""name": "other", "uid""#)]));
+        let table = builder.build();
+        assert!(Arc::ptr_eq(&first, &usable(&table)));
+        assert_eq!(table.connectors.len(), 2);
+    }
+
+    #[test]
+    fn a_class_that_breaks_leaves_running_connectors_alone_and_refuses_new_ones() {
+        let mut builder = builder();
+        let first = usable(&builder.build());
+        builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
+        builder.put_connector(connector(&[(r#""name": "k8s", "uid""#, r#""name": "new", "uid""#)]));
+        let table = builder.build();
+        assert!(Arc::ptr_eq(&first, &usable(&table)));
+        let new = table.lookup(&ConnectorRef { namespace: "demo".into(), name: "new".into() }).unwrap();
+        assert!(matches!(new, Entry::Unusable { reason, .. } if reason == "ConnectorClassInvalid"));
+    }
+
+    #[test]
+    fn an_edited_spec_under_a_broken_class_loses_its_old_route() {
+        let mut builder = builder();
+        builder.build();
+        builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
+        let edit = [(r#""generation": 1, "resourceVersion": "1""#, r#""generation": 2, "resourceVersion": "2""#)];
+        builder.put_connector(connector(&edit));
+        assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
+    }
+
+    #[test]
+    fn a_connector_recreated_under_its_name_inherits_nothing() {
+        let mut builder = builder();
+        builder.build();
+        builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
+        builder.put_connector(connector(&[(r#""uid": "u""#, r#""uid": "v""#)]));
+        assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_rejects_only_itself() {
+        let mut builder = builder();
+        let edits = [(r#""name": "k8s", "uid""#, r#""name": "bad", "uid""#), (r#""https://target:6443""#, "[]")];
+        builder.put_connector(connector(&edits));
+        let table = builder.build();
+        usable(&table);
+        let bad = table.lookup(&ConnectorRef { namespace: "demo".into(), name: "bad".into() }).unwrap();
+        assert!(matches!(bad, Entry::Unusable { .. }));
+    }
+
+    #[test]
+    fn a_missing_class_is_named() {
+        let mut builder = builder();
+        builder.remove_class(&class(&[]));
+        let table = builder.build();
+        let Entry::Unusable { reason, message } = entry(&table) else { panic!("usable") };
+        assert_eq!(reason, "ConnectorClassNotFound");
+        assert_eq!(message, r#"connectorclass.connectors.alauda.io "k8s" not found"#);
+    }
+}
