@@ -1,5 +1,7 @@
 //! The control plane as tests of other crates use it: what it answers, that two are two, that it survives an outage.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use connectors_testenv::ControlPlane;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};

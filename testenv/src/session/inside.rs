@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::io::retry_on_intr;
+use rustix::process::{WaitOptions, wait};
 
-use super::{Kind, Plan, mounts, watch};
+use super::{Kind, Plan, Signals, mounts, watch};
 use crate::cluster::{self, Layout, Site};
 use crate::control_plane::write;
 use crate::process::{bound, spawn};
@@ -29,7 +30,7 @@ pub enum Stage {
 pub async fn inside(stage: Stage, plan_file: &Path) -> Result<u8> {
     let plan: Plan = serde_json::from_slice(&std::fs::read(plan_file).context("read the plan of this run")?)?;
     match stage {
-        Stage::Init => init(plan_file),
+        Stage::Init => init(plan_file).await,
         Stage::Hold => hold(&plan, plan_file).await,
         Stage::Home => cluster::hold(&plan, Layout::HOME, plan.home).await,
         Stage::Target => {
@@ -55,17 +56,25 @@ fn started_file(plan: &Plan) -> PathBuf {
     plan.scratch.join("started")
 }
 
-/// Process 1: every orphan becomes its child and stays a zombie until it is waited for.
-fn init(plan_file: &Path) -> Result<u8> {
+/// Process 1. A signal from outside reaches it only because it listens for one.
+async fn init(plan_file: &Path) -> Result<u8> {
+    let mut signals = Signals::new()?;
     let holder = spawn(role(Stage::Hold, plan_file)?)?;
-    let holder = i32::try_from(holder.id()).ok().and_then(Pid::from_raw);
+    let (report, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || report.send(bury(holder.id())));
+    tokio::select! {
+        ended = ended => ended?,
+        status = signals.next() => Ok(status),
+    }
+}
+
+/// Waits for the holder. Every orphan becomes a child of process 1 and stays a zombie until it is waited for.
+fn bury(holder: u32) -> Result<u8> {
     loop {
-        match wait(WaitOptions::empty())? {
-            Some((pid, status)) if Some(pid) == holder => {
-                let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
-                return Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
-            }
-            _ => {}
+        let Some((pid, status)) = retry_on_intr(|| wait(WaitOptions::empty()))? else { continue };
+        if u32::try_from(pid.as_raw_nonzero().get()) == Ok(holder) {
+            let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+            return Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
         }
     }
 }

@@ -39,18 +39,26 @@ pub(super) async fn run(plan: Plan, mut scratch: Scratch) -> Result<u8> {
 /// unshare and everything below.
 struct Tree(Child);
 
-impl Drop for Tree {
-    /// Kills the first process inside rather than unshare: so unshare waits for it, and when it is gone all of them are.
-    fn drop(&mut self) {
+impl Tree {
+    /// To the first process inside rather than to unshare: so unshare waits for it, and when it is gone all of them are.
+    fn signal(&mut self, signal: Signal, patience: Duration) {
         let pid = self.0.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()).filter_map(Pid::from_raw) {
-            let _ = kill_process(child, Signal::KILL);
+            let _ = kill_process(child, signal);
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + patience;
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl Drop for Tree {
+    /// A first process that does not listen yet is killed.
+    fn drop(&mut self) {
+        self.signal(Signal::TERM, Duration::from_secs(3));
+        self.signal(Signal::KILL, Duration::from_secs(10));
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
