@@ -32,7 +32,13 @@ fn report() {
     // With --test-threads=1 the tests run on the main thread.
     let name = thread.name().filter(|name| *name != "main");
     let passed = name.map_or(*all_passed, |name| output.lines().any(|line| line == format!("test {name} ... ok")));
-    assert!(passed, "inside the mount namespace:\n{output}");
+    assert!(passed, "{}", name.and_then(|name| section(output, name)).unwrap_or(output));
+}
+
+/// What one test wrote, from the end of libtest's report.
+fn section<'a>(output: &'a str, name: &str) -> Option<&'a str> {
+    let (_, section) = output.split_once(&format!("---- {name} stdout ----"))?;
+    section.split("\n---- ").next()
 }
 
 fn run_inside() -> (bool, String) {
