@@ -142,11 +142,10 @@ fn mint(issuer: &Issuer, key: &PKey<Private>, host: &str) -> std::result::Result
         Err(_) => names.dns(host),
     };
     let context = certificate.x509v3_context(Some(&issuer.cert), None);
-    let extensions = [
-        SubjectKeyIdentifier::new().build(&context)?,
-        AuthorityKeyIdentifier::new().keyid(true).build(&context)?,
-        names.build(&context)?,
-    ];
+    let mut extensions = vec![SubjectKeyIdentifier::new().build(&context)?, names.build(&context)?];
+    if issuer.cert.subject_key_id().is_some() {
+        extensions.push(AuthorityKeyIdentifier::new().keyid(true).build(&context)?);
+    }
     for extension in extensions {
         certificate.append_extension(extension)?;
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use connectors_api::proxy_auth::{ConnectorRef, Login};
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use pingora_core::protocols::tls::SslStream;
 use pingora_core::protocols::{ALPN, Ssl as _, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -45,6 +45,12 @@ pub struct Tunnel {
     pub lease: ArcSwapOption<Lease>,
 }
 
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.gateway.parts.metrics.tunnels_open.dec();
+    }
+}
+
 /// Serves one connection to its end.
 pub async fn serve(gateway: Arc<Gateway>, mut stream: Stream, shutdown: &ShutdownWatch) {
     let settings = gateway.parts.settings.load();
@@ -61,23 +67,19 @@ pub async fn serve(gateway: Arc<Gateway>, mut stream: Stream, shutdown: &Shutdow
         Ok(Some(connect)) => admit(gateway.clone(), connect).await,
         Err(error) => Err(error),
     };
-    let (tunnel, rest) = match admitted {
+    let (tunnel, context, rest) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return refuse(&gateway, stream, &error).await,
     };
-    let metrics = &gateway.parts.metrics;
-    metrics.tunnels.inc();
-    metrics.tunnels_open.inc();
-    match open(&tunnel, stream, rest, Instant::now() + tls_time).await {
+    match Box::pin(open(&tunnel, stream, context, rest, Instant::now() + tls_time)).await {
         Ok((stream, ALPN::H2)) => relay::h2::serve(&tunnel, stream, shutdown).await,
         Ok((stream, _)) => relay::h1::serve(&tunnel, stream, shutdown).await,
         Err(error) => tracing::debug!(connector = %tunnel.connector, host = %tunnel.host, %error, "no TLS in the tunnel"),
     }
-    metrics.tunnels_open.dec();
 }
 
 /// Who is it, and is what it asks for a tunnel that we open at all?
-async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, bytes::Bytes)> {
+async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, SslContext, Bytes)> {
     let Connect { host, port, login, rest } = connect;
     let login = login.map_err(|error| Error::Login(error.to_string()))?;
     let (principal, expired) = match gateway.parts.authenticator.authenticate(&login.token).await {
@@ -89,8 +91,11 @@ async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, 
     let table = gateway.parts.table.load_full();
     let connector = route(&table, &login, &host, port)?;
     reachable(&gateway, &principal, &table, &connector, &login, (&host, port)).await?;
+    let context = gateway.leaves.context(&host).await?;
+    gateway.parts.metrics.tunnels.inc();
+    gateway.parts.metrics.tunnels_open.inc();
     let lease = ArcSwapOption::empty();
-    Ok((Arc::new(Tunnel { gateway, principal, expired, connector, host, port, lease }), rest))
+    Ok((Arc::new(Tunnel { gateway, principal, expired, connector, host, port, lease }), context, rest))
 }
 
 /// The first connector of the login that has this address; without one, the first that the answer inside can speak of.
@@ -126,9 +131,14 @@ async fn reachable(
 }
 
 /// The 200 and the handshake. Plain HTTP inside is told so; a wrong SNI ends the handshake.
-async fn open(tunnel: &Tunnel, mut stream: Stream, rest: bytes::Bytes, deadline: Instant) -> Result<(Stream, ALPN)> {
+async fn open(
+    tunnel: &Tunnel,
+    mut stream: Stream,
+    context: SslContext,
+    rest: Bytes,
+    deadline: Instant,
+) -> Result<(Stream, ALPN)> {
     let gone = |error: std::io::Error| Error::ClientGone(error.to_string());
-    let context = tunnel.gateway.leaves.context(&tunnel.host).await?;
     stream.write_all(ESTABLISHED).await.map_err(gone)?;
     stream.flush().await.map_err(gone)?;
     let rest = timeout_at(deadline, first_bytes(&mut stream, rest)).await.unwrap_or(Err(Error::HeadTimeout))?;
@@ -149,7 +159,7 @@ async fn open(tunnel: &Tunnel, mut stream: Stream, rest: bytes::Bytes, deadline:
     Ok((Box::new(tls), alpn))
 }
 
-async fn first_bytes(stream: &mut Stream, rest: bytes::Bytes) -> Result<bytes::Bytes> {
+async fn first_bytes(stream: &mut Stream, rest: Bytes) -> Result<Bytes> {
     if !rest.is_empty() {
         return Ok(rest);
     }

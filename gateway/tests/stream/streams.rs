@@ -1,0 +1,308 @@
+//! Streams at their edges: watches, early answers, readers that stop, peers that leave, connections that die.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::http::{self as client, H1, H2Client};
+use crate::target::{Target, field, read_body, read_head};
+use crate::world::{World, connector, eventually};
+
+#[tokio::test]
+async fn events_of_a_watch_arrive_as_they_are_sent() {
+    for h2 in [false, true] {
+        let (world, target) = World::with_target(h2).await;
+        let mut tls = world.tunnel("target", &target.authority(), H1).await;
+        tls.write_all(client::get("/watch", &target.authority()).as_bytes()).await.unwrap();
+        let head = read_head(&mut tls).await;
+        assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
+        for line in ["first", "event", "event", "event"] {
+            let mut chunk = [0; 11];
+            let read = tokio::time::timeout(Duration::from_millis(900), tls.read_exact(&mut chunk)).await;
+            read.expect("an event is held back").unwrap();
+            assert_eq!(&chunk, format!("6\r\n{line}\n\r\n").as_bytes());
+        }
+        let mut client = H2Client::open(&world, "target", &target.authority()).await;
+        let (_, _, mut body) =
+            client.send(Request::get(format!("{}/watch", target.url())).body(()).unwrap(), None).await.unwrap();
+        for line in ["first\n", "event\n", "event\n"] {
+            let data = tokio::time::timeout(Duration::from_millis(900), body.data()).await.expect("an event is held back");
+            assert_eq!(data.unwrap().unwrap(), line);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_outlives_every_deadline_of_the_gateway() {
+    let world = World::with(|settings| {
+        settings.timeouts.head = Duration::from_millis(100);
+        settings.timeouts.handshake = Duration::from_millis(500);
+        settings.timeouts.response_header = Duration::from_millis(100);
+        settings.upstream.idle = Duration::from_millis(100);
+    })
+    .await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tls.write_all(b"4\r\nlate\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(client::get("/watch", &target.authority()).as_bytes()).await.unwrap();
+    read_head(&mut tls).await;
+    let mut chunk = [0; 9];
+    tokio::time::timeout(Duration::from_secs(5), tls.read_exact(&mut chunk)).await.unwrap().unwrap();
+    assert_eq!(&chunk, b"4\r\nlate\r\n");
+}
+
+#[tokio::test]
+async fn a_target_loses_its_watch_when_the_client_leaves() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        seen.bytes.store(1, Ordering::SeqCst);
+        while matches!(tls.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
+        seen.bytes.store(2, Ordering::SeqCst);
+    })
+    .await;
+    world.connect("target", &target.url());
+    let seen = target.seen.clone();
+    let at = |state| {
+        let seen = seen.clone();
+        move || seen.bytes.load(Ordering::SeqCst) == state
+    };
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
+    eventually("the watch is open", at(1)).await;
+    drop(tls);
+    eventually("the target is told", at(2)).await;
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let (_, _, body) = client.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await.unwrap();
+    eventually("the second watch is open", at(1)).await;
+    drop(body);
+    eventually("the target is told by the stream's reset", at(2)).await;
+}
+
+#[tokio::test]
+async fn a_target_may_answer_before_it_has_read_the_request() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig").await.unwrap();
+        // Reads nothing more, and does not close either.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let authority = target.authority();
+    let tls = world.tunnel("target", &authority, H1).await;
+    let (mut read, mut write) = tokio::io::split(tls);
+    let head = format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 200000000\r\n\r\n");
+    let upload = async {
+        let _ = write.write_all(head.as_bytes()).await;
+        while write.write_all(&[0; 65536]).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = upload => {}
+        answer = tokio::time::timeout(Duration::from_secs(5), async { let head = read_head(&mut read).await; let body = read_body(&mut read, &head).await; (head, body) }) => {
+            let (head, body) = answer.expect("the early answer is held back");
+            assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+            assert_eq!(body.unwrap(), b"big");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_directions_of_a_stream_flow_at_once() {
+    let world = World::new().await;
+    // Sends back each byte while it reads: with one direction at a time both ends would wait for ever.
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        let head = read_head(&mut tls).await;
+        let length: usize = field(&head, "content-length").unwrap().parse().unwrap();
+        tls.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut left = length;
+        let mut piece = vec![0; 65536];
+        while left > 0 {
+            let n = tls.read(&mut piece).await.unwrap();
+            tls.write_all(&piece[..n]).await.unwrap();
+            left -= n;
+        }
+    })
+    .await;
+    world.connect("target", &target.url());
+    let sent = Bytes::from(vec![9; 12_000_000]);
+    let request = Request::post(format!("{}/", target.url())).header("content-length", sent.len()).body(()).unwrap();
+    let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
+    let (_, _, body) = h2.send(request, Some(sent.clone())).await.unwrap();
+    let (received, _) = tokio::time::timeout(Duration::from_secs(20), client::collect(body)).await.expect("a deadlock").unwrap();
+    assert_eq!(received.len(), sent.len());
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_stops_the_target() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000000\r\n\r\n").await.unwrap();
+        while tls.write_all(&[0; 65536]).await.is_ok() {
+            seen.bytes.fetch_add(65536, Ordering::SeqCst);
+        }
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
+    read_head(&mut tls).await;
+    let sent = || target.seen.bytes.load(Ordering::SeqCst);
+    // Until nothing has moved for half a second.
+    let (mut last, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_millis(500) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if sent() != last {
+            (last, since) = (sent(), Instant::now());
+        }
+        // What the kernel's socket buffers take on three sockets, not the gateway.
+        assert!(last < 64 << 20, "{last} bytes were taken from the target for a client that reads none");
+    }
+    assert!(last > 0);
+}
+
+#[tokio::test]
+async fn a_request_on_a_dead_pooled_connection_is_repeated_only_if_that_is_safe() {
+    let world = World::new().await;
+    // Answers one request per connection, says that it may be kept, and closes when the next one arrives.
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        let head = read_head(&mut tls).await;
+        seen.heads.lock().unwrap().push(head);
+        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        read_head(&mut tls).await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let authority = target.authority();
+    let mut tls = world.tunnel("target", &authority, H1).await;
+    for _ in 0..2 {
+        let (head, _) = client::exchange(&mut tls, &client::get("/", &authority)).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    let (head, body) =
+        client::exchange(&mut tls, &format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("localhost"));
+    assert_eq!(target.seen.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_with_unread_bytes_is_not_used_again() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        let head = read_head(&mut tls).await;
+        seen.heads.lock().unwrap().push(head);
+        // A second answer that nobody asked for.
+        let _ = tls
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+            .await;
+        while matches!(tls.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    for _ in 0..3 {
+        let (_, body) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
+        assert_eq!(body, b"ok");
+    }
+    assert_eq!(target.seen.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_401_of_the_target_makes_the_gateway_read_the_secret_once_more() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        loop {
+            let head = read_head(&mut tls).await;
+            if head.is_empty() {
+                return;
+            }
+            let status = if head.contains("rotated") { "200 OK" } else { "401 Unauthorized" };
+            seen.heads.lock().unwrap().push(head);
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nxx");
+            tls.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
+    assert!(head.starts_with("HTTP/1.1 401"), "an unchanged Secret: {head}");
+    // A later connector of another name, so that the first one's reread is not remembered.
+    world.connect("second", &target.url());
+    let mut tls = world.tunnel("second", &target.authority(), H1).await;
+    let warm = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
+    assert!(warm.0.starts_with("HTTP/1.1 401"));
+    world.apply(&connector("second", &target.url(), "caCertSecretRef: {name: second-ca}", "rotated", &world.target_ca.pem()));
+    let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn interim_answers_pass_and_endless_ones_are_cut() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        let head = read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await.unwrap();
+        if head.contains("/endless") {
+            while tls.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
+    let hints = read_head(&mut tls).await;
+    assert!(hints.starts_with("HTTP/1.1 103") && field(&hints, "link") == Some("</a>"), "{hints}");
+    assert!(read_head(&mut tls).await.starts_with("HTTP/1.1 200"));
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(client::get("/endless", &target.authority()).as_bytes()).await.unwrap();
+    let mut last = String::from("HTTP/1.1 1");
+    while last.starts_with("HTTP/1.1 1") {
+        last = read_head(&mut tls).await;
+    }
+    assert!(last.starts_with("HTTP/1.1 502"), "{last}");
+}
+
+#[tokio::test]
+async fn a_target_that_dies_in_the_middle_leaves_the_client_a_broken_answer_not_a_short_one() {
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let world = World::new().await;
+        let target = Target::script(&world.leaf(), &[], H1, move |mut tls, _| async move {
+            read_head(&mut tls).await;
+            tls.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n").as_bytes()).await.unwrap();
+            let _ = tls.shutdown().await;
+        })
+        .await;
+        world.connect("target", &target.url());
+        let mut tls = world.tunnel("target", &target.authority(), H1).await;
+        tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
+        read_head(&mut tls).await;
+        let mut rest = Vec::new();
+        let _ =
+            tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut rest)).await.expect("the connection stays open");
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{framing}");
+        let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
+        // The reset may overtake the head.
+        if let Ok((_, _, body)) = h2.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await {
+            assert!(client::collect(body).await.is_err(), "{framing}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Whom the gateway sends a credential to: CAs, pins, names. A target that fails sees a handshake and not one byte of HTTP.
+
+use std::sync::atomic::Ordering;
+
+use connectors_api::connector::{Pin, PinKind};
+use connectors_api::proxy_auth::ConnectorRef;
+use connectors_gateway::error::Error;
+use connectors_gateway::route::{Entry, Route};
+use connectors_gateway::upstream::fetch::FirstContact;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::http::{self, H1};
+use crate::pki::Identity;
+use crate::target::{Seen, Target, Tls, read_head};
+use crate::world::{SECRET, World, connector};
+
+async fn note_bytes(mut tls: Tls, seen: std::sync::Arc<Seen>) {
+    let mut buf = [0; 1024];
+    while let Ok(n) = tls.read(&mut buf).await {
+        if n == 0 {
+            return;
+        }
+        seen.bytes.fetch_add(n, Ordering::SeqCst);
+        let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    }
+}
+
+/// Connector `demo/target` without a CA, with these pins in its status.
+fn pinned(world: &World, target: &Target, pins: &[Pin]) {
+    let manifests = connector("target", &target.url(), "", SECRET, "");
+    let status = serde_json::json!({ "status": { "trust": { "pins": pins } } });
+    world.apply(&format!("{manifests}{}\n", serde_yaml_ng::to_string(&status).unwrap()));
+}
+
+fn route(world: &World) -> std::sync::Arc<Route> {
+    let table = world.gateway.parts.table.load();
+    let key = ConnectorRef { namespace: "demo".into(), name: "target".into() };
+    match table.lookup(&key) {
+        Some(Entry::Usable(route)) => route.clone(),
+        other => panic!("no route: {other:?}"),
+    }
+}
+
+async fn first_contact(world: &World) -> FirstContact {
+    let route = route(world);
+    world.gateway.upstream.first_contact(&route, &route.targets[0]).await.unwrap()
+}
+
+async fn status_of_a_request(world: &World, target: &Target) -> String {
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    let (head, body) = http::exchange(&mut tls, &http::get("/", &target.authority())).await;
+    format!("{} {}", head.split(' ').nth(1).unwrap(), String::from_utf8_lossy(&body))
+}
+
+#[tokio::test]
+async fn a_target_that_nothing_vouches_for_sees_no_byte() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
+    pinned(&world, &target, &[]);
+    let answer = status_of_a_request(&world, &target).await;
+    assert!(answer.starts_with("502") && answer.contains("caCertSecretRef"), "{answer}");
+    assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused_although_its_ca_is_known() {
+    let world = World::new().await;
+    let target = Target::script(&world.target_ca.leaf(&["other.example"]), &[], H1, note_bytes).await;
+    world.connect("target", &target.url());
+    let answer = status_of_a_request(&world, &target).await;
+    assert!(answer.starts_with("502"), "{answer}");
+    assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn first_contact_pins_the_topmost_ca_that_is_served() {
+    let world = World::new().await;
+    let middle = world.target_ca.intermediate("middle");
+    let target = Target::script(&middle.leaf(&["localhost"]), &[&middle, &world.target_ca], H1, note_bytes).await;
+    pinned(&world, &target, &[]);
+    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    assert_eq!((pin.kind, &pin.origin), (PinKind::Ca, &format!("https://localhost:{}", target.port)));
+    assert_eq!(pin.certificate.as_deref(), Some(world.target_ca.pem().as_str()));
+    pinned(&world, &target, &[pin]);
+    assert!(status_of_a_request(&world, &target).await.starts_with("200"));
+    assert_eq!(first_contact(&world).await, FirstContact::Verified);
+}
+
+#[tokio::test]
+async fn first_contact_pins_the_ca_of_cluster_info_where_only_the_leaf_is_served() {
+    let world = World::new().await;
+    let pem = world.target_ca.pem();
+    let target = Target::script(&world.leaf(), &[], H1, move |mut tls, seen| {
+        let ca = openssl::base64::encode_block(pem.as_bytes());
+        async move {
+            let head = read_head(&mut tls).await;
+            seen.heads.lock().unwrap().push(head);
+            let kubeconfig =
+                format!("clusters:\n- name: \"\"\n  cluster:\n    certificate-authority-data: {ca}\n    server: https://x\n");
+            let body = serde_json::json!({ "data": { "kubeconfig": kubeconfig } }).to_string();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            tls.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    pinned(&world, &target, &[]);
+    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    assert_eq!(pin.kind, PinKind::Ca);
+    assert_eq!(pin.certificate.as_deref(), Some(world.target_ca.pem().as_str()));
+    let heads = target.seen.heads();
+    assert!(heads[0].starts_with("GET /api/v1/namespaces/kube-public/configmaps/cluster-info "), "{heads:?}");
+    assert!(!heads.concat().contains(SECRET) && !heads.concat().to_lowercase().contains("authorization"), "{heads:?}");
+}
+
+#[tokio::test]
+async fn first_contact_pins_the_key_of_a_certificate_that_stands_alone() {
+    let world = World::new().await;
+    let lonely = Identity::root("lonely").leaf(&["somewhere.else"]);
+    let target = Target::script(&lonely, &[], H1, note_bytes).await;
+    pinned(&world, &target, &[]);
+    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    assert_eq!((pin.kind, pin.certificate.clone()), (PinKind::PublicKey, None));
+    pinned(&world, &target, &[pin]);
+    assert!(status_of_a_request(&world, &target).await.starts_with("200"));
+}
+
+#[tokio::test]
+async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
+    let world = World::new().await;
+    let before = Target::script(&world.leaf(), &[], H1, note_bytes).await;
+    pinned(&world, &before, &[]);
+    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    let impostor = Target::script(&Identity::root("impostor").leaf(&["localhost"]), &[], H1, note_bytes).await;
+    let moved = Pin { origin: format!("https://localhost:{}", impostor.port), ..pin };
+    pinned(&world, &impostor, std::slice::from_ref(&moved));
+    let answer = status_of_a_request(&world, &impostor).await;
+    assert!(answer.starts_with("502") && answer.contains("another certificate"), "{answer}");
+    assert_eq!(impostor.seen.bytes.load(Ordering::SeqCst), 0);
+    let FirstContact::Changed(now) = first_contact(&world).await else { panic!("the change is not seen") };
+    assert_ne!(now.sha256, moved.sha256);
+    let route = route(&world);
+    let request = ::http::Request::get("/api").body(()).unwrap();
+    let fetched = world.gateway.upstream.fetch(&route, &route.targets[0], request, None).await;
+    assert!(matches!(fetched, Err(Error::CertificateChanged { .. })), "{fetched:?}");
+}
+
+#[tokio::test]
+async fn a_policy_against_pins_refuses_what_no_ca_vouches_for() {
+    let world = World::with(|settings| settings.upstream.unverified = connectors_gateway::settings::Unverified::Deny).await;
+    let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
+    pinned(&world, &target, &[]);
+    assert!(matches!(first_contact(&world).await, FirstContact::Unverified { .. }));
+    world.connect("target", &target.url());
+    assert!(status_of_a_request(&world, &target).await.starts_with("200"));
+}
+
+#[tokio::test]
+async fn a_probe_sends_the_credential_it_is_given_and_reads_a_bounded_answer() {
+    for h2 in [false, true] {
+        let (world, target) = World::with_target(h2).await;
+        let route = route(&world);
+        let credential = world.gateway.parts.credentials.get(&route).await.unwrap();
+        let request = |path: &str| ::http::Request::get(path).body(()).unwrap();
+        let fetched = world.gateway.upstream.fetch(&route, &route.targets[0], request("/head"), Some(&credential)).await.unwrap();
+        assert!(String::from_utf8(fetched.body.to_vec()).unwrap().contains(&format!("Bearer {SECRET}")));
+        let large = world.gateway.upstream.fetch(&route, &route.targets[0], request("/bytes/300000"), None).await.unwrap();
+        assert_eq!((large.status.as_u16(), large.body.len()), (200, 64 << 10));
+        let heads = target.seen.heads();
+        assert!(!heads[1].contains("authorization"), "{heads:?}");
+    }
+}

@@ -1,0 +1,231 @@
+//! One gateway with its CA, its clients and as many connectors as a test describes.
+
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use connectors_gateway::accept::Accept;
+use connectors_gateway::ca::Issuer;
+use connectors_gateway::gateway::Gateway;
+use connectors_gateway::metrics::Metrics;
+use connectors_gateway::settings::{Settings, TargetRule};
+use connectors_gateway::standalone::{Client, Standalone};
+use openssl::ssl::{Ssl, SslConnector, SslMethod};
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::l4::stream::Stream as L4;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_openssl::SslStream;
+
+use crate::pki::Identity;
+use crate::target::{Target, Tls};
+
+/// May use every connector of namespace demo that is called `target`, `second` or `broken`.
+pub const TOKEN: &str = "token-of-demo";
+/// A known principal that may use nothing.
+pub const STRANGER: &str = "token-of-a-stranger";
+/// What the connectors hold; no client ever sees it.
+pub const SECRET: &str = "the-real-credential";
+
+pub struct World {
+    pub port: u16,
+    pub gateway: Arc<Gateway>,
+    pub standalone: Standalone,
+    /// Vouches for the targets, given to connectors by `caCertSecretRef`.
+    pub target_ca: Identity,
+    pub root: Identity,
+    root_file: tempfile::NamedTempFile,
+    shutdown: watch::Sender<bool>,
+}
+
+impl World {
+    pub async fn new() -> World {
+        World::with(|_| {}).await
+    }
+
+    /// Loopback is allowed, since the targets are there; `tune` may change that.
+    pub async fn with(tune: impl FnOnce(&mut Settings)) -> World {
+        let mut settings = Settings::default();
+        settings.targets.allow = vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
+        tune(&mut settings);
+        let client = |token: &str, name: &str, connectors: &[&str]| Client {
+            token: token.into(),
+            user: format!("system:serviceaccount:demo:{name}"),
+            pod: Some(format!("demo/{name}-pod")),
+            connectors: connectors.iter().map(|one| (*one).to_owned()).collect(),
+        };
+        let clients =
+            vec![client(TOKEN, "default", &["demo/target", "demo/second", "demo/broken"]), client(STRANGER, "stranger", &[])];
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (parts, standalone) = Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
+        let root = Identity::root("connector root");
+        let issuing = root.intermediate("connector issuer");
+        let chain = format!("{}{}", issuing.pem(), root.pem());
+        parts.issuer.store(Some(Arc::new(Issuer::parse(chain.as_bytes(), issuing.key_pem().as_bytes()).unwrap())));
+        let gateway = Gateway::new(parts, Vec::new()).unwrap();
+        let root_file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(root_file.path(), root.pem()).unwrap();
+        let (shutdown, receiver) = watch::channel(false);
+        let port = listen(Arc::new(Accept::new(gateway.clone())), receiver).await;
+        World { port, gateway, standalone, target_ca: Identity::root("target CA"), root, root_file, shutdown }
+    }
+
+    /// A world with one HTTP target behind connector `demo/target`.
+    pub async fn with_target(h2: bool) -> (World, Target) {
+        let world = World::new().await;
+        let target = Target::http(&world.leaf(), h2).await;
+        world.connect("target", &target.url());
+        (world, target)
+    }
+
+    pub fn leaf(&self) -> Identity {
+        self.target_ca.leaf(&["localhost", "127.0.0.1"])
+    }
+
+    /// Connector `demo/<name>` for an address, with the credential and the targets' CA.
+    pub fn connect(&self, name: &str, address: &str) {
+        self.apply(&connector(name, address, &format!("caCertSecretRef: {{name: {name}-ca}}"), SECRET, &self.target_ca.pem()));
+    }
+
+    pub fn apply(&self, manifests: &str) {
+        self.standalone.apply(manifests).unwrap();
+    }
+
+    pub fn drain(&self) {
+        self.shutdown.send(true).unwrap();
+    }
+
+    /// Sends bytes to the proxy port and reads until it closes.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        read.expect("the gateway neither answered nor closed").ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A tunnel through connector `demo/<connector>`, with TLS inside.
+    pub async fn tunnel(&self, connector: &str, authority: &str, alpn: &[u8]) -> Tls {
+        let stream = self.opened(connector, authority, TOKEN).await;
+        let host = authority.rsplit_once(':').unwrap().0;
+        self.tls(stream, host, alpn).await.expect("TLS inside of the tunnel")
+    }
+
+    /// The CONNECT alone.
+    pub async fn opened(&self, connector: &str, authority: &str, token: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(connect_head(connector, authority, token).as_bytes()).await.unwrap();
+        let head = crate::target::read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        stream
+    }
+
+    pub async fn tls(&self, stream: TcpStream, name: &str, alpn: &[u8]) -> Result<Tls, openssl::ssl::Error> {
+        let mut tls = SslStream::new(self.client_ssl(name, alpn), stream).unwrap();
+        Pin::new(&mut tls).connect().await?;
+        Ok(tls)
+    }
+
+    /// Trusts the connector root alone.
+    pub fn client_ssl(&self, name: &str, alpn: &[u8]) -> Ssl {
+        let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
+        connector.set_ca_file(self.root_file.path()).unwrap();
+        if !alpn.is_empty() {
+            connector.set_alpn_protos(alpn).unwrap();
+        }
+        connector.build().configure().unwrap().into_ssl(name).unwrap()
+    }
+
+    /// Standard output of a curl that goes through connector `demo/target`.
+    pub async fn curl(&self, arguments: &[&str]) -> Vec<u8> {
+        let proxy = format!("http://demo%2Ftarget:{TOKEN}@127.0.0.1:{}", self.port);
+        let output = tokio::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "30", "--proxy", &proxy, "--noproxy", ""])
+            .arg("--cacert")
+            .arg(self.root_file.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("curl is missing: apt-get install curl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
+impl Target {
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
+    pub fn authority(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+}
+
+pub fn connect_head(connector: &str, authority: &str, token: &str) -> String {
+    let login = STANDARD.encode(format!("demo/{connector}:{token}"));
+    format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n")
+}
+
+/// Manifests of a connector, its class, its credential and a CA Secret.
+pub fn connector(name: &str, address: &str, extra: &str, token: &str, ca: &str) -> String {
+    let ca = STANDARD.encode(ca);
+    format!(
+        r#"
+kind: ConnectorClass
+apiVersion: connectors.alauda.io/v1alpha1
+metadata: {{name: k8s}}
+spec: {{auth: {{types: [{{name: bearerTokenAuth, secretType: connectors.cpaas.io/bearer-token}}]}}}}
+---
+kind: Secret
+apiVersion: v1
+metadata: {{namespace: demo, name: {name}}}
+type: connectors.cpaas.io/bearer-token
+stringData: {{token: {token}}}
+---
+kind: Secret
+apiVersion: v1
+metadata: {{namespace: demo, name: {name}-ca}}
+data: {{ca.crt: "{ca}"}}
+---
+kind: Connector
+apiVersion: connectors.alauda.io/v1alpha1
+metadata: {{namespace: demo, name: {name}}}
+spec:
+  connectorClassName: k8s
+  address: {address}
+  auth: {{name: bearerTokenAuth, secretRef: {{name: {name}}}}}
+  {extra}
+"#
+    )
+}
+
+async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            tokio::spawn(async move { app.process_new(Box::new(L4::from(stream)), &shutdown).await });
+        }
+    });
+    port
+}
+
+/// Polls until it holds; panics with `what` after five seconds.
+pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
