@@ -219,8 +219,12 @@ async fn users_roles_tell_seeing_describing_and_using_apart() {
         ("connectors-user", "list", "connectors", false),
     ];
     for (user, verb, resource, allowed) in cases {
-        let resource = resource.replacen("connectors", "connectors.connectors.alauda.io", 1);
-        let answer = cluster.kubectl(&["auth", "can-i", verb, &resource, "-n", "demo", "--as", user]).await.unwrap();
+        let (kind, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let kind = format!("{kind}.connectors.alauda.io");
+        let answer = cluster
+            .kubectl(&["auth", "can-i", verb, &kind, "--subresource", subresource, "-n", "demo", "--as", user])
+            .await
+            .unwrap();
         assert_eq!(answer.status.success(), allowed, "{user} {verb} {resource}");
     }
 }

@@ -25,6 +25,6 @@ async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
 /// Installs the product as the README says: the CRDs first, because kubectl must know a kind before it can apply an object of it.
 async fn install(cluster: &ControlPlane) -> String {
     printed(cluster, &["apply", "-k", &folder("config/crd")]).await;
-    printed(cluster, &["wait", "--for=condition=Established", "-k", &folder("config/crd"), "--timeout=30s"]).await;
+    printed(cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     printed(cluster, &["apply", "-k", &folder("config/default")]).await
 }

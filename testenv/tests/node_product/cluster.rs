@@ -40,7 +40,7 @@ impl Cluster {
         cluster.token = cluster.new_token().await?;
         cluster.address = std::env::var("TARGET_URL").context("testenv sets TARGET_URL with --target")?;
         for words in
-            ["apply -k config/crd", "wait --for condition=Established -k config/crd --timeout 30s", "apply -k config/default"]
+            ["apply -k config/crd", "wait --for condition=Established crd --all --timeout 30s", "apply -k config/default"]
         {
             cluster.kubectl(words).await?;
         }

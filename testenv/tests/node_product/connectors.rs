@@ -100,9 +100,9 @@ pub async fn seen_by_viewers(cluster: &Cluster) -> Result<()> {
     let cases = [
         ("viewer", "list connectors.connectors.alauda.io", true),
         ("viewer", "create connectors.connectors.alauda.io", false),
-        ("viewer", "* connectors.connectors.alauda.io/proxy", false),
+        ("viewer", "* connectors.connectors.alauda.io --subresource proxy", false),
         ("editer", "create connectors.connectors.alauda.io", true),
-        ("editer", "* connectors.connectors.alauda.io/proxy", false),
+        ("editer", "* connectors.connectors.alauda.io --subresource proxy", false),
     ];
     for (user, what, expected) in cases {
         // Aggregation into `view` and `edit` takes the controller-manager a moment after the installation.
