@@ -52,6 +52,7 @@ fn complete_root(root: &mut JSONSchemaProps) {
 fn loosen(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.default = None;
+    schema.enum_.iter_mut().for_each(|choices| choices.retain(|choice| !choice.0.is_null()));
     if schema.properties.is_some() || schema.type_.is_none() {
         schema.x_kubernetes_preserve_unknown_fields = Some(true);
     }
