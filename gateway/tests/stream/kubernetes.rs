@@ -54,7 +54,7 @@ async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
         .kubectl(&["create", "clusterrolebinding", "remote", "--clusterrole=cluster-admin", "--serviceaccount=default:remote"])
         .await
         .unwrap();
-    let token = plane.service_account_token("default", "remote", "https://kubernetes.default.svc", 3600).await;
+    let token = plane.service_account_token("default", "remote", "https://kubernetes.default.svc.cluster.local", 3600).await;
     let token = match token {
         Ok(token) => token,
         Err(error) => panic!("{error:#}"),
