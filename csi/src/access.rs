@@ -9,24 +9,31 @@ use kube::{Api, Client};
 
 use crate::request::Pod;
 
-/// Use is verb `*` on `connectors/proxy`, or on the form that names the Pod. RBAC compares literally, so both are asked.
-pub async fn may_use(client: &Client, pod: &Pod, connector: &ConnectorRef) -> Result<bool, kube::Error> {
+/// Use is verb `*` on `connectors/proxy`, or on the form that names the Pod; RBAC compares literally, so both are asked.
+/// `get_is_use`: whoever may read the connector may use it (the gateway's `authorization.getIsUse`, for migration).
+pub async fn may_use(client: &Client, pod: &Pod, connector: &ConnectorRef, get_is_use: bool) -> Result<bool, kube::Error> {
     let bound = format!("proxy/v1/pod/{}/{}", pod.namespace, pod.name);
-    Ok(allowed(client, pod, connector, "proxy").await? || allowed(client, pod, connector, &bound).await?)
+    let mut questions = vec![("*", Some("proxy")), ("*", Some(bound.as_str()))];
+    questions.extend(get_is_use.then_some(("get", None)));
+    for (verb, subresource) in questions {
+        if allowed(client, review(pod, connector, verb, subresource)).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-async fn allowed(client: &Client, pod: &Pod, connector: &ConnectorRef, subresource: &str) -> Result<bool, kube::Error> {
-    let review = review(pod, connector, subresource);
+async fn allowed(client: &Client, review: SubjectAccessReview) -> Result<bool, kube::Error> {
     let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
 }
 
-fn review(pod: &Pod, connector: &ConnectorRef, subresource: &str) -> SubjectAccessReview {
+fn review(pod: &Pod, connector: &ConnectorRef, verb: &str, subresource: Option<&str>) -> SubjectAccessReview {
     let resource = ResourceAttributes {
         group: Some(GROUP.to_owned()),
         resource: Some("connectors".to_owned()),
-        subresource: Some(subresource.to_owned()),
-        verb: Some("*".to_owned()),
+        subresource: subresource.map(str::to_owned),
+        verb: Some(verb.to_owned()),
         namespace: Some(connector.namespace.clone()),
         name: Some(connector.name.clone()),
         ..Default::default()

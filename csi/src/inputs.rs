@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::access;
 use crate::error::Error;
 use crate::request::{Pod, PublishRequest};
+use crate::settings::Settings;
 
 /// For all questions of one publish together; kubelet waits two minutes.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -49,13 +50,12 @@ impl Mounted {
 /// The API server, as far as the driver may use it.
 pub struct Cluster {
     client: Client,
-    namespace: String,
-    domain: String,
+    settings: Settings,
 }
 
 impl Cluster {
-    pub fn new(client: Client, namespace: String, domain: String) -> Cluster {
-        Cluster { client, namespace, domain }
+    pub fn new(client: Client, settings: Settings) -> Cluster {
+        Cluster { client, settings }
     }
 
     /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness are not asked
@@ -65,7 +65,7 @@ impl Cluster {
         let asked = async {
             let (connectors, ca_bundle) = tokio::try_join!(try_join_all(connectors), self.ca_bundle())?;
             let connectors = self.with_classes(connectors).await?;
-            Ok(Inputs { connectors, ca_bundle, cluster_domain: self.domain.clone() })
+            Ok(Inputs { connectors, ca_bundle, cluster_domain: self.settings.cluster_domain.clone() })
         };
         tokio::time::timeout(DEADLINE, asked).await.map_err(|_| Error::Deadline(DEADLINE))?
     }
@@ -77,9 +77,9 @@ impl Cluster {
     }
 
     async fn ca_bundle(&self) -> Result<String, Error> {
-        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.settings.namespace);
         let bundle = get(&api, CA_BUNDLE_CONFIGMAP).await?.and_then(|map| map.data?.remove(CA_BUNDLE_KEY));
-        let missing = || Error::NoCaBundle(format!("{}/{CA_BUNDLE_CONFIGMAP}", self.namespace));
+        let missing = || Error::NoCaBundle(format!("{}/{CA_BUNDLE_CONFIGMAP}", self.settings.namespace));
         bundle.filter(|pem| !pem.trim().is_empty()).ok_or_else(missing)
     }
 
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     async fn check_access(&self, pod: &Pod, connector: &ConnectorRef) -> Result<(), Error> {
-        let allowed = access::may_use(&self.client, pod, connector).await;
+        let allowed = access::may_use(&self.client, pod, connector, self.settings.get_is_use).await;
         match allowed.map_err(|source| api_error(format!("who may use connector {connector}"), source))? {
             true => Ok(()),
             false => {

@@ -42,7 +42,7 @@ use crate::proto::csi::node_server::NodeServer;
 /// A socket that cannot be bound, a failed server, or kubelet's refusal of the registration.
 pub async fn run(settings: Settings, client: kube::Client, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let shutdown = shutdown.shared();
-    let cluster = Cluster::new(client, settings.namespace.clone(), settings.cluster_domain.clone());
+    let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService))

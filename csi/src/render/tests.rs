@@ -60,6 +60,26 @@ fn one_file(text: &str, connectors: Vec<Mounted>) -> Result<String, Error> {
 }
 
 #[test]
+fn the_class_breaks_no_rule() {
+    assert_eq!(connectors_api::rules::check_class(&k8s()), Ok(()));
+}
+
+#[test]
+fn the_probes_keep_the_path_of_the_address() {
+    let spec = k8s().spec;
+    let paths = [spec.liveness_probe, spec.auth_probes[0].probe.clone()].map(|probe| probe.unwrap().http.unwrap().path);
+    for (address, prefix) in [
+        ("https://10.0.0.1:6443", ""),
+        ("https://platform.example/kubernetes/global", "/kubernetes/global"),
+        ("https://platform.example/kubernetes/global/", "/kubernetes/global"),
+    ] {
+        let data = json!({ "Connector": { "Spec": { "Address": address } } });
+        let rendered = paths.each_ref().map(|path| Template::parse(path).unwrap().render(&data).unwrap());
+        assert_eq!(rendered, [format!("{prefix}/livez"), format!("{prefix}/api")]);
+    }
+}
+
+#[test]
 fn the_kubeconfig_has_the_documented_shape() {
     for address in ["https://10.0.0.1:6443", "https://platform.example/kubernetes/global"] {
         let inputs = inputs(vec![mounted(&k8s(), "k8s-connector-demo", "k8s-connector", address)]);

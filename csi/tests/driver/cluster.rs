@@ -57,16 +57,20 @@ impl Demo {
 
     /// Lets this group use the connectors of the namespace.
     pub async fn allow(&self, group: &str) {
-        let api = "rbac.authorization.k8s.io";
-        let (namespace, name) = (self.namespace, "connectors-user");
-        let rules = json!([{ "apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"], "verbs": ["*"] }]);
+        self.bind("connectors-user", group, "connectors/proxy", "*").await;
+    }
+
+    /// A Role with one rule for Connectors, bound to a group.
+    pub async fn bind(&self, name: &str, group: &str, resource: &str, verb: &str) {
+        let (api, namespace) = ("rbac.authorization.k8s.io", self.namespace);
+        let rules = json!([{ "apiGroups": ["connectors.alauda.io"], "resources": [resource], "verbs": [verb] }]);
         let role = json!({
             "apiVersion": format!("{api}/v1"), "kind": "Role",
             "metadata": { "name": name, "namespace": namespace }, "rules": rules,
         });
         let binding = json!({
             "apiVersion": format!("{api}/v1"), "kind": "RoleBinding",
-            "metadata": { "name": group.replace(':', "-"), "namespace": namespace },
+            "metadata": { "name": format!("{name}-{}", group.replace(':', "-")), "namespace": namespace },
             "roleRef": { "apiGroup": api, "kind": "Role", "name": name },
             "subjects": [{ "apiGroup": api, "kind": "Group", "name": group }],
         });

@@ -64,8 +64,13 @@ impl Kubelet {
     }
 
     pub async fn with_client(client: kube::Client) -> Kubelet {
+        Kubelet::with(client, |_| {}).await
+    }
+
+    pub async fn with(client: kube::Client, change: impl Fn(&mut Settings)) -> Kubelet {
         let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
+        let mut settings = settings(folder.path());
+        change(&mut settings);
         let driver = Driver::start(&settings, client);
         let node = register(&settings, true).await;
         Kubelet { folder, settings, driver, node }
@@ -196,6 +201,7 @@ pub fn settings(folder: &Path) -> Settings {
         node_name: "node-1".into(),
         namespace: "connectors-system".into(),
         cluster_domain: "cluster.local".into(),
+        get_is_use: false,
     }
 }
 

@@ -3,8 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
+use tonic::Code;
 
-use crate::cluster::{CA, Demo};
+use crate::cluster::{CA, Demo, drivers_client};
 use crate::kubelet::Kubelet;
 use crate::namespace::{is_real_root, isolated};
 
@@ -81,11 +82,33 @@ fn a_connector_of_another_namespace_needs_a_binding_there() {
         let (shared, demo, kubelet) = (Demo::new("shared").await, Demo::new("guest").await, Kubelet::start().await);
         let volume = kubelet.volume(demo.namespace, "job", &demo.token().await).with("connector.namespace", "shared");
         let refusal = kubelet.publish(&volume).await.unwrap_err();
-        assert_eq!(refusal.code(), tonic::Code::PermissionDenied, "{refusal}");
+        assert_eq!(refusal.code(), Code::PermissionDenied, "{refusal}");
         shared.allow("system:serviceaccounts:guest").await;
         kubelet.publish(&volume).await.unwrap();
         assert!(volume.read("http.proxy").starts_with("http://shared%2Fk8s:"));
         kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+#[test]
+fn other_grants_than_the_usual_one_count_too() {
+    isolated(async {
+        let (shared, demo) = (Demo::new("granting").await, Demo::new("granted").await);
+        let (strict, token) = (Kubelet::start().await, demo.token().await);
+        let volume = strict.volume(demo.namespace, "named-pod", &token).with("connector.namespace", "granting");
+        let group = "system:serviceaccounts:granted";
+        shared.bind("readers", group, "connectors", "get").await;
+        assert_eq!(strict.publish(&volume).await.unwrap_err().code(), Code::PermissionDenied, "to read is not to use");
+
+        let migrating = Kubelet::with(drivers_client().await, |settings| settings.get_is_use = true).await;
+        migrating.publish(&volume).await.expect("unless the setting for migration says so");
+        migrating.unpublish(&volume).await.unwrap();
+
+        shared.bind("for-one-pod", group, "connectors/proxy/v1/pod/granted/named-pod", "*").await;
+        strict.publish(&volume).await.expect("the grant names this Pod");
+        strict.unpublish(&volume).await.unwrap();
+        let other = strict.volume(demo.namespace, "other-pod", &token).with("connector.namespace", "granting");
+        assert_eq!(strict.publish(&other).await.unwrap_err().code(), Code::PermissionDenied);
     });
 }
 
