@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use connectors_api::probe::{self, ProbeReport, ProbeRequest};
+use http_body_util::{BodyExt, Limited};
+use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
+
+/// A report holds a few sentences and pins of some kilobytes each.
+const ANSWER_MAX: usize = 1024 * 1024;
 
 #[async_trait]
 pub trait Prober: Send + Sync {
@@ -48,20 +53,34 @@ impl GatewayProber {
 #[async_trait]
 impl Prober for GatewayProber {
     async fn probe(&self, request: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
-        let body = serde_json::to_vec(request).map_err(|_| ProbeError::Silent)?;
-        let request = http::Request::post(probe::PATH)
-            .header("content-type", "application/json")
-            .body(body)
-            .map_err(|_| ProbeError::Silent)?;
-        self.client.request(request).await.map_err(|error| {
-            tracing::warn!("probe: {}", crate::error::brief(&error));
-            match error {
-                kube::Error::Api(status) if matches!(status.code, 401 | 403) => ProbeError::Refused(status.code),
-                kube::Error::Api(status) => ProbeError::Failed(status.code),
-                _ => ProbeError::Silent,
-            }
-        })
+        let body = serde_json::to_vec(request).map_err(silent)?;
+        let response = match self.post(body.clone()).await {
+            // A kept connection ends with the gateway's Pod that it led to; the second try finds another Pod.
+            Err(ProbeError::Silent) => self.post(body).await?,
+            answered => answered?,
+        };
+        match response.status().as_u16() {
+            200 => {}
+            code @ (401 | 403) => return Err(ProbeError::Refused(code)),
+            code => return Err(ProbeError::Failed(code)),
+        }
+        let answer = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(silent)?;
+        serde_json::from_slice(&answer.to_bytes()).map_err(silent)
     }
+}
+
+impl GatewayProber {
+    async fn post(&self, body: Vec<u8>) -> Result<http::Response<Body>, ProbeError> {
+        let request =
+            http::Request::post(probe::PATH).header("content-type", "application/json").body(Body::from(body)).map_err(silent)?;
+        self.client.send(request).await.map_err(silent)
+    }
+}
+
+/// The cause is for the log; a status only says that there was no answer.
+fn silent(error: impl std::fmt::Display) -> ProbeError {
+    tracing::warn!("probe: {error}");
+    ProbeError::Silent
 }
 
 /// Stands in for a gateway that is not running: answers as told and remembers what it was asked.

@@ -55,23 +55,32 @@ fn watch_all(client: &Client, settings: &Arc<Settings>) -> (Stores, Arc<Triggers
     let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings };
     let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
     let triggers = Arc::new(triggers);
-    let on = || triggers.clone();
     let all = watcher::Config::default();
     let ours = all.clone().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CONTROLLER));
     let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
     let bundles = Api::namespaced(client.clone(), &settings.namespace);
-    let (t1, t2, t3, t4, t5, t6, t7, t8) = (on(), on(), on(), on(), on(), on(), on(), on());
     let parts = vec![
-        follow(Api::all(client.clone()), all.clone(), connectors_w, drop_noise, move |old, new| t1.connector(old, new)).boxed(),
-        follow(Api::all(client.clone()), all.clone(), classes_w, drop_noise, move |old, new| t2.class(old, new)).boxed(),
-        follow(Api::all(client.clone()), all.clone(), secrets_w, drop_credentials, move |old, new| t3.secret(old, new)).boxed(),
-        follow(Api::all(client.clone()), all, namespaces_w, drop_noise, move |old, new| t4.namespace(old, new)).boxed(),
-        follow(Api::all(client.clone()), ours.clone(), services_w, drop_noise, move |old, new| t5.service(old, new)).boxed(),
-        follow(Api::all(client.clone()), ours.clone(), roles_w, drop_noise, move |old, new| t6.shared(old, new)).boxed(),
-        follow(Api::all(client.clone()), ours, bindings_w, drop_noise, move |old, new| t7.shared(old, new)).boxed(),
-        follow(bundles, bundle, bundles_w, drop_noise, move |_, _| t8.ca.notify_one()).boxed(),
+        follow(Api::all(client.clone()), all.clone(), connectors_w, drop_noise, on(&triggers, Triggers::connector)).boxed(),
+        follow(Api::all(client.clone()), all.clone(), classes_w, drop_noise, on(&triggers, Triggers::class)).boxed(),
+        follow(Api::all(client.clone()), all.clone(), secrets_w, drop_credentials, on(&triggers, Triggers::secret)).boxed(),
+        follow(Api::all(client.clone()), all, namespaces_w, drop_noise, on(&triggers, Triggers::namespace)).boxed(),
+        follow(Api::all(client.clone()), ours.clone(), services_w, drop_noise, on(&triggers, Triggers::service)).boxed(),
+        follow(Api::all(client.clone()), ours.clone(), roles_w, drop_noise, on(&triggers, Triggers::shared)).boxed(),
+        follow(Api::all(client.clone()), ours, bindings_w, drop_noise, on(&triggers, Triggers::shared)).boxed(),
+        follow(bundles, bundle, bundles_w, drop_noise, on(&triggers, Triggers::bundle)).boxed(),
     ];
     (stores, triggers, queues, parts)
+}
+
+fn on<K>(
+    triggers: &Arc<Triggers>,
+    tell: fn(&Triggers, Option<&K>, Option<&K>),
+) -> impl Fn(Option<&K>, Option<&K>) + Send + 'static
+where
+    K: 'static,
+{
+    let triggers = triggers.clone();
+    move |old, new| tell(&triggers, old, new)
 }
 
 /// Once every cache is complete, each object is looked at once, and then whenever it is asked for.
@@ -127,12 +136,8 @@ fn settle(context: &Context, kind: &str, key: &str, left: Result<Left, Error>) -
     context.metrics.reconciled(kind, left.as_ref().map(drop));
     match left {
         Ok(left) => context.schedule.next(key, left),
-        // The object went while it was looked at.
-        Err(error) if error.is_not_found() => {
-            tracing::debug!(key, "{error}");
-            context.schedule.after(key, &error)
-        }
-        Err(error) if error.is_conflict() => {
+        // Somebody wrote or deleted it meanwhile: everyday life.
+        Err(error) if error.is_not_found() || error.is_conflict() => {
             tracing::debug!(key, "{error}");
             context.schedule.after(key, &error)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use connectors_api::{Connector, ConnectorClass, names};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -113,6 +113,10 @@ impl Triggers {
     /// Roles and RoleBindings belong to all Connectors of a namespace.
     pub fn shared<K: Resource>(&self, old: Option<&K>, new: Option<&K>) {
         new.or(old).and_then(ResourceExt::namespace).into_iter().for_each(|namespace| self.ask_for_namespace(&namespace));
+    }
+
+    pub fn bundle(&self, _old: Option<&Meta<ConfigMap>>, _new: Option<&Meta<ConfigMap>>) {
+        self.ca.notify_one();
     }
 
     fn ask_for_namespace(&self, name: &str) {

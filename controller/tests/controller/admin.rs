@@ -39,7 +39,7 @@ async fn both_replicas_are_ready_and_one_leads() {
         let mut leaders = 0;
         for address in &addresses {
             leaders +=
-                usize::from(get(*address, "/metrics").await.unwrap_or_default().contains("connectors_controller_leader 1"));
+                usize::from(get(*address, "/metrics").await.unwrap_or_default().contains("\nconnectors_controller_leader 1\n"));
         }
         if leaders == 1 { Ok(()) } else { Err(leaders) }
     })

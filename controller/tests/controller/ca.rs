@@ -100,7 +100,7 @@ async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_be
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unusable_root_is_left_as_it_is() {
     let bench = Bench::new().await;
-    let broken = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: x, tls.key: y}}";
+    let broken = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: none, tls.key: none}}";
     bench.apply(broken).await;
     let before = bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap();
     let _running = bench.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));

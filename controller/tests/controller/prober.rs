@@ -9,11 +9,15 @@ use connectors_controller::gateway::{GatewayProber, ProbeError, Prober};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers one request with status and body; returns its address and, later, the request's text.
-async fn gateway(status: &'static str, body: String) -> (String, tokio::task::JoinHandle<String>) {
+/// Hangs up on the first `lost` connections, then answers one request with status and body; returns its address and, later, the
+/// request's text.
+async fn gateway(lost: usize, status: &'static str, body: String) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let served = tokio::spawn(async move {
+        for _ in 0..lost {
+            drop(listener.accept().await.unwrap());
+        }
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut text = String::new();
         let mut buffer = [0; 4096];
@@ -43,11 +47,17 @@ async fn ask(url: &str) -> Result<ProbeReport, ProbeError> {
 
 #[tokio::test]
 async fn the_gateway_is_asked_with_the_projected_token_and_its_report_is_read() {
-    let (url, served) = gateway("200 OK", serde_json::to_string(&healthy()).unwrap()).await;
+    let (url, served) = gateway(0, "200 OK", serde_json::to_string(&healthy()).unwrap()).await;
     assert_eq!(ask(&url).await.unwrap(), healthy());
     let request = served.await.unwrap();
     assert!(request.starts_with("POST /probe HTTP/1.1\r\n"), "{request}");
     assert!(request.to_lowercase().contains("\r\nauthorization: bearer the-token\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn a_connection_lost_with_a_gateway_pod_is_no_missing_answer() {
+    let (url, _served) = gateway(1, "200 OK", serde_json::to_string(&healthy()).unwrap()).await;
+    assert_eq!(ask(&url).await.unwrap(), healthy());
 }
 
 #[tokio::test]
@@ -57,7 +67,7 @@ async fn refusals_failures_and_silence_are_told_apart_and_no_body_is_repeated() 
         ("403 Forbidden", "refused the controller's token (status code 403)"),
         ("500 Internal Server Error", "answered the probe with status code 500"),
     ] {
-        let (url, _served) = gateway(status, "{\"secret\":\"body\"}".into()).await;
+        let (url, _served) = gateway(0, status, "{\"secret\":\"body\"}".into()).await;
         let error = ask(&url).await.unwrap_err().to_string();
         assert!(error.contains(sentence) && !error.contains("body"), "{error}");
     }
