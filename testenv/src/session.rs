@@ -115,6 +115,8 @@ impl Plan {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(std::iter::once(self.link_tools()?).chain(std::env::split_paths(&path)))?;
         command.env("PATH", path).env("TESTENV_DIR", &self.scratch);
+        // kubectl caches by address, and the next run's cluster has the same: another must not be found in the user's home.
+        command.env("KUBECACHEDIR", self.scratch.join("kubectl"));
         for (layout, _) in self.clusters() {
             let dir = self.scratch.join(layout.name);
             if layout.is_target() {

@@ -81,6 +81,13 @@ async fn kubectl_talks_to_it_and_a_refusal_is_an_exit_status() {
     assert!(plane.apply("{apiVersion: v1, kind: Nonsense, metadata: {name: x}}").await.is_err());
 }
 
+#[tokio::test]
+async fn the_projects_kinds_are_there_when_asked_for() {
+    let plane = ControlPlane::with_crds().await.unwrap();
+    let found = plane.kubectl(&["get", "connectors,connectorclasses", "--all-namespaces", "-o", "name"]).await.unwrap();
+    assert!(found.status.success(), "{found:?}");
+}
+
 async fn review(plane: &ControlPlane, token: &str, audience: &str) -> (Option<bool>, Option<String>) {
     let spec = TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![audience.to_owned()]) };
     let review = TokenReview { spec, ..TokenReview::default() };

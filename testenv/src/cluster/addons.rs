@@ -43,7 +43,8 @@ pub(super) async fn publish_cluster_info(server: &Server) -> Result<()> {
 
 async fn apply(server: &Server, yaml: &str) -> Result<()> {
     let mut command = tokio::process::Command::new(tool("kubectl")?);
-    command.args(["apply", "--server-side", "-f", "-"]).env("KUBECONFIG", server.kubeconfig()).kill_on_drop(true);
+    command.args(["apply", "--server-side", "-f", "-"]).env("KUBECONFIG", server.kubeconfig());
+    command.env("KUBECACHEDIR", server.kubeconfig().with_file_name("kubectl")).kill_on_drop(true);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("run kubectl")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(yaml.as_bytes()).await?;

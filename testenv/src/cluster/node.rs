@@ -19,8 +19,8 @@ use crate::tools::tool;
 /// Starts everything; what does not depend on each other starts side by side.
 pub(super) async fn start(site: &Site) -> Result<Cluster> {
     let containerd = runtime::start(site)?;
-    let (images, logs) = (site.images.clone(), site.logs.clone());
-    let import = tokio::task::spawn_blocking(move || runtime::import(&images, &logs));
+    let (images, dir, logs) = (site.images.clone(), site.dir.clone(), site.logs.clone());
+    let import = tokio::task::spawn_blocking(move || runtime::import(&images, &dir, &logs));
     let server = serve(site).await?;
     let client = client(&server).await?;
     let mut cluster = Cluster { server, processes: vec![containerd] };

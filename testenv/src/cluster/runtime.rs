@@ -25,7 +25,7 @@ pub(super) fn start(site: &Site) -> Result<Process> {
     fs::create_dir_all(&networks)?;
     write(&networks.join("10-pods.conflist"), &network(site))?;
     let settings = site.dir.join("containerd.toml");
-    write(&settings, &config(&site.dir, &tools, &networks))?;
+    write(&settings, &config(&site.dir, &tools, &networks)?)?;
     let mut command = bound(binary);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))?;
@@ -34,18 +34,17 @@ pub(super) fn start(site: &Site) -> Result<Process> {
 }
 
 /// Imports the built-in images and the user's, when containerd listens. Blocks.
-pub(super) fn import(images: &[PathBuf], logs: &Path) -> Result<()> {
+pub(super) fn import(images: &[PathBuf], dir: &Path, logs: &Path) -> Result<()> {
     wait_for_socket(logs)?;
     for image in built_in()?.iter().chain(images) {
         let mut command = Command::new(tool("ctr")?);
-        command.args(["--namespace", "k8s.io", "images", "import", "--all-platforms"]).arg(image);
+        command.env("CONTAINERD_SNAPSHOTTER", snapshotter(dir)?);
+        command.args(["--namespace", "k8s.io", "images", "import", "--local", "--all-platforms"]).arg(image);
         let output = command.stdin(Stdio::null()).output().context("run ctr")?;
-        ensure!(
-            output.status.success(),
-            "import the image {}: {}",
-            image.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        // Warnings about this machine come first.
+        let error = String::from_utf8_lossy(&output.stderr);
+        let error = error.trim().lines().last().unwrap_or_default();
+        ensure!(output.status.success(), "import the image {}: {error}", image.display());
     }
     Ok(())
 }
@@ -71,14 +70,17 @@ fn network(site: &Site) -> String {
 }
 
 /// `restrict_oom_score_adj`: lowering it needs a capability that even root may lack in a container.
-fn config(dir: &Path, tools: &Path, networks: &Path) -> String {
+fn config(dir: &Path, tools: &Path, networks: &Path) -> Result<String> {
+    let snapshotter = snapshotter(dir)?;
     let (dir, tools, networks) = (dir.display(), tools.display(), networks.display());
-    format!(
+    Ok(format!(
         "version = 3
 root = '{dir}/containerd'
 state = '/run/containerd'
 [grpc]
   address = '{SOCKET}'
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = '{snapshotter}'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{PAUSE}'
 [plugins.'io.containerd.cri.v1.runtime']
@@ -89,5 +91,11 @@ state = '/run/containerd'
 [plugins.'io.containerd.internal.v1.opt']
   path = '{dir}/opt'
 "
-    )
+    ))
+}
+
+/// An overlay cannot lie on an overlay, which is what a container's own files are: there images are copied.
+fn snapshotter(dir: &Path) -> Result<&'static str> {
+    const OVERLAY: i64 = 0x794c_7630;
+    Ok(if rustix::fs::statfs(dir)?.f_type == OVERLAY { "native" } else { "overlayfs" })
 }
