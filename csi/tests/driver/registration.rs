@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
 
-use connectors_csi::{Error, healthcheck};
+use connectors_csi::Error;
+use tokio::process::Command;
 
 use crate::cluster;
 use crate::kubelet::{Driver, Kubelet, found, register, settings};
@@ -56,9 +58,25 @@ fn a_registration_that_kubelet_refuses_ends_the_driver_with_an_error() {
 fn the_health_check_tells_a_serving_driver_from_none() {
     isolated(async {
         let kubelet = Kubelet::start().await;
-        healthcheck(&kubelet.settings.csi_socket).await.unwrap();
         let socket = kubelet.settings.csi_socket.clone();
+        assert!(program(&["healthcheck", "--csi-socket", socket.to_str().unwrap()]).await.status.success());
         kubelet.driver.stop().await.unwrap();
-        assert!(matches!(healthcheck(&socket).await, Err(Error::NotServing(_))));
+        let output = program(&["healthcheck", "--csi-socket", socket.to_str().unwrap()]).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("the driver does not answer on"), "{text}");
     });
+}
+
+#[test]
+fn a_driver_that_does_not_know_its_node_says_so() {
+    isolated(async {
+        let output = program(&[]).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("--node-name (NODE_NAME) is required"), "{text}");
+    });
+}
+
+async fn program(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
+    command.args(arguments).env_remove("NODE_NAME").kill_on_drop(true).output().await.unwrap()
 }
