@@ -55,7 +55,9 @@ fn missing() -> Vec<&'static str> {
 fn install(packages: &[&str]) -> Result<()> {
     ensure!(on_path("apt-get"), "apt-get was not found");
     say(format_args!("installing Debian packages: {}", packages.join(" ")));
-    let install = [&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat();
+    // Another run may be installing the same.
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"];
+    let install = [&install, packages].concat();
     // The package lists of a new machine are empty or old.
     if runs("apt-get", &install) || (runs("apt-get", &["update", "--quiet"]) && runs("apt-get", &install)) {
         return Ok(());
