@@ -1,6 +1,8 @@
 //! Every case of the corpus of Go's text/template with sprig: the output, or that there is none. What differs on purpose or
 //! by the engine stands in one table with the reason, and must differ in the way that the table says.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use connectors_api::template::Template;
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! Our schemas against the published ones: every property, its type and its list type are there, and nothing more is demanded.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use connectors_api::crd;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
