@@ -21,8 +21,11 @@ const PLUGIN_TYPE: &str = "CSIPlugin";
 const CSI_VERSION: &str = "1.0.0";
 
 /// The name is fixed: a new process replaces the socket of an old one instead of standing beside it.
+///
+/// It has an `@` because kubelet sends the escaped path as `:authority`, and the h2 crate answers PROTOCOL_ERROR to a host with
+/// `%`. What stands before an `@` is user-info, where `%` is allowed, and Go leaves the `@` as it is.
 pub fn socket(settings: &Settings) -> PathBuf {
-    settings.registration_dir.join(format!("{CSI_DRIVER}-reg.sock"))
+    settings.registration_dir.join(format!("{CSI_DRIVER}@reg.sock"))
 }
 
 pub async fn serve(settings: &Settings, refused: Arc<Sender<String>>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {

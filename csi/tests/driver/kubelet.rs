@@ -217,7 +217,7 @@ pub async fn register(settings: &Settings, accepted: bool) -> NodeClient<Channel
 }
 
 pub async fn found(settings: &Settings) -> (RegistrationClient<Channel>, PluginInfo) {
-    let socket = settings.registration_dir.join("connectors-csi-reg.sock");
+    let socket = settings.registration_dir.join("connectors-csi@reg.sock");
     let channel = eventually("the registration socket", || connect(&socket)).await;
     let mut registration = RegistrationClient::new(channel);
     let info = registration.get_info(InfoRequest {}).await.unwrap().into_inner();
