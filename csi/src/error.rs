@@ -47,14 +47,18 @@ pub enum Error {
     TokenTooOld(Duration),
 
     // The connector.
-    #[error("connector {:?} not found in namespace {:?}: create it or correct connector.name and connector.namespace", .0.name, .0.namespace)]
+    #[error(
+        "connector {:?} not found in namespace {:?}: create it or correct connector.name and connector.namespace",
+        .0.name, .0.namespace
+    )]
     ConnectorNotFound(ConnectorRef),
     #[error("connector {:?} in namespace {:?} is not ready: {reason}", .connector.name, .connector.namespace)]
     ConnectorNotReady { connector: ConnectorRef, reason: String },
     #[error("connectorclass {class:?} of connector {:?} in namespace {:?} not found", .connector.name, .connector.namespace)]
     ClassNotFound { connector: ConnectorRef, class: String },
     #[error(
-        "serviceaccount {account} may not use connector {:?} in namespace {:?}: bind ClusterRole {USER_ROLE} to it in that namespace",
+        "serviceaccount {account} may not use connector {:?} in namespace {:?}: bind ClusterRole {USER_ROLE} to it in that \
+         namespace",
         .connector.name, .connector.namespace
     )]
     NotAllowed { account: String, connector: ConnectorRef },

@@ -1,6 +1,6 @@
 //! The node driver: puts a Connector's files into a Pod's volume and keeps their token fresh.
 //!
-//! Walk of a mount: `node` → `request` (all refusals) → `inputs` (what the cluster knows) → `render` (pure) → `write` (atomic).
+//! Walk of a mount: `node` → `request` (all refusals) → `inputs` (what the cluster knows) → `render` (pure) → `write`.
 //! Walk of a start: [`run`]: CSI socket serves (`identity`, `node`), then `register` shows it to kubelet.
 
 mod access;

@@ -1,4 +1,5 @@
-//! Settings of the driver: flags, each with an environment variable, defaults as in config/csi. `main` reads them, `lib` uses them.
+//! Settings of the driver: flags, each with an environment variable, defaults as in config/csi.
+//! `main` reads them, `lib` uses them.
 
 use std::path::PathBuf;
 

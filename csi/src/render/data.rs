@@ -1,4 +1,5 @@
-//! What a template of a configuration sees: maps in lower camel case (classes.md, section 4.2). `render` makes one per configuration.
+//! What a template of a configuration sees: maps in lower camel case.
+//! `render` makes one per configuration.
 
 use connectors_api::ConnectorClass;
 use secrecy::{ExposeSecret, SecretString};
