@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use connectors_api::conditions::reason;
 use connectors_api::connector::ConnectorStatus;
-use connectors_api::probe::{OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
 use connectors_api::{Connector, ConnectorClass, names, rules};
 use kube::ResourceExt;
 
@@ -45,13 +45,27 @@ fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -
 }
 
 fn apply(report: ProbeReport, addresses: &[&str], findings: &mut Findings) {
-    // A broken CA Secret stays visible although the target may be trusted otherwise; a refusal of the target outweighs it.
-    if !ca_cert::is_broken(&findings.ca_cert) || report.trust.status == OutcomeStatus::False {
+    findings.liveness = explained(report.liveness, &report.trust);
+    findings.auth = explained(report.auth, &report.trust);
+    let news = match report.trust.status {
+        OutcomeStatus::False => true,
+        // A broken CA Secret stays visible although the target is trusted otherwise.
+        OutcomeStatus::True => !ca_cert::is_broken(&findings.ca_cert),
+        // A target that was not reached says nothing about its certificate: the last word stands.
+        OutcomeStatus::Unknown => findings.ca_cert.status == OutcomeStatus::Unknown,
+    };
+    if news {
         findings.ca_cert = report.trust;
     }
     findings.trust.pins = status::of_origins(addresses, report.pins);
-    findings.liveness = report.liveness;
-    findings.auth = report.auth;
+}
+
+/// What was not checked for want of trust says why: CACertReady itself does not count for Ready.
+fn explained(outcome: Outcome, trust: &Outcome) -> Outcome {
+    if is_true(trust) || outcome.reason != reason::NOT_CHECKED || trust.message.is_empty() {
+        return outcome;
+    }
+    unknown(reason::NOT_CHECKED, format!("not checked: {}", trust.message))
 }
 
 /// `AB:CD…, ef01…` → lowercase hex without colons.
@@ -68,5 +82,34 @@ mod tests {
     fn fingerprints_are_taken_as_openssl_and_as_we_print_them() {
         assert_eq!(fingerprints("AB:CD:01, ef02 ,,"), ["abcd01", "ef02"]);
         assert!(fingerprints(" ").is_empty());
+    }
+
+    #[test]
+    fn the_last_word_on_trust_stands_until_there_is_a_new_one() {
+        let healthy = crate::gateway::fake::healthy;
+        let trust = |status, reason: &str| Outcome { status, reason: reason.into(), message: "why".into() };
+        for (last, reported, kept) in [
+            (status::yes(reason::PINNED, ""), trust(OutcomeStatus::Unknown, reason::NOT_CHECKED), reason::PINNED),
+            (status::no(reason::INVALID_PEM, ""), trust(OutcomeStatus::True, reason::NO_CA_CERT), reason::INVALID_PEM),
+            (status::no(reason::TARGET_CERTIFICATE_CHANGED, ""), trust(OutcomeStatus::True, reason::PINNED), reason::PINNED),
+            (status::yes(reason::PINNED, ""), trust(OutcomeStatus::False, reason::TARGET_UNVERIFIED), reason::TARGET_UNVERIFIED),
+            (unknown(reason::NOT_CHECKED, ""), trust(OutcomeStatus::Unknown, "new"), "new"),
+        ] {
+            let mut findings = Findings::unchecked(&Connector::default());
+            findings.ca_cert = last.clone();
+            apply(ProbeReport { trust: reported.clone(), ..healthy() }, &[], &mut findings);
+            assert_eq!(findings.ca_cert.reason, kept, "{last:?}, then {reported:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_checked_for_want_of_trust_says_why() {
+        let mut findings = Findings::unchecked(&Connector::default());
+        let trust = status::no(reason::TARGET_UNVERIFIED, "no CA vouches for the target");
+        let later = unknown(reason::NOT_CHECKED, "");
+        let report = ProbeReport { trust, pins: Vec::new(), liveness: later.clone(), auth: later };
+        apply(report, &[], &mut findings);
+        assert_eq!(findings.liveness.message, "not checked: no CA vouches for the target");
+        assert_eq!(findings.auth.message, findings.liveness.message);
     }
 }
