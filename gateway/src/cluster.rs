@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use connectors_api::proxy_auth::ConnectorRef;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::answers::Away;
 use crate::metrics::{Metrics, Outcomes};
 use crate::principal::{PodRef, Principal};
+use crate::settings::Settings;
 
 /// What decides who a client is and what it may do.
 #[async_trait]
@@ -78,7 +80,8 @@ pub enum SecretError {
 pub struct Cluster {
     client: Client,
     runtime: Handle,
-    deadline: Duration,
+    /// For `timeouts.api_server`.
+    settings: Arc<ArcSwap<Settings>>,
     metrics: Arc<Metrics>,
 }
 
@@ -86,30 +89,30 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 impl Cluster {
-    pub fn new(client: Client, runtime: Handle, deadline: Duration, metrics: Arc<Metrics>) -> Cluster {
-        Cluster { client, runtime, deadline, metrics }
+    pub fn new(client: Client, runtime: Handle, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> Cluster {
+        Cluster { client, runtime, settings, metrics }
     }
 
-    /// An answer of the API server within the deadline; none where it answered that it will not (404, 403).
+    /// An answer of the API server within the deadline. A 404 or 403 is an answer, too; the caller says which of them it expects.
     async fn ask<T, Q>(&self, what: &'static str, outcomes: &Outcomes, question: Q) -> Result<T, kube::Error>
     where
         T: Send + 'static,
         Q: Future<Output = Result<T, kube::Error>> + Send + 'static,
     {
-        let bounded = tokio::time::timeout(self.deadline, question);
+        let bounded = tokio::time::timeout(self.settings.load().timeouts.api_server, question);
         let answer = match self.runtime.spawn(bounded).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(kube::Error::Service("deadline exceeded".into())),
             Err(stopped) => Err(kube::Error::Service(stopped.into())),
         };
         if let Err(error) = &answer {
-            let refused = matches!(error, kube::Error::Api(status) if status.code == 404);
+            let refused = matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404));
             if refused {
                 outcomes.refused.inc()
             } else {
                 outcomes.failed.inc()
             }
-            tracing::warn!(what, %error, "the API server gave no answer");
+            tracing::warn!(what, %error, refused, "the API server did not give what was asked for");
         }
         answer
     }

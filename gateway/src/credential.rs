@@ -269,3 +269,63 @@ fn ca_certificates(key: &SecretKey, content: &SecretContent) -> Result<Vec<X509>
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(scheme: Scheme, secret_type: &str) -> CredentialSource {
+        let key = SecretKey { owner: "u".into(), namespace: "demo".into(), name: "s".into(), resource_version: "1".into() };
+        CredentialSource { key, secret_type: secret_type.into(), scheme }
+    }
+
+    fn content(secret_type: &str, data: &[(&str, &str)]) -> SecretContent {
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
+        SecretContent { secret_type: secret_type.into(), resource_version: "1".into(), data: data.collect() }
+    }
+
+    fn sent(scheme: Scheme, data: &[(&str, &str)]) -> Result<String, CredentialError> {
+        let credential = credential(&source(scheme, "t"), &content("t", data))?;
+        Ok(String::from_utf8(credential.authorization().unwrap().as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_secret_is_sent_in_the_scheme_of_its_type_without_the_newline_of_a_file() {
+        for (scheme, data, line) in [
+            (Scheme::Bearer, &[("token", "abc")][..], "Bearer abc"),
+            (Scheme::Bearer, &[("token", "abc\n")], "Bearer abc"),
+            (Scheme::Basic, &[("username", "me"), ("password", "pa ss\r\n")], "Basic bWU6cGEgc3M="),
+        ] {
+            assert_eq!(sent(scheme, data).as_deref(), Ok(line));
+        }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_sent_is_refused_by_name_and_never_quoted() {
+        let header_splitting = "s3cret\r\nX-Evil: 1";
+        for (scheme, data, words) in [
+            (Scheme::Bearer, &[("password", "s3cret")][..], "no key \"token\""),
+            (Scheme::Bearer, &[("token", "")], "no key \"token\""),
+            (Scheme::Basic, &[("username", "s3cret")], "no key \"password\""),
+            (Scheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
+            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")], "invalid PEM"),
+        ] {
+            let Err(CredentialError::Unusable(why)) = sent(scheme, data) else { panic!("{data:?} was accepted") };
+            assert!(why.contains(words) && why.contains("\"s\"") && !why.contains("s3cret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_type_than_the_class_says_is_never_used() {
+        let refused =
+            credential(&source(Scheme::Bearer, "connectors.cpaas.io/bearer-token"), &content("Opaque", &[("token", "t")]));
+        let Err(CredentialError::Unusable(why)) = refused else { panic!("accepted") };
+        assert_eq!(why, r#"secret "s" has type "Opaque", its class needs "connectors.cpaas.io/bearer-token""#);
+    }
+
+    #[test]
+    fn the_header_is_marked_sensitive() {
+        let credential = credential(&source(Scheme::Bearer, "t"), &content("t", &[("token", "s3cret")])).unwrap();
+        assert!(!format!("{:?}", credential.authorization()).contains("s3cret"));
+    }
+}

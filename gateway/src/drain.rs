@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::settings::Settings;
-use pingora_core::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,32 +20,22 @@ const LOOK: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(500);
 
 pub struct Signals {
-    draining: Arc<AtomicBool>,
-    settings: Arc<ArcSwap<Settings>>,
-    metrics: Arc<Metrics>,
-    control: Option<Handle>,
+    pub control: Handle,
+    pub draining: Arc<AtomicBool>,
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Signals {
-    pub fn new(draining: Arc<AtomicBool>, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> Signals {
-        Signals { draining, settings, metrics, control: None }
-    }
-
-    pub fn run_args(self, control: Handle) -> RunArgs {
-        RunArgs { shutdown_signal: Box::new(Signals { control: Some(control), ..self }) }
-    }
-
     fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         let (metrics, budget) = (self.metrics.clone(), self.settings.load().timeouts.drain);
         tracing::info!(streams = metrics.streams_open.get(), ?budget, "draining");
-        if let Some(control) = &self.control {
-            control.spawn(async move {
-                let left = emptied(&metrics, budget).await;
-                tracing::info!(streams = left, "drained");
-                std::process::exit(0);
-            });
-        }
+        self.control.spawn(async move {
+            let left = emptied(&metrics, budget).await;
+            tracing::info!(streams = left, "drained");
+            std::process::exit(0);
+        });
     }
 }
 

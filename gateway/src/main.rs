@@ -22,8 +22,8 @@ use connectors_gateway::settings::watch::Live;
 use connectors_gateway::settings::{Settings, Tokens};
 use connectors_gateway::table::watch::Sink;
 use connectors_gateway::{accept, ca, standalone, table};
-use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -71,13 +71,12 @@ enum LogFormat {
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     log_to_stderr(flags.log_format);
-    let settings = Settings::load(Some(&flags.settings_dir))?;
-    tracing::info!(?settings, version = env!("CARGO_PKG_VERSION"), "connectors-gateway starts");
+    let live = Live::load(&flags.settings_dir)?;
+    tracing::info!(settings = ?live.current.load(), version = env!("CARGO_PKG_VERSION"), "connectors-gateway starts");
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
     let metrics = Arc::new(Metrics::new()?);
-    let live = Live::new(settings);
     let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
-    control.spawn(live.follow(flags.settings_dir, metrics));
+    control.spawn(live.follow(metrics));
     serve(&control, gateway, admin)
 }
 
@@ -122,8 +121,7 @@ async fn from_cluster(
     let config = kube::Config::infer().await.context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
     let api_server = addresses(&config.cluster_url);
     let client = kube::Client::try_from(config)?;
-    let settings = live.current.load_full();
-    let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), settings.timeouts.api_server, metrics.clone()));
+    let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
     let readiness = readiness(&parts, live);
     let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
@@ -133,6 +131,7 @@ async fn from_cluster(
     let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
     control.spawn(async move { ca::follow(client, &namespace, issuer, watched).await });
     let gateway = Gateway::new(parts, api_server)?;
+    let settings = live.current.load_full();
     let tokens = Tokens { audience: names::PROBE_AUDIENCE.to_owned(), ..settings.tokens.clone() };
     let authenticator = Authenticator::new(cluster, &tokens, &settings.authorization)?;
     let controller = || names::service_account_user(&flags.namespace, names::CONTROLLER);
@@ -157,7 +156,12 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Resu
     let settings: Arc<ArcSwap<Settings>> = gateway.parts.settings.clone();
     let now = settings.load_full();
     let listener = control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
-    let signals = drain::Signals::new(admin.readiness.draining.clone(), settings, admin.metrics.clone());
+    let signals = drain::Signals {
+        control: control.handle().clone(),
+        draining: admin.readiness.draining.clone(),
+        settings,
+        metrics: admin.metrics.clone(),
+    };
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {
         threads: now.worker_threads(),
@@ -168,6 +172,6 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Resu
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
     server.add_service(accept::service(gateway));
-    server.run(signals.run_args(control.handle().clone()));
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tuning: defaults < one YAML file < environment `CONNECTORS_GATEWAY__GROUP__KEY`, validated as a whole. `settings/watch` swaps a
 //! changed file in; keys marked "restart" are read once at start.
 
+mod units;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -8,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use units::{duration, networks};
 
 /// File name inside the mounted directory.
 pub const FILE: &str = "gateway.yaml";
@@ -41,7 +44,7 @@ pub struct Listeners {
     pub admin: SocketAddr,
 }
 
-/// Text with a unit: `500ms`, `10s`, `5m`, `24h`. Live.
+/// Text with a unit: `500ms`, `10s`, `5m`, `24h`. Live, for what begins after the change.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -280,35 +283,6 @@ impl Settings {
 
 fn check(holds: bool, key: &'static str, value: impl std::fmt::Debug, rule: &'static str) -> Result<(), SettingsError> {
     if holds { Ok(()) } else { Err(SettingsError::Invalid { key, value: format!("{value:?}"), rule }) }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text)
-        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h")))
-}
-
-/// The type's own error would not say which one.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let parse = |text: &String| {
-        text.parse()
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no network: write it like 10.0.0.0/8 or fd00::/8")))
-    };
-    texts.iter().map(parse).collect()
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Follows the mounted settings: a changed file that validates is swapped in, a broken one changes nothing but log, metric and readiness
 //! detail. kubelet swaps the directory's `..data` link, up to 90 s after an edit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{FILE, Settings};
+use super::{FILE, Settings, SettingsError};
 use crate::metrics::Metrics;
 
 /// Between two looks at the file. It is small and cached by the kernel, and a look needs no watch that an exchanged directory would lose.
@@ -18,29 +18,35 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Live {
     pub current: Arc<ArcSwap<Settings>>,
     pub error: Arc<ArcSwapOption<String>>,
+    directory: PathBuf,
+    /// The file when it was looked at last. Read before it is parsed, so that an edit in between is noticed.
+    seen: Option<Vec<u8>>,
 }
 
 impl Live {
-    pub fn new(settings: Settings) -> Live {
-        Live { current: Arc::new(ArcSwap::from_pointee(settings)), error: Arc::default() }
+    /// Fails on a broken file: there is no last good one yet.
+    pub fn load(directory: &Path) -> Result<Live, SettingsError> {
+        let seen = std::fs::read(directory.join(FILE)).ok();
+        let settings = Settings::load(Some(directory))?;
+        let current = Arc::new(ArcSwap::from_pointee(settings));
+        Ok(Live { current, error: Arc::default(), directory: directory.to_owned(), seen })
     }
 
     /// Runs for ever.
-    pub async fn follow(self, directory: PathBuf, metrics: Arc<Metrics>) {
+    pub async fn follow(mut self, metrics: Arc<Metrics>) {
         metrics.settings_valid.set(1);
-        let mut seen = tokio::fs::read(directory.join(FILE)).await.ok();
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let now = tokio::fs::read(directory.join(FILE)).await.ok();
-            if now != seen {
-                self.reload(&directory, &metrics);
-                seen = now;
+            let now = tokio::fs::read(self.directory.join(FILE)).await.ok();
+            if now != self.seen {
+                self.reload(&metrics);
+                self.seen = now;
             }
         }
     }
 
-    fn reload(&self, directory: &std::path::Path, metrics: &Metrics) {
-        match Settings::load(Some(directory)) {
+    fn reload(&self, metrics: &Metrics) {
+        match Settings::load(Some(&self.directory)) {
             Ok(settings) => {
                 tracing::info!(?settings, "settings changed; those marked restart wait for one");
                 self.current.store(Arc::new(settings));

@@ -116,7 +116,7 @@ fn compile(
     let trust = trust(connector, secret);
     let pool_key = route::pool_key(&uid, credential.as_deref(), &trust);
     Ok(Route {
-        targets: targets(connector)?,
+        targets: targets(connector, class)?,
         class: connector.spec.connector_class_name.clone(),
         connector: reference,
         uid,
@@ -147,13 +147,11 @@ fn scheme(connector: &Connector, class: &ConnectorClass) -> Result<(String, Sche
     }
 }
 
-fn targets(connector: &Connector) -> Result<Vec<Target>, Unusable> {
-    let extensions = connector.spec.address_extensions.iter().filter_map(|extension| extension.as_str());
-    let addresses = std::iter::once(connector.spec.address.as_str()).chain(extensions);
-    let parsed = addresses.map(|address| {
-        Target::parse(address).map_err(|error| Unusable::new(reason::INVALID_ADDRESS, format!("address {address:?}: {error}")))
-    });
-    parsed.collect()
+fn targets(connector: &Connector, class: &ConnectorClass) -> Result<Vec<Target>, Unusable> {
+    let parse = |address: &str| {
+        Target::parse(address).map_err(|error| Unusable::new(reason::INVALID_ADDRESS, format!("address {address:?} {error}")))
+    };
+    rules::addresses(connector, class).into_iter().map(parse).collect()
 }
 
 fn trust(connector: &Connector, secret: impl Fn(&str, String) -> SecretKey) -> TrustSource {

@@ -24,6 +24,7 @@ const COALESCE: Duration = Duration::from_millis(50);
 type GuardedConnector = DeserializeGuard<Connector>;
 type GuardedClass = DeserializeGuard<ConnectorClass>;
 
+#[allow(clippy::large_enum_variant, reason = "one at a time, handed on at once")]
 enum Change {
     Connector(Event<GuardedConnector>),
     Class(Event<GuardedClass>),

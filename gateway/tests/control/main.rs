@@ -1,0 +1,13 @@
+//! The deciding half of the gateway against a real API server, under the RBAC of `config/`: tokens, grants, the routing table,
+//! credentials, probes, settings, outages. `world` starts all of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+mod grants;
+mod outage;
+mod probes;
+mod process;
+mod settings;
+mod table;
+mod tokens;
+mod world;

@@ -1,0 +1,199 @@
+//! The admin port as the controller and the kubelet use it. The target of the probes is the control plane's own API server.
+
+use std::sync::Arc;
+
+use connectors_api::connector::{Connector, Pin, PinKind};
+use connectors_api::names::{AUDIENCE, PROBE_AUDIENCE};
+use connectors_api::probe::{OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_gateway::admin::{self, Admin, ProbeEndpoint};
+use connectors_gateway::authenticate::Authenticator;
+use connectors_gateway::gateway::Gateway;
+use connectors_gateway::probe::Prober;
+use connectors_gateway::settings::Tokens;
+use kube::Api;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::world::{World, connector, eventually, manifests, run, secret_role};
+
+const CONTROLLER: &str = "system:serviceaccount:connectors-system:connectors-controller";
+/// Of the API server itself, which is the target here.
+const TARGET_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Starts the admin port; answers its address.
+async fn admin(world: &World) -> String {
+    let tokens = Tokens { audience: PROBE_AUDIENCE.to_owned(), ..Tokens::default() };
+    let authorization = world.parts.settings.load().authorization.clone();
+    let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization).unwrap();
+    let gateway = Gateway::new(world.parts.clone(), Vec::new()).unwrap();
+    let probe = ProbeEndpoint::new(authenticator, CONTROLLER.to_owned(), Prober::new(gateway));
+    let readiness = world.readiness.clone();
+    let admin = Admin { readiness, metrics: world.parts.metrics.clone(), probe: Some(probe) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(admin::serve(listener, Arc::new(admin)));
+    address
+}
+
+/// Status code and body.
+async fn http(address: &str, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let login = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{login}Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+struct Probing {
+    world: World,
+    address: String,
+    token: String,
+}
+
+impl Probing {
+    async fn new() -> Probing {
+        let world = World::new().await;
+        let token =
+            world.plane.service_account_token("connectors-system", "connectors-controller", PROBE_AUDIENCE, 600).await.unwrap();
+        Probing { address: admin(&world).await, world, token }
+    }
+
+    /// Asks as the controller does, with the objects as they are in the cluster.
+    async fn report(&self, of: &connectors_api::proxy_auth::ConnectorRef, pins: Vec<Pin>, accepted: Vec<String>) -> ProbeReport {
+        let connectors: Api<Connector> = Api::namespaced(self.world.plane.client(), &of.namespace);
+        let connector = connectors.get(&of.name).await.unwrap();
+        let class = Api::all(self.world.plane.client()).get(&connector.spec.connector_class_name).await.unwrap();
+        let asked = serde_json::to_string(&ProbeRequest { connector, class, pins, accepted }).unwrap();
+        let (code, body) = http(&self.address, "POST", "/probe", Some(&self.token), &asked).await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn connect(&self, namespace: &str, address: &str, token: &str) -> connectors_api::proxy_auth::ConnectorRef {
+        let k8s = connector(namespace, "k8s");
+        self.world.plane.apply(&manifests(&k8s, address, token)).await.unwrap();
+        self.world.plane.apply(&secret_role(&k8s)).await.unwrap();
+        k8s
+    }
+}
+
+#[test]
+fn only_the_controllers_own_token_may_ask_for_a_probe() {
+    run(async {
+        let probing = Probing::new().await;
+        let plane = &probing.world.plane;
+        let client = plane.service_account_token("connectors-system", "connectors-controller", AUDIENCE, 600).await.unwrap();
+        let other = plane.service_account_token("probe-other", "default", PROBE_AUDIENCE, 600).await.unwrap();
+        for (token, code) in
+            [(None, 401), (Some("garbage"), 401), (Some(client.as_str()), 401), (Some(&other), 403), (Some(&probing.token), 400)]
+        {
+            let (got, body) = http(&probing.address, "POST", "/probe", token, "{}").await;
+            assert_eq!(got, code, "{body}");
+        }
+    });
+}
+
+#[test]
+fn a_first_contact_is_pinned_and_the_credential_is_tried() {
+    run(async {
+        let probing = Probing::new().await;
+        let url = probing.world.plane.url().to_owned();
+        let good = probing.world.plane.service_account_token("probe-first", "robot", TARGET_AUDIENCE, 600).await.unwrap();
+        let k8s = probing.connect("probe-first", &url, &good).await;
+        let report = probing.report(&k8s, Vec::new(), Vec::new()).await;
+        assert_eq!((report.trust.status, report.trust.reason.as_str()), (OutcomeStatus::True, "Pinned"), "{report:?}");
+        assert_eq!((report.liveness.status, report.auth.status), (OutcomeStatus::True, OutcomeStatus::True), "{report:?}");
+        assert_eq!(report.pins.len(), 1);
+        assert_eq!(report.pins[0].origin, url);
+        let again = probing.report(&k8s, report.pins.clone(), Vec::new()).await;
+        assert_eq!(again.pins, report.pins);
+        assert_eq!(again.auth.status, OutcomeStatus::True, "{again:?}");
+    });
+}
+
+#[test]
+fn a_wrong_credential_is_told_by_its_status_code_alone() {
+    run(async {
+        let probing = Probing::new().await;
+        let k8s = probing.connect("probe-wrong", probing.world.plane.url(), "not-a-token").await;
+        let report = probing.report(&k8s, Vec::new(), Vec::new()).await;
+        assert_eq!(report.liveness.status, OutcomeStatus::True, "{report:?}");
+        assert_eq!(report.auth.reason, "AuthenticationFailed");
+        assert_eq!(report.auth.message, "Authentication failed: status code 401");
+    });
+}
+
+#[test]
+fn a_changed_target_is_not_asked_anything_until_the_operator_accepts_it() {
+    run(async {
+        let probing = Probing::new().await;
+        let url = probing.world.plane.url().to_owned();
+        let good = probing.world.plane.service_account_token("probe-changed", "robot", TARGET_AUDIENCE, 600).await.unwrap();
+        let k8s = probing.connect("probe-changed", &url, &good).await;
+        let stale = Pin { origin: url, kind: PinKind::PublicKey, sha256: "00".repeat(32), certificate: None };
+        let report = probing.report(&k8s, vec![stale.clone()], Vec::new()).await;
+        assert_eq!((report.trust.status, report.trust.reason.as_str()), (OutcomeStatus::False, "TargetCertificateChanged"));
+        assert_eq!((report.liveness.status, report.auth.status), (OutcomeStatus::Unknown, OutcomeStatus::Unknown));
+        assert_eq!(report.pins, std::slice::from_ref(&stale), "what is pinned stays pinned");
+        let fingerprint = report.trust.message.rsplit_once('=').unwrap().1.to_owned();
+        let accepted = probing.report(&k8s, vec![stale], vec![fingerprint.clone()]).await;
+        assert_eq!(accepted.auth.status, OutcomeStatus::True, "{accepted:?}");
+        assert_eq!(accepted.pins.iter().map(|pin| pin.sha256.as_str()).collect::<Vec<_>>(), [fingerprint.as_str()]);
+    });
+}
+
+#[test]
+fn what_is_down_or_denied_is_named_and_nothing_after_it_is_tried() {
+    run(async {
+        let probing = Probing::new().await;
+        for (namespace, address, reason) in [
+            ("probe-down", "https://127.0.0.1:1", "ConnectionFailed"),
+            ("probe-name", "https://no-such-host.invalid", "ConnectionFailed"),
+            ("probe-denied", "https://169.254.169.254", "TargetDenied"),
+        ] {
+            let k8s = probing.connect(namespace, address, "t").await;
+            let report = probing.report(&k8s, Vec::new(), Vec::new()).await;
+            assert_eq!((report.liveness.status, report.liveness.reason.as_str()), (OutcomeStatus::False, reason), "{report:?}");
+            assert_eq!((report.trust.status, report.auth.status), (OutcomeStatus::Unknown, OutcomeStatus::Unknown));
+            let host = address.trim_start_matches("https://").split(':').next().unwrap();
+            assert!(report.liveness.message.contains(host), "{}", report.liveness.message);
+        }
+    });
+}
+
+#[test]
+fn it_is_ready_once_the_table_is_synced_and_the_issuing_ca_is_there() {
+    run(async {
+        let world = World::new().await;
+        let address = admin(&world).await;
+        world.synced().await;
+        let ready = async || {
+            let (code, body) = http(&address, "GET", "/readyz", None, "").await;
+            (code, serde_json::from_str::<Value>(&body).unwrap())
+        };
+        let (code, detail) = ready().await;
+        assert_eq!((code, &detail["table"]), (503, &json!("synced")));
+        assert!(detail["issuingCA"].as_str().unwrap().contains("connectors-gateway-ca"), "{detail}");
+
+        let issuing = rcgen::generate_simple_self_signed(["issuing".to_owned()]).unwrap();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"namespace": "connectors-system", "name": "connectors-gateway-ca"},
+            "stringData": {"tls.crt": issuing.cert.pem(), "tls.key": issuing.signing_key.serialize_pem()}});
+        world.plane.apply(&secret.to_string()).await.unwrap();
+        eventually("it is ready", async || ready().await.0 == 200).await;
+        world.readiness.draining.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(ready().await.0, 503, "draining");
+        assert_eq!(http(&address, "GET", "/healthz", None, "").await.0, 200);
+        let (_, metrics) = http(&address, "GET", "/metrics", None, "").await;
+        assert!(metrics.contains("connectors_gateway_routes_usable"), "{metrics}");
+        world.kubectl(&["delete", "secret", "connectors-gateway-ca", "-n", "connectors-system"]).await;
+    });
+}

@@ -1,0 +1,131 @@
+//! The binary itself, without a cluster: it serves from files, refuses to start on broken settings, and ends as soon as nothing is open.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::world::{PATIENCE, eventually, run};
+
+const OBJECTS: &str = r#"
+kind: ConnectorClass
+apiVersion: connectors.alauda.io/v1alpha1
+metadata: {name: k8s}
+spec: {auth: {types: [{name: bearerTokenAuth, secretType: connectors.cpaas.io/bearer-token}]}}
+"#;
+
+struct Process {
+    child: Child,
+    http: String,
+    admin: String,
+    _files: tempfile::TempDir,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+async fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+fn command(folder: &Path, settings: &str) -> Command {
+    let issuing = rcgen::generate_simple_self_signed(["issuing".to_owned()]).unwrap();
+    std::fs::create_dir_all(folder.join("manifests")).unwrap();
+    write(&folder.join("manifests"), "objects.yaml", OBJECTS);
+    write(folder, "gateway.yaml", settings);
+    let clients = write(folder, "clients.yaml", "[{token: letmein, user: me, connectors: []}]");
+    let certificate = write(folder, "ca.crt", &issuing.cert.pem());
+    let key = write(folder, "ca.key", &issuing.signing_key.serialize_pem());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
+    command.arg("--settings-dir").arg(folder).arg("--manifests").arg(folder.join("manifests")).arg("--clients").arg(clients);
+    command.arg("--ca-cert").arg(certificate).arg("--ca-key").arg(key);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+async fn start() -> Process {
+    let folder = tempfile::tempdir().unwrap();
+    let (http, admin) = (free_address().await, free_address().await);
+    let settings = format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
+    let child = command(folder.path(), &settings).stderr(Stdio::null()).spawn().unwrap();
+    let process = Process { child, http, admin, _files: folder };
+    eventually("it is ready", async || get(&process.admin, "/readyz").await.contains(" 200 ")).await;
+    process
+}
+
+/// Empty while nothing listens.
+async fn get(address: &str, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return String::new() };
+    let mut answer = String::new();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok();
+    stream.read_to_string(&mut answer).await.ok();
+    answer
+}
+
+async fn ended(process: &mut Process) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process did not end");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+fn terminate(process: &Process) {
+    let killed = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+fn without_a_cluster_it_serves_from_files_and_challenges_strangers() {
+    run(async {
+        let process = start().await;
+        let mut stream = TcpStream::connect(&process.http).await.unwrap();
+        stream.write_all(b"CONNECT target:443 HTTP/1.1\r\nHost: target:443\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 407 ") && answer.to_lowercase().contains("proxy-authenticate: basic"), "{answer}");
+        assert!(
+            get(&process.admin, "/metrics").await.contains("connectors_gateway_refusals_total{reason=\"unauthenticated\"} 1")
+        );
+    });
+}
+
+#[test]
+fn an_idle_gateway_ends_at_once_when_told_although_a_client_is_connected() {
+    run(async {
+        let mut process = start().await;
+        let half_a_head = TcpStream::connect(&process.http).await.unwrap();
+        let told = Instant::now();
+        terminate(&process);
+        let status = ended(&mut process).await;
+        assert!(status.success(), "{status}");
+        assert!(told.elapsed().as_secs() < 10, "it took {:?} of a drain of 30 s", told.elapsed());
+        drop(half_a_head);
+    });
+}
+
+#[test]
+fn broken_settings_keep_it_from_starting_and_are_named() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let output = command(folder.path(), "limits: {head_bytes: 12}").output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("limits.head_bytes is 12: must be at least 4096"), "{said}");
+    });
+}

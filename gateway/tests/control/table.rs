@@ -1,0 +1,123 @@
+//! Watched objects become routes, rotated Secrets become credentials, and RBAC decides which Secrets can be read.
+
+use connectors_gateway::credential::CredentialError;
+use connectors_gateway::route::Entry;
+use serde_json::json;
+
+use crate::world::{World, connector, eventually, manifests, run, secret_role};
+
+fn reason(entry: Option<Entry>) -> Option<String> {
+    match entry? {
+        Entry::Usable(_) => Some(String::new()),
+        Entry::Unusable { reason, .. } => Some(reason),
+    }
+}
+
+#[test]
+fn a_connector_gets_its_route_from_its_status_and_loses_it_when_deleted() {
+    run(async {
+        let world = World::new().await;
+        let k8s = connector("table-follow", "k8s");
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:6443/base", "t")).await.unwrap();
+        eventually("it is known", async || reason(world.entry(&k8s)).as_deref() == Some("NotChecked")).await;
+        let condition =
+            json!({"type": "SecretReady", "status": "False", "reason": "SecretNotFound", "message": "secrets \"k8s\" not found"});
+        world.patch_status(&k8s, json!({"conditions": [condition]})).await;
+        eventually("its own words", async || reason(world.entry(&k8s)).as_deref() == Some("SecretNotFound")).await;
+        world.patch_status(&k8s, json!({"conditions": [], "credential": {"secretName": "k8s", "resourceVersion": "7"}})).await;
+        eventually("it is usable", async || world.route(&k8s).is_some()).await;
+        let table = world.parts.table.load();
+        assert_eq!(table.lookup_host("c-k8s.table-follow.svc.cluster.local"), Some(&k8s));
+        world.kubectl(&["delete", "connector", "k8s", "-n", "table-follow"]).await;
+        eventually("it is gone", async || world.entry(&k8s).is_none()).await;
+    });
+}
+
+#[test]
+fn a_broken_class_refuses_its_own_connectors_and_no_others() {
+    run(async {
+        let world = World::new().await;
+        let (good, bad) = (connector("table-broken", "good"), connector("table-broken", "bad"));
+        let broken = r#"
+apiVersion: connectors.alauda.io/v1alpha1
+kind: ConnectorClass
+metadata: {name: broken}
+spec: {livenessProbe: {http: {path: "{{ .Unclosed"}}}
+"#;
+        world.plane.apply(broken).await.unwrap();
+        let of_broken =
+            manifests(&bad, "https://127.0.0.1:1", "t").replace("connectorClassName: k8s", "connectorClassName: broken");
+        world.plane.apply(&of_broken).await.unwrap();
+        world.plane.apply(&manifests(&good, "https://127.0.0.1:1", "t")).await.unwrap();
+        for one in [&good, &bad] {
+            world.patch_status(one, json!({"credential": {"secretName": one.name, "resourceVersion": "1"}})).await;
+        }
+        eventually("the good one has a route", async || world.route(&good).is_some()).await;
+        eventually("the bad one says why", async || reason(world.entry(&bad)).as_deref() == Some("ConnectorClassInvalid")).await;
+    });
+}
+
+#[test]
+fn a_secret_is_read_only_under_the_role_that_names_it_and_as_soon_as_that_is_there() {
+    run(async {
+        let world = World::new().await;
+        let k8s = connector("table-secret", "k8s");
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "REAL")).await.unwrap();
+        world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "1"}})).await;
+        eventually("the route is there", async || world.route(&k8s).is_some()).await;
+        let route = world.route(&k8s).unwrap();
+        let refused = world.parts.credentials.get(&route).await;
+        assert!(matches!(&refused, Err(CredentialError::Unusable(why)) if why.contains("may not read")), "{:?}", refused.err());
+
+        // The Role comes while a request waits.
+        let role = secret_role(&k8s);
+        let (credential, granted) = tokio::join!(world.parts.credentials.get(&route), world.plane.apply(&role));
+        granted.unwrap();
+        assert_eq!(credential.unwrap().authorization().unwrap(), "Bearer REAL");
+    });
+}
+
+#[test]
+fn a_rotated_secret_is_used_as_soon_as_the_status_names_its_version() {
+    run(async {
+        let world = World::new().await;
+        let k8s = connector("table-rotate", "k8s");
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "OLD")).await.unwrap();
+        world.plane.apply(&secret_role(&k8s)).await.unwrap();
+        world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "1"}})).await;
+        eventually("the route is there", async || world.route(&k8s).is_some()).await;
+        let old = world.route(&k8s).unwrap();
+        let sent = async |route: &_| {
+            let credential = world.parts.credentials.get(route).await.unwrap();
+            String::from_utf8(credential.authorization().unwrap().as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(sent(&old).await, "Bearer OLD");
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "NEW")).await.unwrap();
+        assert_eq!(sent(&old).await, "Bearer OLD", "nothing is read again before the status says so");
+        world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "2"}})).await;
+        eventually("the new version is routed", async || world.route(&k8s).is_some_and(|new| new.pool_key != old.pool_key)).await;
+        assert_eq!(sent(&world.route(&k8s).unwrap()).await, "Bearer NEW");
+    });
+}
+
+#[test]
+fn a_targets_refusal_makes_the_secret_be_read_once_more_and_not_again_soon() {
+    run(async {
+        let world = World::new().await;
+        let k8s = connector("table-reread", "k8s");
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "OLD")).await.unwrap();
+        world.plane.apply(&secret_role(&k8s)).await.unwrap();
+        world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "1"}})).await;
+        eventually("the route is there", async || world.route(&k8s).is_some()).await;
+        let route = world.route(&k8s).unwrap();
+        world.parts.credentials.get(&route).await.unwrap();
+        world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "NEW")).await.unwrap();
+        assert!(world.parts.credentials.reread(&route).await, "the Secret differs");
+        assert_eq!(world.parts.credentials.get(&route).await.unwrap().authorization().unwrap(), "Bearer NEW");
+        let reads = world.parts.metrics.secret_reads.ok.get();
+        for _ in 0..20 {
+            world.parts.credentials.reread(&route).await;
+        }
+        assert_eq!(world.parts.metrics.secret_reads.ok.get(), reads);
+    });
+}
