@@ -13,7 +13,7 @@ use tokio_openssl::SslStream;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
 use crate::target::{Target, field, read_head};
-use crate::world::{SECRET, TOKEN, World, connect_head, connector, eventually};
+use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, connector, eventually};
 
 #[tokio::test]
 async fn requests_of_a_tunnel_share_a_connection_and_carry_the_connectors_credential() {
@@ -167,6 +167,22 @@ async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
     assert!(matches!(read, Ok(0)));
     let head = read_head(&mut busy).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn an_expired_login_opens_a_tunnel_whose_requests_must_bring_a_token_of_the_same_pod() {
+    let (world, target) = World::with_target(false).await;
+    let authority = target.authority();
+    let stream = world.opened("target", &authority, &format!("old-{TOKEN}")).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    let bearer = |token: &str| format!("GET / HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    for (token, expected) in [("fake-token", "401"), (STRANGER, "401"), (TOKEN, "200"), ("old-token-of-demo", "401")] {
+        let (head, body) = client::exchange(&mut tls, &bearer(token)).await;
+        assert_eq!(head.split(' ').nth(1), Some(expected), "{token}: {head}");
+        assert_eq!(String::from_utf8_lossy(&body).contains(r#""kind":"Status""#), expected == "401", "{token}");
+    }
+    assert_eq!(target.seen.heads().len(), 1);
+    assert!(!target.seen.heads().concat().contains(TOKEN), "the client's token reached the target");
 }
 
 impl H2Client {

@@ -3,20 +3,25 @@
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use connectors_gateway::accept::Accept;
+use connectors_gateway::answers::Away;
+use connectors_gateway::authenticate::Authenticator;
 use connectors_gateway::ca::Issuer;
+use connectors_gateway::cluster::{Question, Reviews, SigningKeys};
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::metrics::Metrics;
+use connectors_gateway::principal::Principal;
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -62,7 +67,10 @@ impl World {
         let clients =
             vec![client(TOKEN, "default", &["demo/target", "demo/second", "demo/broken"]), client(STRANGER, "stranger", &[])];
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (parts, standalone) = Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
+        let (mut parts, standalone) = Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
+        let settings = parts.settings.load_full();
+        let reviews = Arc::new(Ageing(standalone.clone()));
+        parts.authenticator = Arc::new(Authenticator::new(reviews, &settings.tokens, &settings.authorization).unwrap());
         let root = Identity::root("connector root");
         let issuing = root.intermediate("connector issuer");
         let chain = format!("{}{}", issuing.pem(), root.pem());
@@ -206,6 +214,27 @@ spec:
   {extra}
 "#
     )
+}
+
+/// Turns `old-<token>` into the same client's token of a minute ago, just expired.
+struct Ageing(Standalone);
+
+#[async_trait::async_trait]
+impl Reviews for Ageing {
+    async fn token(&self, token: &SecretString, audience: &str, expires: Option<SystemTime>) -> Result<Option<Principal>, Away> {
+        let text = token.expose_secret();
+        let Some(young) = text.strip_prefix("old-") else { return self.0.token(token, audience, expires).await };
+        let principal = self.0.token(&young.into(), audience, expires).await?;
+        Ok(principal.map(|principal| Principal { expires: SystemTime::now() - Duration::from_secs(60), ..principal }))
+    }
+
+    async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {
+        self.0.access(principal, question).await
+    }
+
+    async fn signing_keys(&self) -> Result<Option<SigningKeys>, Away> {
+        self.0.signing_keys().await
+    }
 }
 
 async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {

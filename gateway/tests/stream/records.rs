@@ -1,0 +1,100 @@
+//! The access record of a request: one line, whatever became of it, and no secret in it.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt;
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
+
+use crate::http::{self, H1};
+use crate::target::read_head;
+use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
+
+/// Collects the log of this test's thread, on which a current-thread runtime runs every task.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn start() -> (Log, DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(Level::TRACE).json().flatten_event(true).with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn access(&self) -> Vec<serde_json::Value> {
+        let lines = self.text();
+        let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.filter(|record| record["target"] == "access").collect()
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_recorded_with_who_what_and_how_much() {
+    let (log, _guard) = Log::start();
+    let (world, target) = World::with_target(false).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    http::exchange(&mut tls, &http::get("/bytes/10?watch=0&token=abc", &target.authority())).await;
+    eventually("a record", || log.access().len() == 1).await;
+    let record = &log.access()[0];
+    for (key, value) in [
+        ("user", "system:serviceaccount:demo:default"),
+        ("pod", "default-pod"),
+        ("connector", "demo/target"),
+        ("method", "GET"),
+        ("path", "/bytes/10?watch=0&token=-"),
+    ] {
+        assert_eq!(record[key], value, "{record}");
+    }
+    assert_eq!((&record["status"], &record["cut"]), (&200.into(), &false.into()), "{record}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
+    let (log, _guard) = Log::start();
+    let (world, target) = World::with_target(false).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    tls.write_all(http::get("/watch", &target.authority()).as_bytes()).await.unwrap();
+    read_head(&mut tls).await;
+    drop(tls);
+    eventually("a record", || log.access().len() == 1).await;
+    let record = &log.access()[0];
+    assert_eq!((&record["status"], &record["cut"], &record["blame"]), (&200.into(), &true.into(), &"client".into()), "{record}");
+    assert!(record["bytes_down"].as_u64().unwrap() >= 6, "{record}");
+}
+
+#[tokio::test]
+async fn no_log_of_any_level_holds_a_token_or_the_credential() {
+    let (log, _guard) = Log::start();
+    let (world, target) = World::with_target(false).await;
+    let authority = target.authority();
+    let mut tls = world.tunnel("target", &authority, H1).await;
+    http::exchange(&mut tls, &http::get("/head", &authority)).await;
+    world.raw(connect_head("target", "elsewhere:1", TOKEN).as_bytes()).await;
+    world.raw(connect_head("target", &authority, "guessed-token").as_bytes()).await;
+    let stream = world.opened("target", &authority, STRANGER).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    http::exchange(&mut tls, &http::get("/", &authority)).await;
+    eventually("all records", || log.access().len() == 4).await;
+    let text = log.text();
+    for secret in [TOKEN, STRANGER, SECRET, "guessed-token", "fake-token"] {
+        assert!(!text.contains(secret), "{secret} is in the log");
+    }
+}
