@@ -64,3 +64,25 @@ impl Registration for RegistrationService {
         Ok(Response::new(RegistrationStatusResponse {}))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::codegen::http::uri::Authority;
+
+    use super::*;
+
+    #[test]
+    fn the_sockets_path_as_kubelet_escapes_it_is_an_authority_that_the_server_accepts() {
+        let settings = Settings {
+            csi_socket: PathBuf::new(),
+            registration_dir: "/var/lib/kubelet/plugins_registry".into(),
+            node_name: String::new(),
+            namespace: String::new(),
+            cluster_domain: String::new(),
+            get_is_use: false,
+        };
+        let escaped = socket(&settings).display().to_string().replace('/', "%2F");
+        assert!(escaped.parse::<Authority>().is_ok(), "{escaped}");
+        assert!(escaped.replace('@', "-").parse::<Authority>().is_err(), "the @ is no longer needed");
+    }
+}
