@@ -16,7 +16,7 @@ pub struct Gateway {
 impl Gateway {
     /// `api_server`: addresses of the home cluster's API server, the only part of the cluster that may be a target by default.
     pub fn new(parts: Parts, api_server: Vec<SocketAddr>) -> anyhow::Result<Arc<Gateway>> {
-        let leaves = Leaves::new(parts.issuer.clone())?;
+        let leaves = Leaves::new(parts.issuer.clone(), parts.metrics.clone())?;
         let upstream = Upstream::new(&parts, api_server)?;
         Ok(Arc::new(Gateway { parts, leaves, upstream }))
     }

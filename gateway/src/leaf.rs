@@ -24,6 +24,7 @@ use openssl::x509::{X509, X509NameBuilder};
 
 use crate::ca::{Current, Issuer};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Clients' clocks may be behind ours.
@@ -43,6 +44,7 @@ pub struct Leaves {
     issuer: Current,
     key: PKey<Private>,
     contexts: Cache<String, Arc<Leaf>>,
+    metrics: Arc<Metrics>,
 }
 
 struct Leaf {
@@ -52,10 +54,10 @@ struct Leaf {
 }
 
 impl Leaves {
-    pub fn new(issuer: Current) -> std::result::Result<Leaves, ErrorStack> {
+    pub fn new(issuer: Current, metrics: Arc<Metrics>) -> std::result::Result<Leaves, ErrorStack> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-        Ok(Leaves { issuer, key, contexts: Cache::builder().max_capacity(HOSTS).time_to_live(CACHED).build() })
+        Ok(Leaves { issuer, key, contexts: Cache::builder().max_capacity(HOSTS).time_to_live(CACHED).build(), metrics })
     }
 
     /// The server context for a host: lower case, without brackets.
@@ -67,6 +69,7 @@ impl Leaves {
             return Ok(leaf.context.clone());
         }
         let context = self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
+        self.metrics.leaves_minted.inc();
         self.contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer })).await;
         Ok(context)
     }

@@ -51,10 +51,7 @@ pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Arc<Lease>> {
     if lease.needs_token {
         token_inside(tunnel, &request.headers).await?;
     }
-    let authority = Authority::parse(&request.authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;
-    if !authority.is(&tunnel.host, tunnel.port, lease.dial.default_port()) {
-        return Err(Error::Misdirected(request.authority.clone()));
-    }
+    directed(tunnel, &lease.dial, &request.authority)?;
     if request.method == Method::CONNECT {
         return Err(Error::Malformed("a CONNECT inside of a tunnel"));
     }
@@ -64,6 +61,18 @@ pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Arc<Lease>> {
     }
     covered(&lease.route, tunnel, request.path.as_str())?;
     Ok(lease)
+}
+
+/// The host must be the tunnel's. Nearly always it is spelled as we would, and nothing has to be parsed.
+fn directed(tunnel: &Tunnel, dial: &Dial, authority: &str) -> Result<()> {
+    if authority.eq_ignore_ascii_case(&dial.authority) {
+        return Ok(());
+    }
+    let parsed = Authority::parse(authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;
+    match parsed.is(&tunnel.host, tunnel.port, dial.default_port()) {
+        true => Ok(()),
+        false => Err(Error::Misdirected(authority.to_owned())),
+    }
 }
 
 /// The path must lie under one of the addresses that this tunnel's host and port belong to.

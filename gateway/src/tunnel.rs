@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::head::{self, Connect};
 use crate::io::Replay;
+use crate::metrics::Refusal;
 use crate::principal::Principal;
 use crate::relay::{self, wire};
 use crate::request::{self, Lease};
@@ -74,7 +75,10 @@ pub async fn serve(gateway: Arc<Gateway>, mut stream: Stream, shutdown: &Shutdow
     match Box::pin(open(&tunnel, stream, context, rest, Instant::now() + tls_time)).await {
         Ok((stream, ALPN::H2)) => relay::h2::serve(&tunnel, stream, shutdown).await,
         Ok((stream, _)) => relay::h1::serve(&tunnel, stream, shutdown).await,
-        Err(error) => tracing::debug!(connector = %tunnel.connector, host = %tunnel.host, %error, "no TLS in the tunnel"),
+        Err(error) => {
+            gateway.parts.metrics.refused(Refusal::Handshake);
+            tracing::debug!(connector = %tunnel.connector, host = %tunnel.host, %error, "no TLS in the tunnel");
+        }
     }
 }
 
@@ -82,6 +86,10 @@ pub async fn serve(gateway: Arc<Gateway>, mut stream: Stream, shutdown: &Shutdow
 async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, SslContext, Bytes)> {
     let Connect { host, port, login, rest } = connect;
     let login = login.map_err(|error| Error::Login(error.to_string()))?;
+    let most = gateway.parts.settings.load().limits.connectors_per_login;
+    if login.connectors.len() > most {
+        return Err(Error::Login(format!("the login names more than {most} connectors")));
+    }
     let (principal, expired) = match gateway.parts.authenticator.authenticate(&login.token).await {
         Ok(Identity::Valid(principal)) => (principal, false),
         Ok(Identity::Expired(principal)) => (principal, true),
@@ -91,6 +99,7 @@ async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, 
     let table = gateway.parts.table.load_full();
     let connector = route(&table, &login, &host, port)?;
     reachable(&gateway, &principal, &table, &connector, &login, (&host, port)).await?;
+    // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and the key stays here.
     let context = gateway.leaves.context(&host).await?;
     gateway.parts.metrics.tunnels.inc();
     gateway.parts.metrics.tunnels_open.inc();

@@ -152,7 +152,11 @@ impl Upstream {
                 break;
             }
         }
-        self.metrics.upstream_connects.failed.inc();
+        let connects = &self.metrics.upstream_connects;
+        match failure {
+            Error::Denied { .. } | Error::CertificateChanged { .. } | Error::Unverified { .. } => connects.refused.inc(),
+            _ => connects.failed.inc(),
+        }
         Err(failure)
     }
 

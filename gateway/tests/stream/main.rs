@@ -6,6 +6,7 @@
 mod bad_input;
 mod http;
 mod kubernetes;
+mod leaves;
 mod pki;
 mod records;
 mod streams;

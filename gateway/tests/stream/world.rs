@@ -72,9 +72,7 @@ impl World {
         let reviews = Arc::new(Ageing(standalone.clone()));
         parts.authenticator = Arc::new(Authenticator::new(reviews, &settings.tokens, &settings.authorization).unwrap());
         let root = Identity::root("connector root");
-        let issuing = root.intermediate("connector issuer");
-        let chain = format!("{}{}", issuing.pem(), root.pem());
-        parts.issuer.store(Some(Arc::new(Issuer::parse(chain.as_bytes(), issuing.key_pem().as_bytes()).unwrap())));
+        parts.issuer.store(Some(issuer(&root)));
         let gateway = Gateway::new(parts, Vec::new()).unwrap();
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
@@ -214,6 +212,13 @@ spec:
   {extra}
 "#
     )
+}
+
+/// An intermediate below the root, as the controller issues it.
+pub fn issuer(root: &Identity) -> Arc<Issuer> {
+    let issuing = root.intermediate("connector issuer");
+    let chain = format!("{}{}", issuing.pem(), root.pem());
+    Arc::new(Issuer::parse(chain.as_bytes(), issuing.key_pem().as_bytes()).unwrap())
 }
 
 /// Turns `old-<token>` into the same client's token of a minute ago, just expired.
