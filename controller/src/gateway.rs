@@ -23,7 +23,7 @@ pub trait Prober: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error(
-        "the gateway refused the controller's token (status code {0}): check the audience of its projected token and the gateway's --probe-user"
+        "the gateway refused the controller's token (status code {0}): check the audience of its projected token and the gateway's --controller-user"
     )]
     Refused(u16),
     #[error("the gateway answered the probe with status code {0}: see its log")]

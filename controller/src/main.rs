@@ -13,6 +13,9 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Without kube's own line for each failed request: ours says what it was for.
+const LOGGED: &str = "info,kube_client::client::builder=off";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
@@ -44,7 +47,7 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().init(),

@@ -27,6 +27,9 @@ pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClas
         Err(error) => {
             findings.liveness = unknown(reason::GATEWAY_UNAVAILABLE, error.to_string());
             findings.auth = findings.liveness.clone();
+            if findings.ca_cert.status == OutcomeStatus::Unknown {
+                findings.ca_cert = findings.liveness.clone();
+            }
         }
     }
 }
