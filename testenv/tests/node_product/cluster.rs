@@ -33,7 +33,8 @@ impl Cluster {
         let mut cluster = Cluster { address: String::new(), token: String::new(), target };
         for words in [
             "create serviceaccount reader -n default",
-            "create clusterrolebinding reader --clusterrole view --serviceaccount default:reader",
+            "create clusterrole reader --verb get,list,watch --resource pods,namespaces",
+            "create clusterrolebinding reader --clusterrole reader --serviceaccount default:reader",
         ] {
             cluster.at_target(words).await?;
         }

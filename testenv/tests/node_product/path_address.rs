@@ -43,23 +43,17 @@ pub async fn keeps_its_path(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The target's API server at `http://127.0.0.1:<port>/kubernetes/global`. Callers bring their own credential.
+/// The target's API server at `http://127.0.0.1:<port>/kubernetes/global`. Callers bring their own credential, which wins over the
+/// one here: it is nobody's, but without one kubectl asks for a user name.
 async fn api_server_below_path(cluster: &Cluster) -> Result<(Child, String)> {
     let mut command = Command::new("kubectl");
-    command.args([
-        "--kubeconfig",
-        "/dev/null",
-        "--server",
-        &cluster.address,
-        "--insecure-skip-tls-verify",
-        "proxy",
-        "--port",
-        "0",
-    ]);
-    command.args(["--accept-hosts", ".*", "--api-prefix", PATH]).stdout(Stdio::piped()).kill_on_drop(true);
+    command.args(["--kubeconfig", "/dev/null", "--token", "nobody", "--server", &cluster.address]);
+    command.args(["proxy", "--insecure-skip-tls-verify"]);
+    command.args(["--port", "0", "--accept-hosts", ".*", "--api-prefix", PATH]).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().context("start kubectl proxy")?;
     let mut said = String::new();
     BufReader::new(child.stdout.take().context("its output")?).read_line(&mut said).await?;
+    ensure!(said.contains("Starting to serve"), "kubectl proxy: {said:?}");
     let address = said.trim().rsplit(' ').next().context("Starting to serve on <address>")?.to_owned();
     Ok((child, address))
 }

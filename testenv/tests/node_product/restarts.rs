@@ -48,8 +48,8 @@ pub async fn of_the_leader(cluster: &Cluster) -> Result<()> {
         async || cluster.kubectl("get lease connectors-controller -n connectors-system -o jsonpath={.spec.holderIdentity}").await;
     let first = holder().await?;
     ensure!(!first.is_empty(), "nobody holds the Lease");
-    // Without a grace period it cannot give the Lease back: the other has to see it expire.
-    cluster.kubectl(&format!("delete pod {first} -n connectors-system --grace-period 0 --force")).await?;
+    let pod = first.split('_').next().unwrap_or_default();
+    cluster.kubectl(&format!("delete pod {pod} -n connectors-system --grace-period 0 --force")).await?;
     eventually("another replica holds the Lease", SOON, || async {
         Ok(Some(holder().await?).filter(|now| *now != first && !now.is_empty()))
     })
