@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod grants;
+mod kubectl;
 mod outage;
 mod probes;
 mod process;

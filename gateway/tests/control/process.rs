@@ -16,11 +16,11 @@ metadata: {name: k8s}
 spec: {auth: {types: [{name: bearerTokenAuth, secretType: connectors.cpaas.io/bearer-token}]}}
 "#;
 
-struct Process {
-    child: Child,
-    http: String,
-    admin: String,
-    _files: tempfile::TempDir,
+pub struct Process {
+    pub child: Child,
+    pub http: String,
+    pub admin: String,
+    pub _files: tempfile::TempDir,
 }
 
 impl Drop for Process {
@@ -30,13 +30,13 @@ impl Drop for Process {
     }
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path
 }
 
-async fn free_address() -> String {
+pub async fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 

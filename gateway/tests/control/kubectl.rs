@@ -1,0 +1,126 @@
+//! The binary beside a real API server, with the rights of its ServiceAccount: probe as the controller, then kubectl as a Pod would. Home
+//! and target are the same API server here, told apart by the tokens.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use connectors_api::connector::Connector;
+use connectors_api::names::{AUDIENCE, PROBE_AUDIENCE, SYSTEM_NAMESPACE};
+use connectors_api::probe::{ProbeReport, ProbeRequest};
+use connectors_api::proxy_auth::ConnectorRef;
+use kube::Api;
+use serde_json::json;
+
+use crate::probes::http;
+use crate::process::{Process, free_address, write};
+use crate::world::{PATIENCE, World, connector, eventually, manifests, run, secret_role};
+
+const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Certificate and key of a CA, PEM.
+fn issuing_ca() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "issuing");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+async fn gateway(world: &World) -> Process {
+    let plane = &world.plane;
+    let token = plane.service_account_token(SYSTEM_NAMESPACE, "connectors-gateway", API_AUDIENCE, 3600).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = json!({"server": plane.url(), "certificate-authority-data": STANDARD.encode(plane.ca_pem())});
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "c", "user": {"token": token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
+    let (http, admin) = (free_address().await, free_address().await);
+    let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}, "targets": {"allow": [{"cidrs": ["127.0.0.0/8"]}]}});
+    write(folder.path(), "gateway.yaml", &settings.to_string());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
+    command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stderr(Stdio::null());
+    Process { child: command.spawn().unwrap(), http, admin, _files: folder }
+}
+
+/// Does the controller's part: asks for the probe and writes what it found.
+async fn probed(world: &World, gateway: &Process, k8s: &ConnectorRef) {
+    let connector = Api::<Connector>::namespaced(world.plane.client(), &k8s.namespace).get(&k8s.name).await.unwrap();
+    let class = Api::all(world.plane.client()).get("k8s").await.unwrap();
+    let asked = serde_json::to_string(&ProbeRequest { connector, class, pins: Vec::new(), accepted: Vec::new() }).unwrap();
+    let token = world.plane.service_account_token(SYSTEM_NAMESPACE, "connectors-controller", PROBE_AUDIENCE, 600).await.unwrap();
+    let (code, body) = http(&gateway.admin, "POST", "/probe", Some(&token), &asked).await;
+    assert_eq!(code, 200, "{body}");
+    let report: ProbeReport = serde_json::from_str(&body).unwrap();
+    let status = json!({"credential": {"secretName": k8s.name, "resourceVersion": "1"}, "trust": {"pins": report.pins}});
+    world.patch_status(k8s, status).await;
+}
+
+/// Standard output and standard error of a kubectl that holds the login of the proxy and nothing of the target's.
+async fn kubectl(world: &World, gateway: &Process, k8s: &ConnectorRef, token: &str, ca: &str, args: &[&str]) -> (String, String) {
+    let proxy = format!("http://{}%2F{}:{token}@{}", k8s.namespace, k8s.name, gateway.http);
+    let cluster = json!({"server": world.plane.url(), "proxy-url": proxy, "certificate-authority-data": STANDARD.encode(ca)});
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "k8s",
+        "clusters": [{"name": "k8s", "cluster": cluster}], "users": [{"name": "k8s", "user": {"token": "fake-token"}}],
+        "contexts": [{"name": "k8s", "context": {"cluster": "k8s", "user": "k8s"}}]});
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
+    let flag = format!("--kubeconfig={}", kubeconfig.display());
+    let output = world.plane.kubectl(&[&[flag.as_str()], args].concat()).await.unwrap();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing() {
+    run(async {
+        let world = World::new().await;
+        let k8s = connector("kubectl-demo", "k8s");
+        let robot = world.plane.service_account_token("kubectl-target", "robot", API_AUDIENCE, 3600).await.unwrap();
+        let subject = "--serviceaccount=kubectl-target:robot";
+        // Nothing aggregates into `view` without a controller manager.
+        world.kubectl(&["create", "clusterrolebinding", "robot-views", "--clusterrole=system:aggregate-to-view", subject]).await;
+        world.plane.apply(&manifests(&k8s, world.plane.url(), &robot)).await.unwrap();
+        world.plane.apply(&secret_role(&k8s)).await.unwrap();
+        let (certificate, key) = issuing_ca();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"namespace": SYSTEM_NAMESPACE, "name": "connectors-gateway-ca"},
+            "stringData": {"tls.crt": certificate, "tls.key": key}});
+        world.plane.apply(&secret.to_string()).await.unwrap();
+
+        let gateway = gateway(&world).await;
+        eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200).await;
+        probed(&world, &gateway, &k8s).await;
+        eventually("the route is there", async || world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())).await;
+        let token = world.pod_token("kubectl-demo", "client").await;
+
+        let get = async || kubectl(&world, &gateway, &k8s, &token, &certificate, &["get", "pods", "--all-namespaces"]).await;
+        let (_, refused) = get().await;
+        let sentence = r#"serviceaccount kubectl-demo/default may not use connector "k8s" in namespace "kubectl-demo": bind ClusterRole connectors-user"#;
+        assert!(refused.contains(sentence), "{refused}");
+
+        world.bind_user("kubectl-demo", "default").await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (listed, refused) = get().await;
+            if listed.contains("client") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{refused}");
+        }
+        let (user, _) = kubectl(
+            &world,
+            &gateway,
+            &k8s,
+            &token,
+            &certificate,
+            &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"],
+        )
+        .await;
+        assert_eq!(user, "system:serviceaccount:kubectl-target:robot");
+    });
+}
