@@ -1,23 +1,29 @@
 //! The access record of a request: one line, whatever became of it, and no secret in it.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tokio::io::AsyncWriteExt;
-use tracing::Level;
-use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::EnvFilter;
 
 use crate::http::{self, H1};
 use crate::target::read_head;
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
 
-/// Collects the log of this test's thread, on which a current-thread runtime runs every task.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+static SUBSCRIBED: Once = Once::new();
+
+/// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be cached across them.
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -27,16 +33,17 @@ impl Write for Log {
 }
 
 impl Log {
-    fn start() -> (Log, DefaultGuard) {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_max_level(Level::TRACE).json().flatten_event(true).with_writer(move || writer.clone());
-        (log, tracing::subscriber::set_default(subscriber.finish()))
+    fn start() -> Log {
+        SUBSCRIBED.call_once(|| {
+            let filter = EnvFilter::new("info,access=trace,connectors_gateway=trace,pingora_core=trace");
+            tracing_subscriber::fmt().with_env_filter(filter).json().flatten_event(true).with_writer(|| Log).init();
+        });
+        LINES.take();
+        Log
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
     }
 
     fn access(&self) -> Vec<serde_json::Value> {
@@ -48,7 +55,7 @@ impl Log {
 
 #[tokio::test]
 async fn a_request_is_recorded_with_who_what_and_how_much() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let (world, target) = World::with_target(false).await;
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     http::exchange(&mut tls, &http::get("/bytes/10?watch=0&token=abc", &target.authority())).await;
@@ -68,7 +75,7 @@ async fn a_request_is_recorded_with_who_what_and_how_much() {
 
 #[tokio::test]
 async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let (world, target) = World::with_target(false).await;
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     tls.write_all(http::get("/watch", &target.authority()).as_bytes()).await.unwrap();
@@ -82,7 +89,7 @@ async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
 
 #[tokio::test]
 async fn no_log_of_any_level_holds_a_token_or_the_credential() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let (world, target) = World::with_target(false).await;
     let authority = target.authority();
     let mut tls = world.tunnel("target", &authority, H1).await;
