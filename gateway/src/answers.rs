@@ -66,7 +66,7 @@ where
         }
     }
 
-    /// The answer if it is fresh. In the second half of its life it is asked for again in the background, so that a key in constant use
+    /// The answer if it is fresh. In the last fifth of its life it is asked for again in the background, so that a key in constant use
     /// never waits.
     pub async fn fresh<F, Q>(&self, key: &K, question: F) -> Option<V>
     where
@@ -74,7 +74,7 @@ where
         Q: Future<Output = Result<Fresh<V>, Away>> + Send + 'static,
     {
         let answer = self.fresh.get(key).await?;
-        let due = answer.stored.elapsed() * 2 >= answer.life;
+        let due = answer.stored.elapsed() * 5 >= answer.life * 4;
         if due && !answer.refreshing.swap(true, Ordering::Relaxed) {
             let (this, key, question) = (self.clone(), key.clone(), question());
             tokio::spawn(async move { this.refresh(key, question).await });

@@ -2,6 +2,7 @@
 //! and target are the same API server here, told apart by the tokens.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 
 use base64::Engine;
@@ -12,10 +13,11 @@ use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
 use kube::Api;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::probes::http;
-use crate::process::{Process, free_address, write};
-use crate::world::{PATIENCE, World, connector, eventually, manifests, run, secret_role};
+use crate::process::{Process, ended, free_address, terminate, write};
+use crate::world::{PATIENCE, World, connector, eventually, installed, manifests, run, secret_role};
 
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -59,30 +61,23 @@ async fn probed(world: &World, gateway: &Process, k8s: &ConnectorRef) {
     world.patch_status(k8s, status).await;
 }
 
-/// Standard output and standard error of a kubectl that holds the login of the proxy and nothing of the target's.
-async fn kubectl(world: &World, gateway: &Process, k8s: &ConnectorRef, token: &str, ca: &str, args: &[&str]) -> (String, String) {
-    let proxy = format!("http://{}%2F{}:{token}@{}", k8s.namespace, k8s.name, gateway.http);
-    let cluster = json!({"server": world.plane.url(), "proxy-url": proxy, "certificate-authority-data": STANDARD.encode(ca)});
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "k8s",
-        "clusters": [{"name": "k8s", "cluster": cluster}], "users": [{"name": "k8s", "user": {"token": "fake-token"}}],
-        "contexts": [{"name": "k8s", "context": {"cluster": "k8s", "user": "k8s"}}]});
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
-    let flag = format!("--kubeconfig={}", kubeconfig.display());
-    let output = world.plane.kubectl(&[&[flag.as_str()], args].concat()).await.unwrap();
-    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+/// Everything up to the point where a user could begin.
+struct Demo {
+    world: World,
+    gateway: Process,
+    /// What the Pod has.
+    kubeconfig: tempfile::NamedTempFile,
 }
 
-#[test]
-fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing() {
-    run(async {
-        let world = World::new().await;
-        let k8s = connector("kubectl-demo", "k8s");
-        let robot = world.plane.service_account_token("kubectl-target", "robot", API_AUDIENCE, 3600).await.unwrap();
-        let subject = "--serviceaccount=kubectl-target:robot";
+impl Demo {
+    async fn new(namespace: &str) -> Demo {
+        // Of its own: the issuing CA's Secret and the robot's rights are of a whole cluster.
+        let world = World::beside(Arc::new(installed().await), |_| {});
+        let k8s = connector(namespace, "k8s");
+        let robot = world.plane.service_account_token("target", "robot", API_AUDIENCE, 3600).await.unwrap();
         // Nothing aggregates into `view` without a controller manager.
-        world.kubectl(&["create", "clusterrolebinding", "robot-views", "--clusterrole=system:aggregate-to-view", subject]).await;
+        let role = "--clusterrole=system:aggregate-to-view";
+        world.kubectl(&["create", "clusterrolebinding", "robot", role, "--serviceaccount=target:robot"]).await;
         world.plane.apply(&manifests(&k8s, world.plane.url(), &robot)).await.unwrap();
         world.plane.apply(&secret_role(&k8s)).await.unwrap();
         let (certificate, key) = issuing_ca();
@@ -91,36 +86,82 @@ fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing()
             "metadata": {"namespace": SYSTEM_NAMESPACE, "name": "connectors-gateway-ca"},
             "stringData": {"tls.crt": certificate, "tls.key": key}});
         world.plane.apply(&secret.to_string()).await.unwrap();
-
         let gateway = gateway(&world).await;
         eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200).await;
         probed(&world, &gateway, &k8s).await;
         eventually("the route is there", async || world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())).await;
-        let token = world.pod_token("kubectl-demo", "client").await;
+        let token = world.pod_token(namespace, "client").await;
+        let kubeconfig = kubeconfig(&world, &gateway, &k8s, &token, &certificate);
+        Demo { world, gateway, kubeconfig }
+    }
 
-        let get = async || kubectl(&world, &gateway, &k8s, &token, &certificate, &["get", "pods", "--all-namespaces"]).await;
-        let (_, refused) = get().await;
-        let sentence = r#"serviceaccount kubectl-demo/default may not use connector "k8s" in namespace "kubectl-demo": bind ClusterRole connectors-user"#;
+    fn flag(&self) -> String {
+        format!("--kubeconfig={}", self.kubeconfig.path().display())
+    }
+
+    /// Standard output and standard error.
+    async fn kubectl(&self, args: &[&str]) -> (String, String) {
+        let output = self.world.plane.kubectl(&[&[self.flag().as_str()], args].concat()).await.unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    async fn granted(&self, namespace: &str) {
+        self.world.bind_user(namespace, "default").await;
+        eventually("the grant counts", async || self.kubectl(&["get", "pods", "-n", namespace]).await.0.contains("client")).await;
+    }
+}
+
+/// As the CSI driver writes it: the login of the proxy and nothing of the target's.
+fn kubeconfig(world: &World, gateway: &Process, k8s: &ConnectorRef, token: &str, ca: &str) -> tempfile::NamedTempFile {
+    let proxy = format!("http://{}%2F{}:{token}@{}", k8s.namespace, k8s.name, gateway.http);
+    let cluster = json!({"server": world.plane.url(), "proxy-url": proxy, "certificate-authority-data": STANDARD.encode(ca)});
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "k8s",
+        "clusters": [{"name": "k8s", "cluster": cluster}], "users": [{"name": "k8s", "user": {"token": "fake-token"}}],
+        "contexts": [{"name": "k8s", "context": {"cluster": "k8s", "user": "k8s"}}]});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing() {
+    run(async {
+        let demo = Demo::new("demo").await;
+        let (_, refused) = demo.kubectl(&["get", "pods", "--all-namespaces"]).await;
+        let sentence =
+            r#"serviceaccount demo/default may not use connector "k8s" in namespace "demo": bind ClusterRole connectors-user"#;
         assert!(refused.contains(sentence), "{refused}");
+        demo.granted("demo").await;
+        let (user, _) = demo.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
+        assert_eq!(user, "system:serviceaccount:target:robot");
+    });
+}
 
-        world.bind_user("kubectl-demo", "default").await;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (listed, refused) = get().await;
-            if listed.contains("client") {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{refused}");
-        }
-        let (user, _) = kubectl(
-            &world,
-            &gateway,
-            &k8s,
-            &token,
-            &certificate,
-            &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"],
-        )
-        .await;
-        assert_eq!(user, "system:serviceaccount:kubectl-target:robot");
+#[test]
+fn a_watch_outlives_the_order_to_end_and_the_process_ends_with_it() {
+    run(async {
+        let mut demo = Demo::new("demo").await;
+        demo.granted("demo").await;
+        let kubectl = tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
+        let mut watch = tokio::process::Command::new(kubectl)
+            .args([&demo.flag(), "get", "pods", "--namespace=demo", "--watch", "--output=name"])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut seen = BufReader::new(watch.stdout.take().unwrap()).lines();
+        assert_eq!(seen.next_line().await.unwrap().as_deref(), Some("pod/client"));
+        terminate(&demo.gateway);
+        eventually("it is not ready any more", async || http(&demo.gateway.admin, "GET", "/readyz", None, "").await.0 == 503)
+            .await;
+        demo.world.pod_token("demo", "latecomer").await;
+        let event = tokio::time::timeout(PATIENCE, seen.next_line()).await.expect("the watch was cut").unwrap();
+        assert_eq!(event.as_deref(), Some("pod/latecomer"));
+        assert!(demo.gateway.child.try_wait().unwrap().is_none(), "it ended before the watch");
+        watch.kill().await.unwrap();
+        let told = Instant::now();
+        assert!(ended(&mut demo.gateway).await.success());
+        assert!(told.elapsed().as_secs() < 10, "it took {:?} of a drain of 30 s", told.elapsed());
     });
 }

@@ -74,7 +74,7 @@ async fn get(address: &str, path: &str) -> String {
     answer
 }
 
-async fn ended(process: &mut Process) -> ExitStatus {
+pub async fn ended(process: &mut Process) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = process.child.try_wait().unwrap() {
@@ -85,7 +85,7 @@ async fn ended(process: &mut Process) -> ExitStatus {
     }
 }
 
-fn terminate(process: &Process) {
+pub fn terminate(process: &Process) {
     let killed = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().unwrap();
     assert!(killed.success());
 }
@@ -122,10 +122,16 @@ fn an_idle_gateway_ends_at_once_when_told_although_a_client_is_connected() {
 #[test]
 fn broken_settings_keep_it_from_starting_and_are_named() {
     run(async {
-        let folder = tempfile::tempdir().unwrap();
-        let output = command(folder.path(), "limits: {head_bytes: 12}").output().unwrap();
-        assert!(!output.status.success());
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("limits.head_bytes is 12: must be at least 4096"), "{said}");
+        let variable = "CONNECTORS_GATEWAY__LIMITS__STREAMS";
+        for (yaml, streams, words) in [
+            ("limits: {head_bytes: 12}", "100", "limits.head_bytes is 12: must be at least 4096"),
+            ("limits: {streams: 100}", "0", "limits.streams is 0: must be at least 1"),
+            ("limits: {strems: 100}", "100", "strems"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let output = command(folder.path(), yaml).env(variable, streams).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && said.contains(words), "{said}");
+        }
     });
 }
