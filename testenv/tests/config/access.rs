@@ -32,7 +32,7 @@ const fn system(name: &'static str) -> Place {
 /// Every verb that RBAC knows, those of privilege escalation included.
 const VERBS: &str = "get list watch create update patch delete deletecollection bind escalate impersonate";
 const READ: &str = "get list watch";
-const READ_WRITE: &str = "get list watch create update patch delete";
+const READ_WRITE: &str = "get list watch create patch delete";
 
 /// Resource, verbs, places. What is allowed anywhere is allowed in connectors-system as well.
 type Allowed = &'static [(&'static str, &'static str, &'static [Place])];
@@ -48,8 +48,8 @@ const GATEWAY_MAY: Allowed = &[
 const CONTROLLER_MAY: Allowed = &[
     ("connectors.alauda.io/connectors", READ, &[ANYWHERE, SYSTEM]),
     ("connectors.alauda.io/connectorclasses", READ, &[ANYWHERE, SYSTEM]),
-    ("connectors.alauda.io/connectors/status", "get update patch", &[ANYWHERE, SYSTEM]),
-    ("connectors.alauda.io/connectorclasses/status", "get update patch", &[ANYWHERE, SYSTEM]),
+    ("connectors.alauda.io/connectors/status", "patch", &[ANYWHERE, SYSTEM]),
+    ("connectors.alauda.io/connectorclasses/status", "patch", &[ANYWHERE, SYSTEM]),
     ("/namespaces", READ, &[ANYWHERE, SYSTEM]),
     ("/services", READ_WRITE, &[ANYWHERE, SYSTEM]),
     ("rbac.authorization.k8s.io/roles", READ_WRITE, &[ANYWHERE, SYSTEM]),
@@ -59,16 +59,14 @@ const CONTROLLER_MAY: Allowed = &[
         "bind",
         &[Place { namespace: "demo", name: "connectors-user" }, system("connectors-user")],
     ),
-    ("/events", "create patch", &[ANYWHERE, SYSTEM]),
     ("events.k8s.io/events", "create patch", &[ANYWHERE, SYSTEM]),
     ("/secrets", READ, &[ANYWHERE]),
     ("/secrets", "get list watch create", &[SYSTEM]),
-    ("/secrets", "get list watch create update patch", &[system("connectors-ca"), system("connectors-gateway-ca")]),
+    ("/secrets", "get list watch create update", &[system("connectors-ca"), system("connectors-gateway-ca")]),
     ("/configmaps", "create", &[SYSTEM]),
-    ("/configmaps", "get list watch create update patch", &[system("connectors-ca-bundle")]),
-    ("/configmaps", "get list watch create", &[system("connectors-config")]),
+    ("/configmaps", "get list watch create update", &[system("connectors-ca-bundle")]),
     ("coordination.k8s.io/leases", "create", &[SYSTEM]),
-    ("coordination.k8s.io/leases", "get create update patch", &[system("connectors-controller")]),
+    ("coordination.k8s.io/leases", "get create update", &[system("connectors-controller")]),
 ];
 
 const CSI_MAY: Allowed = &[
