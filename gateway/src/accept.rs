@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::TcpSocketOptions;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::protocols::{Stream, TcpKeepalive};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::listening::Service;
@@ -41,7 +41,9 @@ pub fn service(gateway: Arc<Gateway>) -> Service<Accept> {
     let mut service = Service::new("proxy".to_owned(), Accept::new(gateway));
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(KEEPALIVE);
-    service.add_tcp_with_settings(&settings.listeners.http.to_string(), options);
+    // pingora would keep 64 KiB for each connection. A head is read into a buffer of ours, and TLS reads ahead for itself.
+    let listener = ListenerConfig::tcp(settings.listeners.http.to_string()).tcp_socket_options(options);
+    service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
     service.threads = Some(settings.worker_threads());
     service
 }
