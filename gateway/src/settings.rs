@@ -38,7 +38,7 @@ pub struct Settings {
 pub struct Listeners {
     /// CONNECT, absolute-form and origin-form over plain TCP. Default `0.0.0.0:8080`.
     pub http: SocketAddr,
-    /// The same over TLS. Default `0.0.0.0:8443`.
+    /// Reserved for the same over TLS: nothing listens there yet. Default `0.0.0.0:8443`.
     pub https: SocketAddr,
     /// Metrics, health, readiness, probe. Default `0.0.0.0:9090`.
     pub admin: SocketAddr,
@@ -144,8 +144,6 @@ pub struct Tokens {
     /// A correctly signed token this long past its end still opens a tunnel without authority. Default 24h. Restart.
     #[serde(deserialize_with = "duration")]
     pub expired_grace: Duration,
-    /// Accept tokens of the API server's own audience, on the https listener only. Default false. Restart.
-    pub api_audience: bool,
     /// Tokens remembered, valid and refused together. Default 50000. Restart.
     pub cache_entries: u64,
 }
@@ -206,7 +204,6 @@ impl Default for Tokens {
         Tokens {
             audience: connectors_api::names::AUDIENCE.to_owned(),
             expired_grace: Duration::from_secs(24 * 3600),
-            api_audience: false,
             cache_entries: 50_000,
         }
     }

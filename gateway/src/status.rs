@@ -121,12 +121,6 @@ pub fn head_timeout() -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, "Timeout", "the request head did not arrive in time".to_owned())
 }
 
-/// A limit of the gateway is reached.
-pub fn too_many(what: &str) -> Failure {
-    let message = format!("too many {what}: try again later");
-    Failure { retry_after: Some(1), ..Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
-}
-
 /// `host` is the target's host, `why` in words, e.g. `connection refused`.
 pub fn bad_gateway(host: &str, why: &str) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, "InternalError", format!("target {host}: {why}"))

@@ -91,7 +91,7 @@ mod tests {
         let sha256 = "0a".repeat(32);
         let pin = Pin { origin: "https://t:443".into(), kind: PinKind::PublicKey, sha256: sha256.clone(), certificate: None };
         for accepted in [sha256.clone(), sha256.to_uppercase(), ["0A"; 32].join(":"), format!(" {sha256} ")] {
-            assert!(is_accepted(&pin, &[accepted.clone()]), "{accepted}");
+            assert!(is_accepted(&pin, std::slice::from_ref(&accepted)), "{accepted}");
         }
         assert!(!is_accepted(&pin, &["0b".repeat(32), String::new()]));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use connectors_api::connector::Connector;
-use connectors_api::names::{AUDIENCE, PROBE_AUDIENCE, SYSTEM_NAMESPACE};
+use connectors_api::names::{PROBE_AUDIENCE, SYSTEM_NAMESPACE};
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
 use kube::Api;
