@@ -13,10 +13,11 @@ COMPONENTS := gateway controller csi
 ARCHIVES := $(COMPONENTS:%=target/images/connectors-%.tar)
 # Images are made without a daemon and kept out of the machine's own image store.
 BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/target/buildah/root --runroot $(CURDIR)/target/buildah/run
-TESTENV := cargo run --quiet --package connectors-testenv --bin testenv --
+# Without --package, so that dependencies are compiled with the features that the tests use, once.
+TESTENV := cargo run --quiet --locked --bin testenv --
 # Two clusters, ours with the images; both end with the command.
 CLUSTERS = $(TESTENV) run --home node --target node $(ARCHIVES:%=--image %) --
-CRDGEN := cargo run --quiet --package connectors-api --bin crdgen --
+CRDGEN := cargo run --quiet --locked --bin crdgen --
 AUTHORITIES := /etc/ssl/certs/ca-certificates.crt
 
 help: ## show this list
@@ -54,7 +55,7 @@ target/images/connectors-%.tar: $(RELEASE)/connectors-% Containerfile $(AUTHORIT
 	@echo 'image connectors-$*:$(VERSION) -> $@'
 	mkdir -p target/images/$*
 	cp $< $(AUTHORITIES) target/images/$*/
-	$(BUILDAH) bud --quiet --isolation chroot --target $* --file Containerfile --tag connectors-$*:$(VERSION) target/images/$* >target/images/$*.log
+	$(BUILDAH) bud --quiet --isolation chroot $(if $(BASE),--build-arg BASE=$(BASE)) --target $* --file Containerfile --tag connectors-$*:$(VERSION) target/images/$* >target/images/$*.log
 	rm -f $@ && $(BUILDAH) push --quiet connectors-$*:$(VERSION) docker-archive:$@:connectors-$*:$(VERSION)
 	rm -r target/images/$*
 
@@ -64,7 +65,8 @@ root:
 
 prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
-	need gcc cc --version; need pkg-config pkg-config --version; need libssl-dev pkg-config --exists openssl; \
+	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need perl perl --version; need pkg-config pkg-config --version; \
+	need libssl-dev pkg-config --exists openssl; need curl curl --version; need procps ps --version; \
 	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
