@@ -1,4 +1,5 @@
-//! The volume attributes that a Pod may set, read by the CSI driver before anything else happens (classes.md, section 5).
+//! The volume attributes that a Pod may set, read by the CSI driver before anything else happens; their names and forms
+//! are those of the published documentation of the API group.
 //! Attributes of others (`csi.storage.k8s.io/…`) are ignored; a misspelt one of ours is an error that names the right one.
 
 mod duration;

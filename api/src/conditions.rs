@@ -1,5 +1,6 @@
 //! Condition types and reasons of a Connector's and a class's status. The controller writes them, the CSI driver and the
-//! gateway read them. Reasons that the published documentation names are spelled as there (classes.md, section 2).
+//! gateway read them. Reasons that the published documentation of the API group names
+//! are spelled as there.
 
 use k8s_openapi::jiff::Timestamp;
 use schemars::JsonSchema;

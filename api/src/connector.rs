@@ -52,6 +52,18 @@ pub struct ConnectorSpec {
     pub ca_cert_secret_ref: Option<LocalReference>,
 }
 
+impl ConnectorSpec {
+    /// The reference to the credential's Secret; one without a name counts as none.
+    pub fn secret_ref(&self) -> Option<&ObjectReference> {
+        self.auth.as_ref()?.secret_ref.as_ref().filter(|reference| !reference.name.is_empty())
+    }
+
+    /// The name of the Secret with further CA certificates; an empty one counts as none.
+    pub fn ca_secret(&self) -> Option<&str> {
+        self.ca_cert_secret_ref.as_ref().map(|reference| reference.name.as_str()).filter(|name| !name.is_empty())
+    }
+}
+
 /// A name and any JSON value; in practice a string.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

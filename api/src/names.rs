@@ -79,15 +79,20 @@ pub fn proxy_host(connector: &str, namespace: &str, cluster_domain: &str) -> Str
 
 /// A DNS label as namespaces have it: 1–63 of `a-z 0-9 -`, alphanumeric at both ends.
 pub fn is_dns_label(text: &str) -> bool {
+    text.len() <= DNS_LABEL_MAX && is_label(text)
+}
+
+/// A name as Connectors, classes and Secrets have it: labels of any length joined by dots, at most 253 characters. Whatever a user wrote
+/// as a name passes here before it becomes part of a URL.
+pub fn is_object_name(text: &str) -> bool {
+    text.len() <= OBJECT_NAME_MAX && text.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     let ends = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
-    bytes.len() <= DNS_LABEL_MAX && bytes.iter().all(inner) && ends(bytes.first()) && ends(bytes.last())
-}
-
-/// An object name as Connectors have it: DNS labels joined by dots, at most 253 characters.
-pub fn is_object_name(text: &str) -> bool {
-    text.len() <= OBJECT_NAME_MAX && text.split('.').all(is_dns_label)
+    bytes.iter().all(inner) && ends(bytes.first()) && ends(bytes.last())
 }
 
 /// User name of a ServiceAccount as TokenReview and RBAC spell it.
@@ -111,6 +116,11 @@ mod tests {
             ("a", true, true),
             ("a-1", true, true),
             ("a.b", false, true),
+            (&"a".repeat(64), false, true),
+            (&"a".repeat(253), false, true),
+            (&"a".repeat(254), false, false),
+            ("a?watch=true", false, false),
+            ("../a", false, false),
             ("-a", false, false),
             ("a..b", false, false),
             ("A", false, false),

@@ -6,7 +6,7 @@ use connectors_api::class::{ClassApiStatus, ConnectorClassStatus, ServiceReferen
 use connectors_api::conditions::{self, reason};
 use connectors_api::connector::{Addressable, ProxyStatus};
 use connectors_api::probe::Outcome;
-use connectors_api::{ConnectorClass, rules};
+use connectors_api::{ConnectorClass, names, rules};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 
@@ -82,7 +82,11 @@ async fn address(
     let namespace =
         reference.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&context.settings.namespace);
     let services: Api<Service> = Api::namespaced(context.client.clone(), namespace);
-    let found = services.get_opt(&reference.name).await.attempt(|| format!("read Service {:?}", reference.name))?;
+    let possible = names::is_dns_label(namespace) && names::is_dns_label(&reference.name);
+    let found = match possible {
+        true => services.get_opt(&reference.name).await.attempt(|| format!("read Service {:?}", reference.name))?,
+        false => None,
+    };
     if found.is_none() {
         let message = format!("Service {} not found in namespace {namespace}", reference.name);
         return Ok(Part { url: None, outcome: Some(no(not_found, message)) });

@@ -8,7 +8,11 @@ use clap::Parser;
 use connectors_controller::gateway::GatewayProber;
 use connectors_controller::settings::{LogFormat, Settings};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,7 +54,12 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().finish().with(filter_fn(harmless)).init(),
+        LogFormat::Text => builder.finish().with(filter_fn(harmless)).init(),
     }
+}
+
+/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets among them, below this level.
+fn harmless(line: &Metadata<'_>) -> bool {
+    line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }

@@ -20,6 +20,7 @@ pub mod service;
 
 use std::sync::Arc;
 
+use connectors_api::names::is_object_name;
 use connectors_api::{Connector, rules};
 use kube::{Api, ResourceExt};
 
@@ -101,10 +102,10 @@ impl Walk {
 
 /// Secrets of its own namespace that a Connector names: the credential and the CA.
 pub fn secret_names(connector: &Connector) -> Vec<&str> {
-    let credential = connector.spec.auth.iter().filter_map(|auth| auth.secret_ref.as_ref()).filter(|reference| {
+    let credential = connector.spec.secret_ref().filter(|reference| {
         let elsewhere = reference.namespace.as_ref().filter(|namespace| !namespace.is_empty());
         elsewhere.is_none() || elsewhere == connector.metadata.namespace.as_ref()
     });
-    let ca = connector.spec.ca_cert_secret_ref.iter().map(|reference| reference.name.as_str());
-    credential.map(|reference| reference.name.as_str()).chain(ca).filter(|name| !name.is_empty()).collect()
+    let named = credential.map(|reference| reference.name.as_str()).into_iter().chain(connector.spec.ca_secret());
+    named.filter(|name| is_object_name(name)).collect()
 }

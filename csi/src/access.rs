@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use crate::request::Pod;
 
 /// Use is verb `*` on `connectors/proxy`, or on the form that names the Pod; RBAC compares literally, so both are asked.
-/// `get_is_use`: whoever may read the connector may use it (the gateway's `authorization.getIsUse`, for migration).
+/// `get_is_use`: whoever may read the connector may use it (the gateway's `authorization.get_is_use`, for migration).
 pub async fn may_use(client: &Client, pod: &Pod, connector: &ConnectorRef, get_is_use: bool) -> Result<bool, kube::Error> {
     let bound = format!("proxy/v1/pod/{}/{}", pod.namespace, pod.name);
     let mut questions = vec![("*", Some("proxy")), ("*", Some(bound.as_str()))];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::conditions::{self, READY};
-use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY};
+use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass};
 use futures::future::try_join_all;
@@ -135,7 +135,8 @@ impl Cluster {
 
 async fn class(api: &Api<ConnectorClass>, connector: &ConnectorRef, name: &str) -> Result<ConnectorClass, Error> {
     let not_found = || Error::ClassNotFound { connector: connector.clone(), class: name.to_owned() };
-    if name.is_empty() {
+    // The name becomes a part of the URL, and nobody but the controller checked it.
+    if !is_object_name(name) {
         return Err(not_found());
     }
     get(api, name).await?.ok_or_else(not_found)

@@ -5,7 +5,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use connectors_csi::{Settings, healthcheck, run};
 use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,9 +57,14 @@ fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => logs.json().init(),
-        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().finish().with(filter_fn(harmless)).init(),
+        LogFormat::Text => logs.finish().with(filter_fn(harmless)).init(),
     }
+}
+
+/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, and what they hold may be secret, below this level.
+fn harmless(line: &Metadata<'_>) -> bool {
+    line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }
 
 /// Ends at SIGTERM or SIGINT.

@@ -23,7 +23,7 @@ pub struct Settings {
     /// Domain of the cluster's Services
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// Whoever may get a connector may mount it: set it together with the gateway's authorization.getIsUse, for migration
+    /// Whoever may get a connector may mount it: set it together with the gateway's authorization.get_is_use, for migration
     #[arg(long, env = "GET_IS_USE")]
     pub get_is_use: bool,
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use connectors_api::connector::CredentialStatus;
@@ -80,7 +80,7 @@ impl Files {
     pub fn load(&self, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> anyhow::Result<(Parts, Standalone)> {
         let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
         let clients: Vec<Client> = serde_yaml_ng::from_slice(&read(&self.clients)?)
-            .with_context(|| format!("{} is no list of clients", self.clients.display()))?;
+            .map_err(|error| anyhow!("{} is no list of clients{}", self.clients.display(), place(&error)))?;
         let issuer = Issuer::parse(&read(&self.ca_certificate)?, &read(&self.ca_key)?)?;
         let (parts, standalone) = Standalone::start(settings, metrics, clients)?;
         parts.issuer.store(Some(Arc::new(issuer)));
@@ -89,6 +89,11 @@ impl Files {
         }
         Ok((parts, standalone))
     }
+}
+
+/// The library's own text is left out: it quotes what it could not read, which may be a token.
+fn place(error: &serde_yaml_ng::Error) -> String {
+    error.location().map_or_else(String::new, |at| format!(": look at line {}, column {}", at.line(), at.column()))
 }
 
 fn manifests(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -118,10 +123,12 @@ impl Standalone {
     /// Creates or replaces the objects of a YAML text and rebuilds the table. Other kinds are passed over.
     pub fn apply(&self, manifests: &str) -> anyhow::Result<()> {
         let mut objects = self.objects();
-        for document in serde_yaml_ng::Deserializer::from_str(manifests) {
-            let value = Value::deserialize(document)?;
+        for (index, document) in serde_yaml_ng::Deserializer::from_str(manifests).enumerate() {
+            let number = index + 1;
+            let value = Value::deserialize(document);
+            let value = value.map_err(|error| anyhow!("document {number} is no YAML{}", place(&error)))?;
             if !value.is_null() {
-                objects.put(value)?;
+                objects.put(value).with_context(|| format!("document {number}"))?;
             }
         }
         objects.observe_secrets();
@@ -153,7 +160,8 @@ impl Objects {
                 self.builder.put_class(DeserializeGuard(Ok(class)));
             }
             "Secret" => {
-                let mut secret: Secret = serde_yaml_ng::from_value(value).context("a Secret")?;
+                let secret = serde_yaml_ng::from_value(value);
+                let mut secret: Secret = secret.map_err(|_| anyhow!("a Secret whose fields are not a Secret's"))?;
                 let written = secret.string_data.take().unwrap_or_default().into_iter();
                 secret.data.get_or_insert_default().extend(written.map(|(key, value)| (key, ByteString(value.into_bytes()))));
                 secret.metadata.resource_version = Some(version(&secret.data)?);
@@ -172,11 +180,11 @@ impl Objects {
                 let key = ConnectorRef { namespace: of.namespace.clone(), name: name.to_owned() };
                 self.secrets.get(&key).and_then(|secret| secret.metadata.resource_version.clone())
             };
-            let credential = connector.spec.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref()).and_then(|reference| {
+            let credential = connector.spec.secret_ref().and_then(|reference| {
                 let resource_version = secret(&reference.name, name)?;
                 Some(CredentialStatus { secret_name: reference.name.clone(), resource_version })
             });
-            let ca = connector.spec.ca_cert_secret_ref.as_ref().and_then(|reference| secret(&reference.name, name));
+            let ca = connector.spec.ca_secret().and_then(|ca| secret(ca, name));
             let status = connector.status.get_or_insert_default();
             status.credential = credential;
             status.trust.get_or_insert_default().ca_resource_version = ca;
@@ -310,6 +318,26 @@ stringData: {token: TOKEN}
         assert_eq!(authorization(&parts).await, "Bearer TOKEN");
         standalone.apply(&OBJECTS.replace("TOKEN", "ROTATED")).unwrap();
         assert_eq!(authorization(&parts).await, "Bearer ROTATED");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_by_its_place_and_never_quoted() {
+        let (_, standalone) = start();
+        for broken in ["stringData: hunter2", "data: {token: [hunter2]}", "stringData: {token: 'hunter2", "type: {hunter2: 1}"] {
+            let manifests = OBJECTS.replace("stringData: {token: TOKEN}", broken);
+            let error = format!("{:#}", standalone.apply(&manifests).unwrap_err());
+            assert!(error.contains("document 3") && !error.contains("hunter2"), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let clients = folder.path().join("clients.yaml");
+        let path = || folder.path().to_owned();
+        for broken in ["hunter2", "- hunter2", "- {token: [hunter2], user: u}", "- {token: t, user: u, pod: {hunter2: 1}}"] {
+            std::fs::write(&clients, broken).unwrap();
+            let files = Files { manifests: path(), clients: clients.clone(), ca_certificate: path(), ca_key: path() };
+            let refused = files.load(Arc::default(), Arc::new(Metrics::new().unwrap())).err().unwrap();
+            let error = format!("{refused:#}");
+            assert!(error.contains("clients.yaml is no list of clients") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::class::ParamSpec;
 use crate::conditions::{CONNECTOR_CLASS_READY, SECRET_READY, reason};
 use crate::connector::{Auth, NamedValue, ObjectReference};
+use crate::names::is_object_name;
 use crate::target::Target;
 use crate::{Connector, ConnectorClass};
 
@@ -14,6 +15,7 @@ pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<
     check_address(connector, class)?;
     check_extensions(connector, class)?;
     check_params(connector, class)?;
+    check_ca_secret(connector)?;
     check_auth(connector, class)
 }
 
@@ -124,9 +126,9 @@ fn check_auth(connector: &Connector, class: &ConnectorClass) -> Result<(), Viola
         return Err(without_secret(reason::SECRET_REQUIRED, message));
     };
     let Some(auth_type) = auth_type(connector, class) else {
-        return check_unknown_auth(auth, types.is_empty(), name, names());
+        return check_unknown_auth(auth, connector.spec.secret_ref(), types.is_empty(), name, names());
     };
-    match secret_ref(auth) {
+    match connector.spec.secret_ref() {
         Some(reference) => check_reference(connector, reference),
         None if auth_type.optional => Ok(()),
         None => {
@@ -138,17 +140,19 @@ fn check_auth(connector: &Connector, class: &ConnectorClass) -> Result<(), Viola
 }
 
 /// An auth that is neither named nor has a Secret is as good as none.
-fn check_unknown_auth(auth: &Auth, no_types: bool, class: &str, names: String) -> Result<(), Violation> {
+fn check_unknown_auth(
+    auth: &Auth,
+    secret: Option<&ObjectReference>,
+    no_types: bool,
+    class: &str,
+    names: String,
+) -> Result<(), Violation> {
     let problem = match no_types {
-        true if auth.name.is_empty() && secret_ref(auth).is_none() => return Ok(()),
+        true if auth.name.is_empty() && secret.is_none() => return Ok(()),
         true => format!("connectorclass {class:?} takes no credential: remove spec.auth"),
         false => format!("spec.auth.name {:?} is unknown to connectorclass {class:?}: it has {names}", auth.name),
     };
     Err(unfit(reason::INVALID_PARAMETERS, problem))
-}
-
-fn secret_ref(auth: &Auth) -> Option<&ObjectReference> {
-    auth.secret_ref.as_ref().filter(|reference| !reference.name.is_empty())
 }
 
 fn check_reference(connector: &Connector, reference: &ObjectReference) -> Result<(), Violation> {
@@ -163,6 +167,20 @@ fn check_reference(connector: &Connector, reference: &ObjectReference) -> Result
             let message = format!("spec.auth.secretRef is of kind {kind:?}: only a Secret can hold a credential");
             Err(without_secret(reason::SECRET_TYPE_MISMATCH, message))
         }
+        _ if !is_object_name(&reference.name) => {
+            Err(without_secret(reason::SECRET_NOT_FOUND, impossible_name("spec.auth.secretRef", &reference.name)))
+        }
         _ => Ok(()),
     }
+}
+
+fn check_ca_secret(connector: &Connector) -> Result<(), Violation> {
+    match connector.spec.ca_secret().filter(|name| !is_object_name(name)) {
+        Some(name) => Err(unfit(reason::INVALID_PARAMETERS, impossible_name("spec.caCertSecretRef", name))),
+        None => Ok(()),
+    }
+}
+
+fn impossible_name(place: &str, name: &str) -> String {
+    format!("{place}.name is {name:?}: no secret can have this name, use lower-case letters, digits, \"-\" and \".\"")
 }

@@ -10,7 +10,7 @@ use super::{Violation, quoted};
 const OPAQUE: &str = "Opaque";
 const OLD_OPAQUE: &str = "kubernetes.io/opaque";
 
-/// Keys by convention, for auth types that declare none (classes.md, section 3).
+/// Keys by convention, for auth types that declare none (as the published documentation of the API group has them).
 const CONVENTIONS: [(&str, &[&str]); 5] = [
     (BEARER_SECRET_TYPE, &["token"]),
     (BASIC_SECRET_TYPE, &["username", "password"]),

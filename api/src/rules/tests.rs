@@ -103,123 +103,114 @@ fn a_broken_class_names_the_place() {
     }
 }
 
+/// A pointer into the connector, the JSON put there (null: taken away), the reason and words of the message.
+type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+const UNFIT_FOR_THE_CLASS: &[Mistake] = &[
+    ("/spec/address", "null", reason::INVALID_ADDRESS, "spec.address is empty"),
+    ("/spec/address", r#""tool.example.com""#, reason::INVALID_ADDRESS, "spec.address must start with http:// or https://"),
+    ("/spec/address", r#""https://u:p@tool""#, reason::INVALID_ADDRESS, "spec.address must not hold user name or password"),
+    (
+        "/spec/addressExtensions",
+        "[]",
+        reason::INVALID_PARAMETERS,
+        "spec.addressExtensions \"api\" is required by connectorclass \"tool\"",
+    ),
+    (
+        "/spec/addressExtensions",
+        r#"[{"name": "api", "value": "x"}]"#,
+        reason::INVALID_ADDRESS,
+        "spec.addressExtensions \"api\" must start with",
+    ),
+    ("/spec/addressExtensions", r#"[{"name": "api", "value": 1}]"#, reason::INVALID_PARAMETERS, "\"api\" must be a string"),
+    (
+        "/spec/addressExtensions",
+        r#"[{"name": "api", "value": "https://tool.example.com/prefix"}]"#,
+        reason::INVALID_ADDRESS,
+        "repeats spec.address",
+    ),
+    (
+        "/spec/addressExtensions",
+        r#"[{"name": "x", "value": "https://x"}]"#,
+        reason::INVALID_PARAMETERS,
+        "\"x\" is not declared by connectorclass \"tool\": it has \"api\", \"docs\"",
+    ),
+    (
+        "/spec/addressExtensions",
+        r#"[{"name": "api", "value": "https://x"}, {"name": "api", "value": "https://y"}]"#,
+        reason::INVALID_PARAMETERS,
+        "\"api\" is given twice",
+    ),
+    ("/spec/params", "[]", reason::INVALID_PARAMETERS, "spec.params \"level\" is required"),
+    (
+        "/spec/params",
+        r#"[{"name": "level", "value": "mid"}]"#,
+        reason::INVALID_PARAMETERS,
+        "is \"mid\", allowed are \"low\", \"high\"",
+    ),
+    (
+        "/spec/params",
+        r#"[{"name": "level", "value": "low"}, {"name": "z", "value": ""}]"#,
+        reason::INVALID_PARAMETERS,
+        "\"z\" is not declared",
+    ),
+    ("/spec/params", r#"[{"name": "level", "value": true}]"#, reason::INVALID_PARAMETERS, "\"level\" must be a string"),
+    (
+        "/spec/auth/name",
+        r#""basic-auth""#,
+        reason::INVALID_PARAMETERS,
+        "spec.auth.name \"basic-auth\" is unknown to connectorclass \"tool\": it has \"tokenAuth\"",
+    ),
+    (
+        "/spec/caCertSecretRef",
+        r#"{"name": "?watch=true"}"#,
+        reason::INVALID_PARAMETERS,
+        "spec.caCertSecretRef.name is \"?watch=true\": no secret can have this name",
+    ),
+];
+
+const WITHOUT_SECRET: &[Mistake] = &[
+    (
+        "/spec/auth",
+        "null",
+        reason::SECRET_REQUIRED,
+        "connectorclass \"tool\" needs a secret: set spec.auth.name to \"tokenAuth\"",
+    ),
+    ("/spec/auth", r#"{"name": "tokenAuth"}"#, reason::SECRET_REQUIRED, "set spec.auth.secretRef.name"),
+    ("/spec/auth/secretRef", r#"{"namespace": "demo"}"#, reason::SECRET_REQUIRED, "set spec.auth.secretRef.name"),
+    (
+        "/spec/auth/secretRef",
+        r#"{"name": "s", "namespace": "other"}"#,
+        reason::CROSS_NAMESPACE_SECRET,
+        "points into namespace \"other\": put the secret into \"demo\"",
+    ),
+    ("/spec/auth/secretRef", r#"{"name": "s", "kind": "ConfigMap"}"#, reason::SECRET_TYPE_MISMATCH, "is of kind \"ConfigMap\""),
+    (
+        "/spec/auth/secretRef",
+        r#"{"name": "?watch=true"}"#,
+        reason::SECRET_NOT_FOUND,
+        "spec.auth.secretRef.name is \"?watch=true\": no secret can have this name",
+    ),
+    ("/spec/auth/secretRef", r#"{"name": "../configmaps/s"}"#, reason::SECRET_NOT_FOUND, "no secret can have this name"),
+    ("/spec/auth/secretRef", r#"{"name": "S"}"#, reason::SECRET_NOT_FOUND, "use lower-case letters, digits, \"-\" and \".\""),
+];
+
 #[test]
 fn a_connector_that_does_not_fit_is_told_what_to_do() {
-    use reason::*;
-    for (pointer, value, condition, reason, words) in [
-        ("/spec/address", json!(null), CONNECTOR_CLASS_READY, INVALID_ADDRESS, "spec.address is empty"),
-        (
-            "/spec/address",
-            json!("tool.example.com"),
-            CONNECTOR_CLASS_READY,
-            INVALID_ADDRESS,
-            "spec.address must start with http:// or https://",
-        ),
-        (
-            "/spec/address",
-            json!("https://u:p@tool"),
-            CONNECTOR_CLASS_READY,
-            INVALID_ADDRESS,
-            "spec.address must not hold user name or password",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "spec.addressExtensions \"api\" is required by connectorclass \"tool\"",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([{"name": "api", "value": "x"}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_ADDRESS,
-            "spec.addressExtensions \"api\" must start with",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([{"name": "api", "value": 1}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "\"api\" must be a string",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([{"name": "api", "value": "https://tool.example.com/prefix"}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_ADDRESS,
-            "repeats spec.address",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([{"name": "x", "value": "https://x"}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "\"x\" is not declared by connectorclass \"tool\": it has \"api\", \"docs\"",
-        ),
-        (
-            "/spec/addressExtensions",
-            json!([{"name": "api", "value": "https://x"}, {"name": "api", "value": "https://y"}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "\"api\" is given twice",
-        ),
-        ("/spec/params", json!([]), CONNECTOR_CLASS_READY, INVALID_PARAMETERS, "spec.params \"level\" is required"),
-        (
-            "/spec/params",
-            json!([{"name": "level", "value": "mid"}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "is \"mid\", allowed are \"low\", \"high\"",
-        ),
-        (
-            "/spec/params",
-            json!([{"name": "level", "value": "low"}, {"name": "z", "value": ""}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "\"z\" is not declared",
-        ),
-        (
-            "/spec/params",
-            json!([{"name": "level", "value": true}]),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "\"level\" must be a string",
-        ),
-        (
-            "/spec/auth",
-            json!(null),
-            SECRET_READY,
-            SECRET_REQUIRED,
-            "connectorclass \"tool\" needs a secret: set spec.auth.name to \"tokenAuth\"",
-        ),
-        ("/spec/auth", json!({"name": "tokenAuth"}), SECRET_READY, SECRET_REQUIRED, "set spec.auth.secretRef.name"),
-        ("/spec/auth/secretRef", json!({"namespace": "demo"}), SECRET_READY, SECRET_REQUIRED, "set spec.auth.secretRef.name"),
-        (
-            "/spec/auth/name",
-            json!("basic-auth"),
-            CONNECTOR_CLASS_READY,
-            INVALID_PARAMETERS,
-            "spec.auth.name \"basic-auth\" is unknown to connectorclass \"tool\": it has \"tokenAuth\"",
-        ),
-        (
-            "/spec/auth/secretRef",
-            json!({"name": "s", "namespace": "other"}),
-            SECRET_READY,
-            CROSS_NAMESPACE_SECRET,
-            "points into namespace \"other\": put the secret into \"demo\"",
-        ),
-        (
-            "/spec/auth/secretRef",
-            json!({"name": "s", "kind": "ConfigMap"}),
-            SECRET_READY,
-            SECRET_TYPE_MISMATCH,
-            "is of kind \"ConfigMap\"",
-        ),
-    ] {
-        let violation = check_connector(&connector(pointer, value), &plain_class()).expect_err(words);
-        assert_eq!((violation.condition, violation.reason), (condition, reason), "{words}");
-        assert!(violation.message.contains(words), "{words}: {}", violation.message);
+    for (condition, mistakes) in [(CONNECTOR_CLASS_READY, UNFIT_FOR_THE_CLASS), (SECRET_READY, WITHOUT_SECRET)] {
+        for (pointer, value, reason, words) in mistakes {
+            let value = serde_json::from_str(value).expect("JSON");
+            let violation = check_connector(&connector(pointer, value), &plain_class()).expect_err(words);
+            assert_eq!((violation.condition, violation.reason), (condition, *reason), "{words}");
+            assert!(violation.message.contains(words), "{words}: {}", violation.message);
+        }
+    }
+}
+
+#[test]
+fn a_ca_secret_without_a_name_counts_as_none() {
+    for reference in [json!({}), json!({"name": ""}), json!({"name": "a-secret.with.dots"})] {
+        assert_eq!(check_connector(&connector("/spec/caCertSecretRef", reference), &plain_class()), Ok(()));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::status::{Findings, no, unknown, yes};
 const HEADER: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 pub async fn check(context: &Context, connector: &Connector, findings: &mut Findings) -> Result<(), Error> {
-    let Some(name) = connector.spec.ca_cert_secret_ref.as_ref().map(|reference| &reference.name) else {
+    let Some(name) = connector.spec.ca_secret() else {
         // The verdict on a Secret that is no longer named.
         if is_broken(&findings.ca_cert) {
             findings.ca_cert = unknown(reason::NOT_CHECKED, "");

@@ -2,18 +2,29 @@
 //! Values are skipped while the answer is parsed; only type, key names and version are kept.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
 
 use connectors_api::conditions::reason;
 use connectors_api::connector::CredentialStatus;
+use connectors_api::names::is_object_name;
 use connectors_api::probe::Outcome;
 use connectors_api::{Connector, ConnectorClass, rules};
-use kube::{Client, ResourceExt};
+use futures::AsyncReadExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{Request, params::GetParams};
+use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 use crate::status::{Findings, no, unknown, yes};
+
+/// One read; an answer that never ends must not hold one of the places for reconciles.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The API server stores at most 1.5 MiB; base64 and managedFields come on top.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// A Secret without its values. `V` is `IgnoredAny` for credentials; `ca_cert` reads certificates.
 #[derive(Deserialize)]
@@ -37,8 +48,7 @@ pub async fn check(
     class: &ConnectorClass,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let Some(name) = connector.spec.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref()).map(|reference| &reference.name)
-    else {
+    let Some(name) = connector.spec.secret_ref().map(|reference| &reference.name) else {
         findings.secret = yes(reason::SECRET_OPTIONAL, "");
         return Ok(());
     };
@@ -75,13 +85,28 @@ pub async fn read<V: for<'a> Deserialize<'a>>(
     connector: &Connector,
     name: &str,
 ) -> Result<Option<SecretShape<V>>, Error> {
-    let namespace = connector.namespace().unwrap_or_default();
-    let action = || format!("read secret {name:?}");
-    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
-    let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError).attempt(action)?;
-    match client.request(request).await {
-        Ok(secret) => Ok(Some(secret)),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-        Err(error) => Err(error).attempt(action),
+    // kube puts a name into the URL as it is: one with a `?` would ask for a list or a watch.
+    if !is_object_name(name) {
+        return Ok(None);
     }
+    let answer = tokio::time::timeout(DEADLINE, bounded(client, &connector.namespace().unwrap_or_default(), name)).await;
+    match answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into()))) {
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(kube::Error::SerdeError),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+    .attempt(|| format!("read secret {name:?}"))
+}
+
+/// The answer as it came. kube's own parsing logs a text that it cannot parse, and this one holds credentials.
+async fn bounded(client: &Client, namespace: &str, name: &str) -> Result<Vec<u8>, kube::Error> {
+    let secrets = Request::new(Secret::url_path(&(), Some(namespace)));
+    let request = secrets.get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let mut json = Vec::new();
+    let mut answer = pin!(client.request_stream(request).await?.take(MAX_BYTES + 1));
+    answer.read_to_end(&mut json).await.map_err(kube::Error::ReadEvents)?;
+    if json.len() as u64 > MAX_BYTES {
+        return Err(kube::Error::Service(format!("the answer is longer than {MAX_BYTES} bytes").into()));
+    }
+    Ok(json)
 }

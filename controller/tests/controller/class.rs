@@ -75,6 +75,9 @@ async fn api_and_proxy_of_a_class_are_looked_up() {
     let message = found(&lost, "ProxyReady").unwrap().message;
     assert_eq!(message.as_deref(), Some("Service connectors-proxy-service not found in namespace connectors-system"));
 
+    bench.apply(&class("listing", "proxy: {ref: {name: '?watch=true', namespace: connectors-system}}")).await;
+    until(&bench, "listing", conditions::READY, "False", reason::PROXY_SERVICE_NOT_FOUND).await;
+
     bench.namespace("demo", "").await;
     let on = |class: &str| {
         connector("demo", &format!("on-{class}"), "{}")

@@ -30,6 +30,77 @@ fn report(name: &str) -> Result<ProbeReport, ProbeError> {
     }
 }
 
+/// A Connector by its name: auth, then the condition that tells, its status, its reason and words of its message.
+type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+
+const OF_THE_CLASS: &[Mistake] = &[(
+    "no-class",
+    AUTH,
+    conditions::CONNECTOR_CLASS_READY,
+    "False",
+    reason::CONNECTOR_CLASS_NOT_FOUND,
+    "connectorclass.connectors.alauda.io \"nope\" not found",
+)];
+
+const OF_THE_SECRET: &[Mistake] = &[
+    (
+        "no-secret",
+        "{name: bearerTokenAuth, secretRef: {name: none}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::SECRET_NOT_FOUND,
+        "secrets \"none\" not found",
+    ),
+    (
+        "no-name",
+        "{name: bearerTokenAuth, secretRef: {name: '?watch=true'}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::SECRET_NOT_FOUND,
+        "no secret can have this name",
+    ),
+    (
+        "empty-name",
+        "{name: bearerTokenAuth, secretRef: {name: ''}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::SECRET_REQUIRED,
+        "set spec.auth.secretRef.name",
+    ),
+    (
+        "wrong-type",
+        "{name: bearerTokenAuth, secretRef: {name: opaque}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::SECRET_TYPE_MISMATCH,
+        "connectors.cpaas.io/bearer-token",
+    ),
+    (
+        "no-key",
+        "{name: bearerTokenAuth, secretRef: {name: empty}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::SECRET_KEY_MISSING,
+        "token",
+    ),
+    (
+        "cross",
+        "{name: bearerTokenAuth, secretRef: {name: far, namespace: elsewhere}}",
+        conditions::SECRET_READY,
+        "False",
+        reason::CROSS_NAMESPACE_SECRET,
+        "elsewhere",
+    ),
+    ("none-given", "{name: bearerTokenAuth}", conditions::SECRET_READY, "False", reason::SECRET_REQUIRED, "secret"),
+];
+
+const OF_THE_TARGET: &[Mistake] = &[
+    ("refused", AUTH, conditions::AUTH_READY, "False", reason::AUTHENTICATION_FAILED, "Authentication failed: status code 401"),
+    ("down", AUTH, conditions::LIVENESS_READY, "False", reason::CONNECTION_FAILED, "target.example:6443"),
+    ("changed", AUTH, conditions::CA_CERT_READY, "False", reason::TARGET_CERTIFICATE_CHANGED, "another certificate"),
+    ("no-gateway", AUTH, conditions::LIVENESS_READY, "Unknown", reason::GATEWAY_UNAVAILABLE, "connectors-gateway"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_has_its_reason_and_a_sentence() {
     let (bench, prober, _running) = Bench::with_controller().await;
@@ -44,64 +115,43 @@ async fn every_mistake_has_its_reason_and_a_sentence() {
     let empty =
         "{apiVersion: v1, kind: Secret, metadata: {name: empty, namespace: demo}, type: connectors.cpaas.io/bearer-token}";
     bench.apply(empty).await;
-    let secret = |name: &str| format!("{{name: bearerTokenAuth, secretRef: {{name: {name}}}}}");
-
-    type Row = (&'static str, String, &'static str, &'static str, &'static str, &'static str);
-    let rows: Vec<Row> = vec![
-        (
-            "no-class",
-            AUTH.into(),
-            conditions::CONNECTOR_CLASS_READY,
-            "False",
-            reason::CONNECTOR_CLASS_NOT_FOUND,
-            "connectorclass.connectors.alauda.io \"nope\" not found",
-        ),
-        ("no-secret", secret("none"), conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND, "secrets \"none\" not found"),
-        (
-            "wrong-type",
-            secret("opaque"),
-            conditions::SECRET_READY,
-            "False",
-            reason::SECRET_TYPE_MISMATCH,
-            "connectors.cpaas.io/bearer-token",
-        ),
-        ("no-key", secret("empty"), conditions::SECRET_READY, "False", reason::SECRET_KEY_MISSING, "token"),
-        (
-            "cross",
-            "{name: bearerTokenAuth, secretRef: {name: far, namespace: elsewhere}}".into(),
-            conditions::SECRET_READY,
-            "False",
-            reason::CROSS_NAMESPACE_SECRET,
-            "elsewhere",
-        ),
-        ("none-given", "{name: bearerTokenAuth}".into(), conditions::SECRET_READY, "False", reason::SECRET_REQUIRED, "secret"),
-        (
-            "refused",
-            AUTH.into(),
-            conditions::AUTH_READY,
-            "False",
-            reason::AUTHENTICATION_FAILED,
-            "Authentication failed: status code 401",
-        ),
-        ("down", AUTH.into(), conditions::LIVENESS_READY, "False", reason::CONNECTION_FAILED, "target.example:6443"),
-        ("changed", AUTH.into(), conditions::CA_CERT_READY, "False", reason::TARGET_CERTIFICATE_CHANGED, "another certificate"),
-        ("no-gateway", AUTH.into(), conditions::LIVENESS_READY, "Unknown", reason::GATEWAY_UNAVAILABLE, "connectors-gateway"),
-    ];
-    for (name, auth, ..) in &rows {
-        let yaml = connector("demo", name, auth);
-        bench
-            .apply(&if *name == "no-class" { yaml.replace("connectorClassName: k8s", "connectorClassName: nope") } else { yaml })
-            .await;
+    for (name, auth, ..) in [OF_THE_CLASS, OF_THE_SECRET, OF_THE_TARGET].into_iter().flatten() {
+        let class = if *name == "no-class" { "connectorClassName: nope" } else { "connectorClassName: k8s" };
+        bench.apply(&connector("demo", name, auth).replace("connectorClassName: k8s", class)).await;
     }
-    for (name, _, type_, status, reason, part) in &rows {
-        let found = bench.until_condition("demo", name, type_, status, reason).await;
-        let message = condition(&found, type_).unwrap().message.unwrap_or_default();
-        assert!(message.contains(part), "{name}: {message}");
-        let ready = condition(&found, conditions::READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), (*status, Some(*reason)), "{name}: Ready says the same");
-        let usable = *type_ != conditions::SECRET_READY && *type_ != conditions::CONNECTOR_CLASS_READY;
-        assert_eq!(found.status.unwrap().credential.is_some(), usable, "{name}: a credential only where the Secret is in order");
-        assert_eq!(prober.asked_about(name).is_empty(), !usable, "{name}: the gateway is asked only then");
+    for (usable, mistakes) in [(false, OF_THE_CLASS), (false, OF_THE_SECRET), (true, OF_THE_TARGET)] {
+        for (name, _, type_, status, reason, words) in mistakes {
+            let found = bench.until_condition("demo", name, type_, status, reason).await;
+            let message = condition(&found, type_).unwrap().message.unwrap_or_default();
+            assert!(message.contains(words), "{name}: {message}");
+            let ready = condition(&found, conditions::READY).unwrap();
+            assert_eq!((ready.status.as_str(), ready.reason.as_deref()), (*status, Some(*reason)), "{name}: Ready says the same");
+            assert_eq!(found.status.unwrap().credential.is_some(), usable, "{name}: a credential only where its Secret is sound");
+            assert_eq!(prober.asked_about(name).is_empty(), !usable, "{name}: the gateway is asked only then");
+        }
+    }
+}
+
+/// A name becomes a part of a URL: one with a `?` asked for a watch, whose answer never ends, and held its place for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_no_secret_can_have_hold_up_nobody() {
+    let (bench, _prober, _running) = Bench::with_controller().await;
+    bench.demo("demo", "sound").await;
+    let ca = |name: &str, secret: &str| {
+        connector("demo", name, AUTH).replace("spec: {", &format!("spec: {{caCertSecretRef: {{name: '{secret}'}}, "))
+    };
+    // As many as are reconciled at the same time.
+    let watchers: Vec<String> = (0..64).map(|index| ca(&format!("watcher-{index}"), "?watch=true")).collect();
+    bench.apply(&watchers.join("\n---\n")).await;
+    bench.apply(&ca("nameless", "")).await;
+    bench.until_ready("demo", "nameless").await;
+    bench.merge("demo", "sound", json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"address": "https://other"}})).await;
+    bench.until_ready("demo", "sound").await;
+    for name in ["watcher-0", "watcher-63"] {
+        let found =
+            bench.until_condition("demo", name, conditions::CONNECTOR_CLASS_READY, "False", reason::INVALID_PARAMETERS).await;
+        let message = condition(&found, conditions::CONNECTOR_CLASS_READY).unwrap().message.unwrap_or_default();
+        assert!(message.contains("spec.caCertSecretRef.name is \"?watch=true\""), "{message}");
     }
 }
 

@@ -55,7 +55,7 @@ impl Token {
 
     /// By the token's own `iat`, which needs no verification: it came from kubelet.
     pub fn is_older_than(&self, limit: Duration) -> bool {
-        let issued = self.claims().map(|claims| UNIX_EPOCH + Duration::from_secs(claims.iat));
+        let issued = self.claims().and_then(|claims| UNIX_EPOCH.checked_add(Duration::from_secs(claims.iat)));
         let age = issued.and_then(|at| SystemTime::now().duration_since(at).ok());
         age.is_some_and(|age| age > limit)
     }

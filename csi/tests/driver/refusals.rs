@@ -18,7 +18,9 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
         demo.ready("broken", "False", "SecretNotFound", r#"secrets "x" not found"#).await;
         demo.connector("no-class", "gone").await;
         demo.ready("no-class", "True", "", "").await;
-        let cases: [(Change, Code, &str); 11] = [
+        demo.connector("no-name", "k8s?watch=true").await;
+        demo.ready("no-name", "True", "", "").await;
+        let cases: [(Change, Code, &str); 12] = [
             (|v| v.with("connector.name", "nobody"), Code::NotFound, r#"connector "nobody" not found in namespace "refused""#),
             (|v| v.with("connector.name", "unchecked"), Code::Unavailable, "is not ready: it was not checked yet"),
             (
@@ -27,6 +29,11 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
                 r#"connector "broken" in namespace "refused" is not ready: SecretNotFound: secrets "x" not found"#,
             ),
             (|v| v.with("connector.name", "no-class"), Code::NotFound, r#"connectorclass "gone" of connector "no-class""#),
+            (
+                |v| v.with("connector.name", "no-name"),
+                Code::NotFound,
+                r#"connectorclass "k8s?watch=true" of connector "no-name""#,
+            ),
             (
                 |v| v.with("configuration.names", "kubeconf"),
                 Code::InvalidArgument,

@@ -48,9 +48,9 @@ fn take(subject: &mut Subject<'_>, pin: Pin, accepted: &[String]) {
 
 fn told(subject: &Subject<'_>, given: bool) -> Outcome {
     let held = |target: &Target| subject.route.trust.pins.iter().any(|pin| pin.origin == target.origin());
-    match &subject.connector.spec.ca_cert_secret_ref {
-        Some(reference) if given => {
-            outcome(OutcomeStatus::True, reason::VALID, &format!("CA certificate loaded from secret {:?}", reference.name))
+    match subject.connector.spec.ca_secret() {
+        Some(name) if given => {
+            outcome(OutcomeStatus::True, reason::VALID, &format!("CA certificate loaded from secret {name:?}"))
         }
         _ if given => outcome(OutcomeStatus::True, reason::VALID, "CA certificate loaded from the credential's secret"),
         _ if subject.route.targets.iter().any(held) => {

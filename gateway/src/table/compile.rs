@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use connectors_api::conditions::{self, Condition, reason};
-use connectors_api::connector::ConnectorStatus;
+use connectors_api::connector::{ConnectorStatus, ObjectReference};
 use connectors_api::names::{BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::rules::{self, Violation};
@@ -106,8 +106,8 @@ fn compile(
         name: name.to_owned(),
         resource_version,
     };
-    let credential = match secret_name(connector) {
-        Some(name) => {
+    let credential = match connector.spec.secret_ref() {
+        Some(ObjectReference { name, .. }) => {
             let (secret_type, scheme) = scheme(connector, class)?;
             Some(Arc::new(CredentialSource { key: secret(name, secret_version(name)?), secret_type, scheme }))
         }
@@ -124,11 +124,6 @@ fn compile(
         trust,
         pool_key,
     })
-}
-
-fn secret_name(connector: &Connector) -> Option<&str> {
-    let reference = connector.spec.auth.as_ref()?.secret_ref.as_ref()?;
-    Some(reference.name.as_str()).filter(|name| !name.is_empty())
 }
 
 /// How the class's Secret type is sent.
@@ -156,8 +151,8 @@ fn targets(connector: &Connector, class: &ConnectorClass) -> Result<Vec<Target>,
 
 fn trust(connector: &Connector, secret: impl Fn(&str, String) -> SecretKey) -> TrustSource {
     let trust = connector.status.as_ref().and_then(|status| status.trust.clone()).unwrap_or_default();
-    let ca_secret = connector.spec.ca_cert_secret_ref.as_ref().filter(|reference| !reference.name.is_empty());
-    let ca_secret = ca_secret.map(|reference| Arc::new(secret(&reference.name, trust.ca_resource_version.unwrap_or_default())));
+    let ca_secret = connector.spec.ca_secret();
+    let ca_secret = ca_secret.map(|name| Arc::new(secret(name, trust.ca_resource_version.unwrap_or_default())));
     TrustSource { ca_secret, pins: trust.pins }
 }
 
@@ -249,6 +244,12 @@ mod tests {
     #[test]
     fn a_status_of_another_secret_does_not_count() {
         assert_eq!(refused(|c| c["spec"]["auth"]["secretRef"]["name"] = json!("t")).0, "NotChecked");
+    }
+
+    #[test]
+    fn a_name_that_would_change_the_url_of_the_read_makes_no_route() {
+        assert_eq!(refused(|c| c["spec"]["auth"]["secretRef"]["name"] = json!("s?watch=true")).0, "SecretNotFound");
+        assert_eq!(refused(|c| c["spec"]["caCertSecretRef"] = json!({"name": "../configmaps/s"})).0, "InvalidParameters");
     }
 
     #[test]
