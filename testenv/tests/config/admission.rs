@@ -101,6 +101,7 @@ async fn moving_a_credential_takes_the_right_to_read_it_and_other_edits_do_not()
             json!({"spec": {"addressExtensions": [{"name": "api", "value": "https://elsewhere"}]}}),
             refusal,
         ),
+        ("class", "uses-theirs", json!({"spec": {"connectorClassName": "with-another-address"}}), refusal),
         ("another secret", "uses-mine", json!({"spec": {"auth": {"secretRef": {"name": "theirs"}}}}), refusal),
         ("authorities", "uses-theirs", json!({"spec": {"caCertSecretRef": {"name": "mine"}}}), refusal),
         ("label", "uses-theirs", json!({"metadata": {"labels": {"team": "a"}}}), None),
