@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -33,9 +34,14 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Longer than the API server keeps a watch open (290 s as kube asks for it): only a peer that is gone is silent for so long.
+const SILENCE: Duration = Duration::from_secs(295);
+
 async fn start(settings: Settings) -> anyhow::Result<()> {
-    let client =
-        kube::Client::try_default().await.context("no access to a Kubernetes API server: run in a Pod or set KUBECONFIG")?;
+    let mut config = kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    let client = kube::Client::try_from(config).context("no access to the Kubernetes API server")?;
     let prober = GatewayProber::new(&settings.gateway_url, &settings.gateway_token_file)
         .context("the gateway cannot be asked to probe: check --gateway-url and --gateway-token-file")?;
     let mut terminate = signal(SignalKind::terminate())?;
