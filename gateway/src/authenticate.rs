@@ -86,7 +86,7 @@ impl Authenticator {
         }
         let expires = match self.keys.check(text, &self.audience, self.grace).await? {
             jwt::Checked::Expired(principal) => return Ok(Identity::Expired(Arc::new(principal))),
-            jwt::Checked::Signed { expires } => Some(expires),
+            jwt::Checked::Signed { expires } | jwt::Checked::Unjudged { expires } => Some(expires),
             jwt::Checked::Opaque => None,
         };
         let answer = self.answers.ask(&key, self.question(token, expires)).await;

@@ -1,5 +1,5 @@
-//! The local check of a ServiceAccount token: form, issuer, audience, times, signature (RS256, ES256). It refuses garbage before the API
-//! server sees it; it never replaces the TokenReview, which alone knows of deleted Pods and ServiceAccounts.
+//! The local check of a ServiceAccount token: form, issuer, audience, times, signature (RS256, ES256, ES384, ES512). It refuses garbage
+//! before the API server sees it; it never replaces the TokenReview, which alone knows of deleted Pods and ServiceAccounts.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,6 +30,10 @@ pub enum Checked {
     Signed {
         expires: SystemTime,
     },
+    /// Its issuer or its key is one that only the API server can judge: the review decides.
+    Unjudged {
+        expires: SystemTime,
+    },
     /// Correctly signed, for us, and past its end by no more than the grace.
     Expired(Principal),
 }
@@ -37,7 +41,6 @@ pub enum Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Malformed,
-    Issuer,
     Audience,
     Expired,
     NotYet,
@@ -49,7 +52,6 @@ impl Refusal {
     pub fn words(self) -> &'static str {
         match self {
             Refusal::Malformed => "the token is no ServiceAccount token",
-            Refusal::Issuer => "the token is of another cluster",
             Refusal::Audience => "the token is for another audience",
             Refusal::Expired => "the token has expired",
             Refusal::NotYet => "the token is not valid yet",
@@ -59,7 +61,7 @@ impl Refusal {
     }
 }
 
-/// Public keys of the issuer by key id. Those of other kinds are left out.
+/// Public keys of the issuer by key id.
 pub struct Keys {
     issuer: String,
     by_id: HashMap<String, Key>,
@@ -67,8 +69,26 @@ pub struct Keys {
 
 enum Key {
     Rsa(PKey<Public>),
-    P256(EcKey<Public>),
+    Ec(&'static Curve, EcKey<Public>),
+    /// Of a kind that is not judged here.
+    Other,
 }
+
+struct Curve {
+    name: &'static str,
+    algorithm: &'static str,
+    nid: Nid,
+    digest: fn() -> MessageDigest,
+    /// Of each half of a signature.
+    bytes: usize,
+}
+
+/// RFC 7518, 3.4.
+const CURVES: [Curve; 3] = [
+    Curve { name: "P-256", algorithm: "ES256", nid: Nid::X9_62_PRIME256V1, digest: MessageDigest::sha256, bytes: 32 },
+    Curve { name: "P-384", algorithm: "ES384", nid: Nid::SECP384R1, digest: MessageDigest::sha384, bytes: 48 },
+    Curve { name: "P-521", algorithm: "ES512", nid: Nid::SECP521R1, digest: MessageDigest::sha512, bytes: 66 },
+];
 
 #[derive(Deserialize)]
 struct Jwk {
@@ -141,7 +161,7 @@ impl Keys {
     pub fn parse(keys: &SigningKeys) -> Keys {
         let listed = keys.jwks.get("keys").and_then(|keys| keys.as_array()).into_iter().flatten();
         let jwks = listed.filter_map(|key| Jwk::deserialize(key).ok());
-        let by_id = jwks.filter_map(|jwk| Some((jwk.kid.clone(), key(&jwk)?))).collect();
+        let by_id = jwks.map(|jwk| (jwk.kid.clone(), key(&jwk).unwrap_or(Key::Other))).collect();
         Keys { issuer: keys.issuer.clone(), by_id }
     }
 }
@@ -153,34 +173,37 @@ fn key(jwk: &Jwk) -> Option<Key> {
             let key = Rsa::from_public_components(number(&jwk.n)?, number(&jwk.e)?).ok()?;
             Some(Key::Rsa(PKey::from_rsa(key).ok()?))
         }
-        ("EC", Some("P-256")) => {
-            let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).ok()?;
+        ("EC", Some(name)) => {
+            let curve = CURVES.iter().find(|curve| curve.name == name)?;
+            let group = EcGroup::from_curve_name(curve.nid).ok()?;
             let (x, y) = (number(&jwk.x)?, number(&jwk.y)?);
-            Some(Key::P256(EcKey::from_public_key_affine_coordinates(&group, &x, &y).ok()?))
+            Some(Key::Ec(curve, EcKey::from_public_key_affine_coordinates(&group, &x, &y).ok()?))
         }
         _ => None,
     }
 }
 
 impl Key {
-    /// The algorithm is the key's, never the token's choice.
-    fn verifies(&self, algorithm: &str, signed: &[u8], signature: &[u8]) -> Result<bool, ErrorStack> {
-        match (self, algorithm) {
-            (Key::Rsa(key), "RS256") => {
-                let mut verifier = Verifier::new(MessageDigest::sha256(), key)?;
-                verifier.verify_oneshot(signature, signed)
+    /// None: cannot be judged here. The algorithm is the key's, never the token's choice.
+    fn verifies(&self, algorithm: &str, signed: &[u8], signature: &[u8]) -> Result<Option<bool>, ErrorStack> {
+        let verified = match self {
+            Key::Other => return Ok(None),
+            Key::Rsa(key) if algorithm == "RS256" => {
+                Verifier::new(MessageDigest::sha256(), key)?.verify_oneshot(signature, signed)?
             }
-            (Key::P256(key), "ES256") if signature.len() == 64 => {
-                let (r, s) = signature.split_at(32);
+            Key::Ec(curve, key) if algorithm == curve.algorithm && signature.len() == 2 * curve.bytes => {
+                let (r, s) = signature.split_at(curve.bytes);
                 let signature = EcdsaSig::from_private_components(BigNum::from_slice(r)?, BigNum::from_slice(s)?)?;
-                signature.verify(&openssl::sha::sha256(signed), key)
+                signature.verify(&openssl::hash::hash((curve.digest)(), signed)?, key)?
             }
-            _ => Ok(false),
-        }
+            Key::Rsa(_) | Key::Ec(..) => false,
+        };
+        Ok(Some(verified))
     }
 }
 
-/// Without keys everything but the signature and the issuer is checked, and the answer is `UnknownKey`.
+/// Without keys everything but the signature is checked, and the answer is `UnknownKey`. An API server may accept tokens of further
+/// issuers than the one that it names, if they are signed with a key of its own.
 pub fn check(token: &str, keys: Option<&Keys>, audience: &str, now: SystemTime, grace: Duration) -> Result<Checked, Refusal> {
     let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
@@ -192,15 +215,27 @@ pub fn check(token: &str, keys: Option<&Keys>, audience: &str, now: SystemTime, 
         return Err(Refusal::Audience);
     }
     let keys = keys.ok_or(Refusal::UnknownKey)?;
-    if claims.iss != keys.issuer {
-        return Err(Refusal::Issuer);
-    }
     let key = keys.by_id.get(&header.kid).ok_or(Refusal::UnknownKey)?;
     match key.verifies(&header.alg, signed.as_bytes(), &signature) {
-        Ok(true) if late => principal(claims, expires).map(Checked::Expired),
-        Ok(true) => Ok(Checked::Signed { expires }),
-        Ok(false) | Err(_) => Err(Refusal::Signature),
+        Ok(None) => Ok(Checked::Unjudged { expires }),
+        Ok(Some(true)) if claims.iss != keys.issuer => Ok(Checked::Unjudged { expires }),
+        Ok(Some(true)) if late => principal(claims, expires).map(Checked::Expired),
+        Ok(Some(true)) => Ok(Checked::Signed { expires }),
+        Ok(Some(false)) | Err(_) => Err(Refusal::Signature),
     }
+}
+
+/// Whom a token says it is of, unverified.
+pub struct Claimed {
+    pub user: String,
+    pub pod_uid: Option<String>,
+}
+
+/// None for what is no ServiceAccount token.
+pub fn claimed(token: &str) -> Option<Claimed> {
+    let claims: Claims = part(token.split('.').nth(1)?).ok()?;
+    let pod_uid = claims.kubernetes.and_then(|kubernetes| kubernetes.pod).map(|pod| pod.uid);
+    Some(Claimed { user: claims.sub, pod_uid })
 }
 
 /// End of a token that was checked before; none if it has none.
@@ -276,32 +311,39 @@ mod tests {
     }
 
     fn p256() -> Signer {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        ec(&CURVES[0])
+    }
+
+    fn ec(curve: &Curve) -> Signer {
+        let group = EcGroup::from_curve_name(curve.nid).unwrap();
         let key = EcKey::generate(&group).unwrap();
         let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
         let mut context = openssl::bn::BigNumContext::new().unwrap();
         key.public_key().affine_coordinates(&group, &mut x, &mut y, &mut context).unwrap();
-        let (x, y) = (x.to_vec_padded(32).unwrap(), y.to_vec_padded(32).unwrap());
-        let jwk = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": encode(&x), "y": encode(&y)});
-        Signer { key: PKey::from_ec_key(key).unwrap(), jwk, algorithm: "ES256" }
+        let padded = |number: &BigNum| encode(&number.to_vec_padded(i32::try_from(curve.bytes).unwrap()).unwrap());
+        let jwk = json!({"kty": "EC", "crv": curve.name, "kid": "k", "x": padded(&x), "y": padded(&y)});
+        Signer { key: PKey::from_ec_key(key).unwrap(), jwk, algorithm: curve.algorithm }
     }
 
     impl Signer {
         fn keys(&self) -> Keys {
-            Keys::parse(&SigningKeys { issuer: "https://home".into(), jwks: json!({"keys": [self.jwk, {"kty": "oct"}]}) })
+            Keys::parse(&SigningKeys {
+                issuer: "https://home".into(),
+                jwks: json!({"keys": [self.jwk, {"kty": "OKP", "kid": "other-kind"}]}),
+            })
         }
 
         fn token(&self, header: Value, claims: &Value) -> String {
             let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
-            let mut signer = openssl::sign::Signer::new(MessageDigest::sha256(), &self.key).unwrap();
-            let signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
-            let signature = match self.algorithm {
-                "ES256" => {
-                    let parsed = EcdsaSig::from_der(&signature).unwrap();
-                    [parsed.r().to_vec_padded(32).unwrap(), parsed.s().to_vec_padded(32).unwrap()].concat()
-                }
-                _ => signature,
-            };
+            let curve = CURVES.iter().find(|curve| curve.algorithm == self.algorithm);
+            let digest = curve.map_or(MessageDigest::sha256(), |curve| (curve.digest)());
+            let mut signer = openssl::sign::Signer::new(digest, &self.key).unwrap();
+            let mut signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
+            if let Some(curve) = curve {
+                let parsed = EcdsaSig::from_der(&signature).unwrap();
+                let bytes = i32::try_from(curve.bytes).unwrap();
+                signature = [parsed.r().to_vec_padded(bytes).unwrap(), parsed.s().to_vec_padded(bytes).unwrap()].concat();
+            }
             format!("{signed}.{}", encode(&signature))
         }
     }
@@ -325,8 +367,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_issuer_passes_with_either_algorithm() {
-        for signer in [rsa(), p256()] {
+    fn a_token_of_the_issuer_passes_with_each_algorithm() {
+        for signer in [rsa(), ec(&CURVES[0]), ec(&CURVES[1]), ec(&CURVES[2])] {
             let token = signer.token(json!({"alg": signer.algorithm, "kid": "k"}), &claims());
             assert_eq!(checked(&token, &signer.keys()), Ok(Checked::Signed { expires: at(NOW + 600) }));
         }
@@ -337,7 +379,6 @@ mod tests {
         let signer = p256();
         let header = || json!({"alg": "ES256", "kid": "k"});
         for (header, claims, refusal) in [
-            (header(), with(|c| c["iss"] = json!("https://elsewhere")), Refusal::Issuer),
             (header(), with(|c| c["aud"] = json!("https://home")), Refusal::Audience),
             (header(), with(|c| c["aud"] = json!([])), Refusal::Audience),
             (header(), with(|c| c["exp"] = json!(NOW - 86_401)), Refusal::Expired),
@@ -349,6 +390,20 @@ mod tests {
         ] {
             assert_eq!(checked(&signer.token(header, &claims), &signer.keys()), Err(refusal), "{claims}");
         }
+    }
+
+    #[test]
+    fn what_only_the_api_server_can_judge_is_left_to_it() {
+        let signer = p256();
+        let older = with(|c| c["iss"] = json!("https://before-the-move"));
+        for (kid, claims) in [("k", older), ("other-kind", claims())] {
+            let token = signer.token(json!({"alg": "ES256", "kid": kid}), &claims);
+            assert_eq!(checked(&token, &signer.keys()), Ok(Checked::Unjudged { expires: at(NOW + 600) }), "{kid}");
+        }
+        let forged = p256().token(json!({"alg": "ES256", "kid": "k"}), &with(|c| c["iss"] = json!("https://evil")));
+        assert_eq!(checked(&forged, &signer.keys()), Err(Refusal::Signature));
+        let garbage = signer.token(json!({"alg": "EdDSA", "kid": "other-kind"}), &with(|c| c["aud"] = json!("https://home")));
+        assert_eq!(checked(&garbage, &signer.keys()), Err(Refusal::Audience));
     }
 
     #[test]

@@ -68,14 +68,25 @@ fn garbage_and_tokens_that_are_not_for_us_are_refused_without_a_token_review() {
             (theirs, "the token is for another audience"),
             (signed_again(&world, &ours, admin, false), "the token's signature is wrong"),
             (
-                signed_again(&world, &ours, |claims| claims["iss"] = json!("https://evil"), true),
-                "the token is of another cluster",
+                signed_again(&world, &ours, |claims| claims["iss"] = json!("https://evil"), false),
+                "the token's signature is wrong",
             ),
             (signed_again(&world, &ours, |claims| claims["exp"] = json!(1_600_000_000), true), "the token has expired"),
         ] {
             assert_eq!(rejected(world.identity(&token).await), why);
         }
         assert_eq!(asked(&world.parts.metrics.token_reviews), 0);
+    });
+}
+
+#[test]
+fn an_unknown_issuer_with_the_clusters_own_key_is_left_to_the_api_server() {
+    run(async {
+        let world = World::new().await;
+        let ours = world.plane.service_account_token("tokens-issuer", "default", AUDIENCE, 600).await.unwrap();
+        let moved = signed_again(&world, &ours, |claims| claims["iss"] = json!("https://moved"), true);
+        assert_eq!(rejected(world.identity(&moved).await), "the token was refused by the cluster");
+        assert_eq!(asked(&world.parts.metrics.token_reviews), 1);
     });
 }
 
