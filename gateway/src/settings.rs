@@ -318,6 +318,8 @@ mod tests {
             ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),
             ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "cidrs", "10.0.0.0/99"),
             ("authorization: {outage: 1s}", "authorization.outage", "1s"),
+            ("timeouts: {connect: 999999999999h}", "timeouts.connect", "999999999999h\" is too long"),
+            ("timeouts: {drain: 8761h}", "timeouts.drain", "8761h\" is too long"),
         ] {
             let error = from_file(yaml).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{yaml}: {error}");

@@ -5,10 +5,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+/// Instants are computed with these: far beyond a year an addition overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text)
-        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h")))
+    match parse_duration(&text) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(_) => Err(serde::de::Error::custom(format!("{text:?} is too long: 8760h, a year, is the most"))),
+        None => Err(serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h"))),
+    }
 }
 
 /// The type's own error would not say which one.
