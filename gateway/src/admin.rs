@@ -31,7 +31,11 @@ use crate::status;
 const BODY_MAX: usize = 4 << 20;
 /// Probes at a time: they wait for targets, so more than CPUs, yet bounded.
 const PROBES: usize = 64;
+/// Of a request's head, and between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Open connections: kubelet, Prometheus and the controller's probes together. More wait to be accepted.
+const CONNECTIONS: usize = 256;
 
 /// What `/readyz` answers from.
 #[derive(Clone, Default)]
@@ -69,7 +73,9 @@ type Answer = Response<Full<Bytes>>;
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
         let (stream, _) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -89,6 +95,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
             server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             // A peer that goes away is no event here.
             server.serve_connection(TokioIo::new(stream), service).await.ok();
+            drop(slot);
         });
     }
 }
@@ -136,7 +143,8 @@ impl Admin {
             return refusal;
         }
         let Ok(_permit) = endpoint.permits.acquire().await else { return plain(StatusCode::SERVICE_UNAVAILABLE, "closing") };
-        let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else {
+        let body = Limited::new(request.into_body(), BODY_MAX).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or incomplete");
         };
         let asked: ProbeRequest = match serde_json::from_slice(&body.to_bytes()) {

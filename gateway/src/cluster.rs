@@ -112,7 +112,12 @@ impl Cluster {
             } else {
                 outcomes.failed.inc()
             }
-            tracing::warn!(what, %error, refused, "the API server did not give what was asked for");
+            // What could not be read is not quoted: it may be a token or of a Secret.
+            let cause = match error {
+                kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "its answer cannot be read".to_owned(),
+                other => other.to_string(),
+            };
+            tracing::warn!(what, cause, refused, "the API server did not give what was asked for");
         }
         answer
     }

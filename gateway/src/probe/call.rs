@@ -2,9 +2,10 @@
 //! CEL or by 2xx.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
-use connectors_api::expression::{Expression, Response};
+use connectors_api::expression::{Expression, ExpressionError, Response};
 use connectors_api::target::{Authority, PathMatch, Target};
 use connectors_api::template::Template;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
@@ -16,6 +17,8 @@ use crate::error::Error;
 use crate::upstream::fetch::Fetched;
 
 const REDIRECTS: usize = 5;
+/// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.
+const JUDGE_TIME: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Injection {
@@ -55,7 +58,7 @@ pub(super) async fn call(subject: &Subject<'_>, probe: &HttpProbe, injection: In
         let location = fetched.headers.get(LOCATION).and_then(|location| location.to_str().ok());
         match location.filter(|_| fetched.status.is_redirection() && !probe.disable_redirect) {
             Some(location) => follow(subject, &mut call, fetched.status, location)?,
-            None => return judge(probe, &fetched),
+            None => return judge(probe, fetched).await,
         }
     }
     Err(Failed::Class(format!("{} redirects more than {REDIRECTS} times", call.target.host)))
@@ -167,18 +170,28 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
     Ok(())
 }
 
-fn judge(probe: &HttpProbe, fetched: &Fetched) -> Result<Answer, Failed> {
+async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
     let status = fetched.status;
     let cel = probe.response.as_ref().map_or("", |response| response.cel.trim());
     if cel.is_empty() {
         return Ok(Answer { status, success: status.is_success() });
     }
+    let unfit = |why: &dyn std::fmt::Display| {
+        Failed::Class(format!("the class's CEL does not fit the answer (status code {}): {why}", status.as_u16()))
+    };
+    let cel = cel.to_owned();
+    let judged = tokio::task::spawn_blocking(move || verdict(&cel, &fetched));
+    match tokio::time::timeout(JUDGE_TIME, judged).await {
+        Ok(Ok(Ok(success))) => Ok(Answer { status, success }),
+        Ok(Ok(Err(error))) => Err(unfit(&error)),
+        Ok(Err(_)) => Err(unfit(&"it cannot be evaluated")),
+        Err(_) => Err(unfit(&"it takes too long")),
+    }
+}
+
+fn verdict(cel: &str, fetched: &Fetched) -> Result<bool, ExpressionError> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Vec<(String, String)> = fetched.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    let response = Response { status: status.as_u16(), headers: &headers, body: &fetched.body };
-    let verdict = Expression::compile(cel).and_then(|expression| expression.evaluate(&response));
-    let success = verdict.map_err(|error| {
-        Failed::Class(format!("the class's CEL does not fit the answer (status code {}): {error}", status.as_u16()))
-    })?;
-    Ok(Answer { status, success })
+    let response = Response { status: fetched.status.as_u16(), headers: &headers, body: &fetched.body };
+    Expression::compile(cel)?.evaluate(&response)
 }
