@@ -72,8 +72,8 @@ pub enum Error {
     ConnectTimeout { host: String },
     #[error("{host} did not answer in time")]
     HeaderTimeout { host: String },
-    #[error("{host} presents another certificate than the pinned one (key {fingerprint})")]
-    CertificateChanged { host: String, fingerprint: String },
+    #[error("{host} presents another certificate than the pinned one ({cause})")]
+    CertificateChanged { host: String, cause: String },
     #[error("no known CA vouches for {host}: {cause}")]
     Unverified { host: String, cause: String },
     #[error("{host} broke the protocol: {cause}")]

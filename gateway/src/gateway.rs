@@ -1,10 +1,10 @@
 //! What all stages of the data plane share: the parts that decide (who may go where, with what) and those that move bytes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::leaf::Leaves;
 use crate::parts::Parts;
+use crate::target_policy::ApiServer;
 use crate::upstream::Upstream;
 
 pub struct Gateway {
@@ -14,8 +14,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// `api_server`: addresses of the home cluster's API server, the only part of the cluster that may be a target by default.
-    pub fn new(parts: Parts, api_server: Vec<SocketAddr>) -> anyhow::Result<Arc<Gateway>> {
+    pub fn new(parts: Parts, api_server: ApiServer) -> anyhow::Result<Arc<Gateway>> {
         let leaves = Leaves::new(parts.issuer.clone(), parts.metrics.clone())?;
         let upstream = Upstream::new(&parts, api_server)?;
         Ok(Arc::new(Gateway { parts, leaves, upstream }))

@@ -32,6 +32,8 @@ const BACKDATE: Duration = Duration::from_secs(3600);
 /// A cached leaf always has at least half its life left, unless its issuer ends sooner and is renewed.
 const CACHED: Duration = Duration::from_secs(12 * 3600);
 const HOSTS: u64 = 10_000;
+/// Of hosts that no connector has: anybody with a token may name any, so they share little room and push out each other only.
+const STRANGE_HOSTS: u64 = 100;
 /// Longest common name (RFC 5280); longer hosts stand in the alternative name alone.
 const MAX_COMMON_NAME: usize = 64;
 /// Preferred first: wire format of the protocols offered inside of a tunnel.
@@ -44,6 +46,7 @@ pub struct Leaves {
     issuer: Current,
     key: PKey<Private>,
     contexts: Cache<String, Arc<Leaf>>,
+    strange: Cache<String, Arc<Leaf>>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,20 +60,22 @@ impl Leaves {
     pub fn new(issuer: Current, metrics: Arc<Metrics>) -> std::result::Result<Leaves, ErrorStack> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-        Ok(Leaves { issuer, key, contexts: Cache::builder().max_capacity(HOSTS).time_to_live(CACHED).build(), metrics })
+        let cache = |hosts| Cache::builder().max_capacity(hosts).time_to_live(CACHED).build();
+        Ok(Leaves { issuer, key, contexts: cache(HOSTS), strange: cache(STRANGE_HOSTS), metrics })
     }
 
-    /// The server context for a host: lower case, without brackets.
-    pub async fn context(&self, host: &str) -> Result<SslContext> {
+    /// The server context for a host: lower case, without brackets. `known`: a connector has it.
+    pub async fn context(&self, host: &str, known: bool) -> Result<SslContext> {
+        let contexts = if known { &self.contexts } else { &self.strange };
         let issuer = self.issuer.load_full().ok_or(Error::NoIssuer)?;
-        if let Some(leaf) = self.contexts.get(host).await
+        if let Some(leaf) = contexts.get(host).await
             && Arc::ptr_eq(&leaf.issuer, &issuer)
         {
             return Ok(leaf.context.clone());
         }
         let context = self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
         self.metrics.leaves_minted.inc();
-        self.contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer })).await;
+        contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer })).await;
         Ok(context)
     }
 

@@ -3,9 +3,9 @@
 
 mod drain;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -21,12 +21,17 @@ use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::watch::Live;
 use connectors_gateway::settings::{Settings, Tokens};
 use connectors_gateway::table::watch::Sink;
+use connectors_gateway::target_policy::ApiServer;
 use connectors_gateway::{accept, ca, standalone, table};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,6 +67,9 @@ struct Flags {
     ca_key: Option<PathBuf>,
 }
 
+/// Addresses of the API server are looked up this often.
+const API_SERVER_LIFE: Duration = Duration::from_secs(30);
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Json,
@@ -85,9 +93,14 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().with(filter_fn(harmless)).init(),
+        LogFormat::Text => subscriber.finish().with(filter_fn(harmless)).init(),
     }
+}
+
+/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among them, below this level.
+fn harmless(line: &Metadata<'_>) -> bool {
+    line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }
 
 async fn start(flags: &Flags, live: &Live, metrics: &Arc<Metrics>, control: &Runtime) -> anyhow::Result<(Arc<Gateway>, Admin)> {
@@ -109,7 +122,7 @@ fn from_files(files: &standalone::Files, live: &Live, metrics: &Arc<Metrics>) ->
     let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
     let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live) };
     let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
-    Ok((Gateway::new(parts, Vec::new())?, admin))
+    Ok((Gateway::new(parts, ApiServer::default())?, admin))
 }
 
 async fn from_cluster(
@@ -119,7 +132,10 @@ async fn from_cluster(
     control: &Runtime,
 ) -> anyhow::Result<(Arc<Gateway>, Admin)> {
     let config = kube::Config::infer().await.context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
-    let api_server = addresses(&config.cluster_url);
+    let (api_server, url) = (ApiServer::default(), config.cluster_url.clone());
+    resolve(&url, &api_server).await;
+    let kept = api_server.clone();
+    control.spawn(async move { keep_resolved(&url, &kept).await });
     let client = kube::Client::try_from(config)?;
     let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
@@ -144,11 +160,21 @@ fn readiness(parts: &Parts, live: &Live) -> Readiness {
     Readiness { issuer: parts.issuer.clone(), settings_error: live.error.clone(), ..Readiness::default() }
 }
 
-/// Of the home cluster's API server, the one part of the cluster that may be a target.
-fn addresses(url: &http::Uri) -> Vec<SocketAddr> {
-    let Some(host) = url.host() else { return Vec::new() };
-    let port = url.port_u16().unwrap_or(443);
-    (host.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+/// The API server may move, and may not have a name yet when we start.
+async fn keep_resolved(url: &http::Uri, api_server: &ApiServer) {
+    loop {
+        tokio::time::sleep(API_SERVER_LIFE).await;
+        resolve(url, api_server).await;
+    }
+}
+
+/// Without an answer the last addresses stay.
+async fn resolve(url: &http::Uri, api_server: &ApiServer) {
+    let Some(host) = url.host() else { return tracing::warn!(%url, "the API server's URL names no host") };
+    match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
+        Ok(found) => api_server.store(Arc::new(found.collect())),
+        Err(error) => tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused"),
+    }
 }
 
 /// Until a signal ends it. The main thread is pingora's.

@@ -131,6 +131,24 @@ impl Drop for Record {
     }
 }
 
+/// The record of what was no request: it has neither path nor verb.
+pub fn malformed(tunnel: &Tunnel, error: &Error, protocol: &'static str) {
+    if let Some(refusal) = error.refusal() {
+        tunnel.gateway.parts.metrics.refused(refusal);
+    }
+    tracing::info!(
+        target: "access",
+        user = &*tunnel.principal.user,
+        connector = %tunnel.connector,
+        host = %tunnel.host,
+        protocol,
+        status = error.code(),
+        blame = error.blame().as_str(),
+        cause = %error,
+        "request refused"
+    );
+}
+
 /// As Kubernetes' audit says it, from what the URL shows. Exec over WebSocket is a GET and still creates.
 fn verb(method: &Method, path: &PathAndQuery) -> &'static str {
     let creates = ["/exec", "/attach", "/portforward", "/proxy"].iter().any(|end| path.path().ends_with(end));

@@ -1,16 +1,17 @@
 //! One request inside of a tunnel: is it for this target, and by whose leave? What can be known for longer than one request stands in the
 //! tunnel's lease. Comes after `tunnel`; `relay` carries what is admitted here. Reverse-mode requests will enter here too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use connectors_api::conditions::reason::TARGET_CERTIFICATE_CHANGED;
 use connectors_api::target::{Authority, PathMatch, Target};
 use http::header::{self, HeaderMap};
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::authenticate::{Identity, Rejection};
+use crate::authenticate::{Identity, Rejection, jwt};
 use crate::authorize::Verdict;
 use crate::credential::{Credential, CredentialError};
 use crate::error::{Error, Result};
@@ -39,18 +40,34 @@ pub struct Lease {
     pub route: Arc<Route>,
     pub credential: Arc<Credential>,
     pub dial: Arc<Dial>,
-    table: Arc<Table>,
+}
+
+/// A lease as it stands in its tunnel. A tunnel may idle for days: neither an old snapshot nor a credential that was rotated since may
+/// live on because of it.
+pub struct Standing {
+    route: Arc<Route>,
+    credential: Weak<Credential>,
+    dial: Arc<Dial>,
+    table: Weak<Table>,
     taken: Instant,
-    /// The tunnel's token has ended: each request must bring a valid one.
-    needs_token: bool,
+}
+
+impl Standing {
+    fn lease(&self, table: &Arc<Table>) -> Option<Lease> {
+        if self.taken.elapsed() >= LEASE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
+            return None;
+        }
+        Some(Lease { route: self.route.clone(), credential: self.credential.upgrade()?, dial: self.dial.clone() })
+    }
 }
 
 /// Everything that a request must pass before a byte of it goes to the target.
-pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Arc<Lease>> {
-    let lease = lease(tunnel).await?;
-    if lease.needs_token {
+pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Lease> {
+    // The tunnel's own token has ended: nothing is asked or read for a request that brings no valid one.
+    if tunnel.expired || tunnel.principal.expires <= SystemTime::now() {
         token_inside(tunnel, &request.headers).await?;
     }
+    let lease = lease(tunnel).await?;
     directed(tunnel, &lease.dial, &request.authority)?;
     if request.method == Method::CONNECT {
         return Err(Error::Malformed("a CONNECT inside of a tunnel"));
@@ -97,29 +114,37 @@ pub fn serves(target: &Target, host: &str, port: u16) -> bool {
 }
 
 /// The tunnel's lease, or a new one if it is old or the routing table has changed.
-async fn lease(tunnel: &Tunnel) -> Result<Arc<Lease>> {
-    let table = tunnel.gateway.parts.table.load();
-    if let Some(lease) = &*tunnel.lease.load()
-        && Arc::ptr_eq(&lease.table, &table)
-        && lease.taken.elapsed() < LEASE
-    {
-        return Ok(lease.clone());
+async fn lease(tunnel: &Tunnel) -> Result<Lease> {
+    let known = tunnel.lease.load().as_ref().and_then(|standing| standing.lease(&tunnel.gateway.parts.table.load()));
+    match known {
+        Some(lease) => Ok(lease),
+        None => renewed(tunnel).await,
     }
-    renewed(tunnel).await
 }
 
 /// A new lease, whatever the old one says.
-pub async fn renewed(tunnel: &Tunnel) -> Result<Arc<Lease>> {
-    let lease = Arc::new(renew(tunnel, tunnel.gateway.parts.table.load_full()).await?);
-    tunnel.lease.store(Some(lease.clone()));
+pub async fn renewed(tunnel: &Tunnel) -> Result<Lease> {
+    let table = tunnel.gateway.parts.table.load_full();
+    let lease = renew(tunnel, &table).await?;
+    tunnel.lease.store(Some(Arc::new(Standing {
+        route: lease.route.clone(),
+        credential: Arc::downgrade(&lease.credential),
+        dial: lease.dial.clone(),
+        table: Arc::downgrade(&table),
+        taken: Instant::now(),
+    })));
     Ok(lease)
 }
 
-async fn renew(tunnel: &Tunnel, table: Arc<Table>) -> Result<Lease> {
+async fn renew(tunnel: &Tunnel, table: &Table) -> Result<Lease> {
     let parts = &tunnel.gateway.parts;
-    granted(tunnel, &table).await?;
+    granted(tunnel, table).await?;
     let route = match table.lookup(&tunnel.connector) {
         Some(Entry::Usable(route)) => route.clone(),
+        // As when the gateway itself sees the change, before the controller does.
+        Some(Entry::Unusable { reason, message }) if reason == TARGET_CERTIFICATE_CHANGED => {
+            return Err(Error::CertificateChanged { host: tunnel.host.clone(), cause: message.clone() });
+        }
         Some(Entry::Unusable { message, .. }) => {
             return Err(Error::Unusable { connector: tunnel.connector.clone(), why: message.clone() });
         }
@@ -129,8 +154,7 @@ async fn renew(tunnel: &Tunnel, table: Arc<Table>) -> Result<Lease> {
     let target = target.ok_or_else(|| not_a_target(&tunnel.host, tunnel.port, &tunnel.connector.to_string()))?;
     let credential = parts.credentials.get(&route).await.map_err(|error| unusable(&route, error))?;
     let dial = tunnel.gateway.upstream.dial(&route, target).await?;
-    let needs_token = tunnel.expired || tunnel.principal.expires <= SystemTime::now();
-    Ok(Lease { route, credential, dial, table, taken: Instant::now(), needs_token })
+    Ok(Lease { route, credential, dial })
 }
 
 /// A connector that does not exist is told apart only to those who may `get` it.
@@ -161,6 +185,10 @@ async fn token_inside(tunnel: &Tunnel, headers: &HeaderMap) -> Result<()> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = value.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Error::TokenInside("none was sent"))?;
     let token = SecretString::from(token.trim());
+    // Before anybody is asked: another's token goes nowhere.
+    if jwt::claimed(token.expose_secret()).is_some_and(|bearer| !claims(&bearer, &tunnel.principal)) {
+        return Err(Error::TokenInside("it is another Pod's"));
+    }
     match tunnel.gateway.parts.authenticator.authenticate(&token).await {
         Ok(Identity::Valid(principal)) if same(&principal, &tunnel.principal) => Ok(()),
         Ok(Identity::Valid(_)) => Err(Error::TokenInside("it is another Pod's")),
@@ -168,6 +196,11 @@ async fn token_inside(tunnel: &Tunnel, headers: &HeaderMap) -> Result<()> {
         Err(Rejection::Invalid(why)) => Err(Error::TokenInside(why)),
         Err(Rejection::Unavailable) => Err(Error::ReviewUnavailable),
     }
+}
+
+/// What a token says of itself, unverified: good enough to refuse it.
+fn claims(bearer: &jwt::Claimed, principal: &Principal) -> bool {
+    *principal.user == *bearer.user && principal.pod.as_ref().map(|pod| &*pod.uid) == bearer.pod_uid.as_deref()
 }
 
 fn same(one: &Principal, other: &Principal) -> bool {

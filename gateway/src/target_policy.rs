@@ -2,6 +2,9 @@
 //! probes too. Protects the gateway's surroundings (metadata, its own cluster) from whoever may write a Connector.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::error::{Error, Result};
 use crate::settings::{TargetRule, Targets};
@@ -12,6 +15,9 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
 ];
+
+/// Addresses of the home cluster's API server, the only part of the cluster that may be a target by default; resolved anew now and then.
+pub type ApiServer = Arc<ArcSwap<Vec<SocketAddr>>>;
 
 /// What is about to be dialled, and for whom.
 pub struct Dial<'a> {

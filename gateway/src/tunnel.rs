@@ -23,7 +23,7 @@ use crate::io::Replay;
 use crate::metrics::Refusal;
 use crate::principal::Principal;
 use crate::relay::{self, wire};
-use crate::request::{self, Lease};
+use crate::request::{self, Standing};
 use crate::route::{Entry, Table};
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -43,7 +43,7 @@ pub struct Tunnel {
     /// What the CONNECT named: lower case, no brackets.
     pub host: String,
     pub port: u16,
-    pub lease: ArcSwapOption<Lease>,
+    pub lease: ArcSwapOption<Standing>,
 }
 
 impl Drop for Tunnel {
@@ -100,7 +100,8 @@ async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, 
     let connector = route(&table, &login, &host, port)?;
     reachable(&gateway, &principal, &table, &connector, &login, (&host, port)).await?;
     // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and the key stays here.
-    let context = gateway.leaves.context(&host).await?;
+    let known = has_target(&table, &connector, &host, port);
+    let context = gateway.leaves.context(&host, known).await?;
     gateway.parts.metrics.tunnels.inc();
     gateway.parts.metrics.tunnels_open.inc();
     let lease = ArcSwapOption::empty();

@@ -28,7 +28,7 @@ use crate::parts::Parts;
 use crate::request;
 use crate::route::Route;
 use crate::settings::Settings;
-use crate::target_policy;
+use crate::target_policy::{self, ApiServer};
 use crate::trust::{self, Anchors, Judged, Verdict};
 
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
@@ -51,7 +51,7 @@ pub struct Upstream {
     settings: Arc<ArcSwap<Settings>>,
     credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
-    api_server: Vec<SocketAddr>,
+    api_server: ApiServer,
 }
 
 /// A target of a route, resolved: whom to dial and how to know it.
@@ -77,7 +77,7 @@ pub enum Session {
 }
 
 impl Upstream {
-    pub fn new(parts: &Parts, api_server: Vec<SocketAddr>) -> anyhow::Result<Upstream> {
+    pub fn new(parts: &Parts, api_server: ApiServer) -> anyhow::Result<Upstream> {
         let settings = parts.settings.load();
         Ok(Upstream {
             connector: Connector::new(Some(ConnectorOptions::new(settings.upstream.pool_size))),
@@ -202,7 +202,7 @@ impl Upstream {
         match judged.map(|judged| &judged.verdict) {
             Some(Verdict::Trusted) => Ok(stream),
             Some(Verdict::Changed { fingerprint }) => {
-                Err(Error::CertificateChanged { host: dial.host.clone(), fingerprint: fingerprint.clone() })
+                Err(Error::CertificateChanged { host: dial.host.clone(), cause: format!("key {fingerprint}") })
             }
             Some(Verdict::Unknown { cause }) => Err(Error::Unverified { host: dial.host.clone(), cause: cause.clone() }),
             None => Err(Error::Internal("a connection without a verdict".to_owned())),
@@ -213,7 +213,7 @@ impl Upstream {
     async fn raw(&self, dial: &Dial, peer: &HttpPeer, settings: &Settings) -> Result<Stream> {
         let Some(address) = peer.address().as_inet() else { return Err(Error::Internal("a peer without address".to_owned())) };
         let asked = target_policy::Dial { namespace: &dial.namespace, host: &dial.host, address: *address };
-        target_policy::check(&settings.targets, &self.api_server, &asked)?;
+        target_policy::check(&settings.targets, &self.api_server.load(), &asked)?;
         self.connector.transport().new_stream(peer).await.map_err(|error| unreachable(dial, &error))
     }
 

@@ -64,10 +64,14 @@ impl Reply<'_> {
     }
 
     /// The head of the answer, and where its body goes.
-    pub fn head(&mut self, method: &Method, status: StatusCode, headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
+    pub fn head(&mut self, method: &Method, status: StatusCode, mut headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
         match self {
             Reply::H1 { io, out, minor, close } => {
                 let framing = for_h1(framing, *minor);
+                if framing == Framing::None && may_have_body(method, status) {
+                    // The end of an HTTP/2 stream said so; here only a length can.
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+                }
                 *close |= framing == Framing::UntilClose;
                 wire::put_response(out, status, &headers, framing == Framing::Chunked, *close);
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
@@ -112,6 +116,12 @@ impl Reply<'_> {
             Reply::H2 { stream: Some(stream), .. } => stream.send_reset(Reason::INTERNAL_ERROR),
         }
     }
+}
+
+/// Whether HTTP/1.1 looks for a body behind this head (RFC 9112, 6.3).
+fn may_have_body(method: &Method, status: StatusCode) -> bool {
+    let without = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !without && *method != Method::HEAD
 }
 
 /// The framing that the client's version can read.

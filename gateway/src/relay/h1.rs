@@ -16,6 +16,7 @@ use super::client::{Body, Reply};
 use super::wire::{self, Decoder, Frame, RequestHead, WireError};
 use crate::error::{Error, Result};
 use crate::headers;
+use crate::record;
 use crate::request::{self, Request};
 use crate::tunnel::Tunnel;
 
@@ -146,18 +147,7 @@ impl Connection {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        if let Some(refusal) = error.refusal() {
-            tunnel.gateway.parts.metrics.refused(refusal);
-        }
-        tracing::info!(
-            target: "access",
-            user = &*tunnel.principal.user,
-            connector = %tunnel.connector,
-            status = error.code(),
-            blame = error.blame().as_str(),
-            cause = %error,
-            "request refused"
-        );
+        record::malformed(tunnel, error, "h1");
         let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");

@@ -17,6 +17,7 @@ use super::client::{Body, Reply};
 use super::wire::{self, Framing};
 use crate::error::{Error, Result};
 use crate::headers;
+use crate::record;
 use crate::request::Request;
 use crate::tunnel::Tunnel;
 use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
@@ -87,9 +88,7 @@ async fn exchange(tunnel: &Arc<Tunnel>, request: http::Request<RecvStream>, resp
             super::serve(tunnel, request, Body::H2(body), reply, "h2").await;
         }
         Err(error) => {
-            if let Some(refusal) = error.refusal() {
-                tunnel.gateway.parts.metrics.refused(refusal);
-            }
+            record::malformed(tunnel, &error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }

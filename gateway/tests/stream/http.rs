@@ -34,6 +34,16 @@ impl H2Client {
         H2Client(send)
     }
 
+    /// Resolves when the connection takes no more requests.
+    pub async fn refused(&mut self) -> h2::Error {
+        loop {
+            match self.0.clone().ready().await {
+                Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// The answer's head and the stream of its body.
     pub async fn send(
         &mut self,

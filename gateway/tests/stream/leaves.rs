@@ -5,7 +5,7 @@ use openssl::x509::X509;
 
 use crate::http::H1;
 use crate::target::Target;
-use crate::world::{World, issuer};
+use crate::world::{STRANGER, World, issuer};
 
 async fn served(world: &World, authority: &str) -> Vec<X509> {
     let tls = world.tunnel("target", authority, H1).await;
@@ -44,6 +44,19 @@ async fn a_leaf_is_kept_until_another_issuer_comes() {
     let renewed = served(&world, &target.authority()).await;
     assert_ne!(serial(&renewed), serial(&first));
     assert_ne!(renewed[1].to_der().unwrap(), first[1].to_der().unwrap());
+}
+
+#[tokio::test]
+async fn a_host_that_no_connector_has_takes_no_place_among_those_that_one_has() {
+    let (world, target) = World::with_target(false).await;
+    let minted = || world.gateway.parts.metrics.leaves_minted.get();
+    world.opened("target", &target.authority(), STRANGER).await;
+    world.opened("target", "elsewhere:443", STRANGER).await;
+    assert_eq!(minted(), 2);
+    world.gateway.leaves.context("localhost", true).await.unwrap();
+    assert_eq!(minted(), 2, "the connector's host is kept");
+    world.gateway.leaves.context("elsewhere", true).await.unwrap();
+    assert_eq!(minted(), 3, "a stranger's host is kept among those of connectors");
 }
 
 #[tokio::test]

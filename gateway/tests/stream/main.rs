@@ -9,6 +9,7 @@ mod kubernetes;
 mod leaves;
 mod pki;
 mod records;
+mod refusals;
 mod streams;
 mod target;
 mod trust;

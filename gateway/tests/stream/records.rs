@@ -1,19 +1,24 @@
 //! The access record of a request: one line, whatever became of it, and no secret in it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::sync::Once;
 
 use tokio::io::AsyncWriteExt;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::http::{self, H1};
-use crate::target::read_head;
+use crate::http::{self, H1, H2Client, collect};
+use crate::target::{Target, read_head};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
 
 thread_local! {
     /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Other tests need no log, and would be slow with one of everything.
+    static LISTENS: Cell<bool> = const { Cell::new(false) };
 }
 
 static SUBSCRIBED: Once = Once::new();
@@ -35,9 +40,12 @@ impl Write for Log {
 impl Log {
     fn start() -> Log {
         SUBSCRIBED.call_once(|| {
-            let filter = EnvFilter::new("info,access=trace,connectors_gateway=trace,pingora_core=trace");
-            tracing_subscriber::fmt().with_env_filter(filter).json().flatten_event(true).with_writer(|| Log).init();
+            // Of everything and everyone: h2, hyper and kube too.
+            let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(|| Log);
+            let filter = dynamic_filter_fn(|_, _| LISTENS.get());
+            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         });
+        LISTENS.set(true);
         LINES.take();
         Log
     }
@@ -88,6 +96,23 @@ async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_malformed_request_is_recorded_in_either_protocol() {
+    let log = Log::start();
+    let (world, target) = World::with_target(false).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    let (head, _) = http::exchange(&mut tls, "GET / HTTP/1.1\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let request = ::http::Request::get(target.url()).header("host", "another.example").body(()).unwrap();
+    assert_eq!(client.send(request, None).await.unwrap().0, 400);
+    eventually("two records", || log.access().len() == 2).await;
+    for (record, protocol) in log.access().iter().zip(["h1", "h2"]) {
+        assert_eq!((&record["protocol"], &record["status"]), (&protocol.into(), &400.into()), "{record}");
+        assert_eq!((&record["connector"], &record["blame"]), (&"demo/target".into(), &"client".into()), "{record}");
+    }
+}
+
+#[tokio::test]
 async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     let log = Log::start();
     let (world, target) = World::with_target(false).await;
@@ -99,8 +124,15 @@ async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     let stream = world.opened("target", &authority, STRANGER).await;
     let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
     http::exchange(&mut tls, &http::get("/", &authority)).await;
-    eventually("all records", || log.access().len() == 4).await;
+    let h2_target = Target::http(&world.leaf(), true).await;
+    world.connect("second", &h2_target.url());
+    let mut client = H2Client::open(&world, "second", &h2_target.authority()).await;
+    let request = ::http::Request::get(format!("{}/head", h2_target.url())).header("authorization", "Bearer fake-token");
+    let (_, _, body) = client.send(request.body(()).unwrap(), None).await.unwrap();
+    collect(body).await.unwrap();
+    eventually("all records", || log.access().len() == 5).await;
     let text = log.text();
+    assert!(text.contains(r#""target":"h2::"#) && text.contains("TRACE"), "the log is not of everything");
     for secret in [TOKEN, STRANGER, SECRET, "guessed-token", "fake-token"] {
         assert!(!text.contains(secret), "{secret} is in the log");
     }

@@ -79,7 +79,7 @@ impl Target {
     }
 
     /// HTTP/1.1 and, if `h2`, HTTP/2. `/echo` sends the body back, `/head` what the request's head was, `/bytes/N` N bytes, `/watch` one
-    /// line at once and one each 300 ms, `/status/N` that status.
+    /// line at once and one each 300 ms, `/status/N` that status, and in HTTP/2 `/empty/N` that status in a head that ends the answer.
     pub async fn http(leaf: &Identity, h2: bool) -> Target {
         let alpn: &'static [u8] = if h2 { b"\x02h2" } else { b"\x08http/1.1" };
         Target::script(leaf, &[], alpn, |tls, seen| async move {
@@ -221,6 +221,10 @@ async fn answer_h2(request: http::Request<h2::RecvStream>, mut respond: h2::serv
             line = "event\n";
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
+        return;
+    }
+    if let Some(status) = path.strip_prefix("/empty/") {
+        respond.send_response(http::Response::builder().status(status).body(()).unwrap(), true).unwrap();
         return;
     }
     let (status, answer) = answer(path, &head, collected);

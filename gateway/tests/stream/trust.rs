@@ -27,8 +27,12 @@ async fn note_bytes(mut tls: Tls, seen: std::sync::Arc<Seen>) {
 
 /// Connector `demo/target` without a CA, with these pins in its status.
 fn pinned(world: &World, target: &Target, pins: &[Pin]) {
+    observed(world, target, pins, serde_json::json!([]));
+}
+
+fn observed(world: &World, target: &Target, pins: &[Pin], conditions: serde_json::Value) {
     let manifests = connector("target", &target.url(), "", SECRET, "");
-    let status = serde_json::json!({ "status": { "trust": { "pins": pins } } });
+    let status = serde_json::json!({ "status": { "trust": { "pins": pins }, "conditions": conditions } });
     world.apply(&format!("{manifests}{}\n", serde_yaml_ng::to_string(&status).unwrap()));
 }
 
@@ -135,6 +139,11 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     pinned(&world, &impostor, std::slice::from_ref(&moved));
     let answer = status_of_a_request(&world, &impostor).await;
     assert!(answer.starts_with("502") && answer.contains("another certificate"), "{answer}");
+    let told =
+        serde_json::json!([{"type": "CACertReady", "status": "False", "reason": "TargetCertificateChanged", "message": "m"}]);
+    observed(&world, &impostor, std::slice::from_ref(&moved), told);
+    assert_eq!(status_of_a_request(&world, &impostor).await, answer, "after the controller has seen it too");
+    pinned(&world, &impostor, std::slice::from_ref(&moved));
     assert_eq!(impostor.seen.bytes.load(Ordering::SeqCst), 0);
     let FirstContact::Changed(now) = first_contact(&world).await else { panic!("the change is not seen") };
     assert_ne!(now.sha256, moved.sha256);

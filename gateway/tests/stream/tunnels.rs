@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -166,6 +168,41 @@ async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
         tokio::time::timeout(Duration::from_secs(2), idle.read(&mut end)).await.expect("an idle tunnel outlives the drain");
     assert!(matches!(read, Ok(0)));
     let head = read_head(&mut busy).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_request() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        read_head(&mut tls).await;
+        tls.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
+        eventually("the test lets the watch end", || seen.bytes.load(Ordering::SeqCst) == 1).await;
+        tls.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    world.connect("target", &target.url());
+    let get = || Request::get(format!("{}/watch", target.url())).body(()).unwrap();
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let (_, _, mut body) = client.send(get(), None).await.unwrap();
+    assert_eq!(body.data().await.unwrap().unwrap(), "first");
+    world.drain();
+    let gone = tokio::time::timeout(Duration::from_secs(5), client.refused()).await.expect("no GOAWAY");
+    assert!(gone.is_go_away() && gone.reason() == Some(h2::Reason::NO_ERROR), "{gone}");
+    target.seen.bytes.store(1, Ordering::SeqCst);
+    assert_eq!(collect(body).await.unwrap().0, b"last");
+    eventually("the tunnel ends with its last stream", || world.gateway.parts.metrics.connections_open.get() == 0).await;
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_holds_no_old_routing_table() {
+    let (world, target) = World::with_target(false).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    client::exchange(&mut tls, &client::get("/", &target.authority())).await;
+    let old = Arc::downgrade(&world.gateway.parts.table.load_full());
+    world.connect("second", "https://localhost:1");
+    eventually("the old table is gone", || old.upgrade().is_none()).await;
+    let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }
 

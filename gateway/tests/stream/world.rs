@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use connectors_gateway::accept::Accept;
 use connectors_gateway::answers::Away;
 use connectors_gateway::authenticate::Authenticator;
+use connectors_gateway::authorize::Authorizer;
 use connectors_gateway::ca::Issuer;
 use connectors_gateway::cluster::{Question, Reviews, SigningKeys};
 use connectors_gateway::gateway::Gateway;
@@ -18,6 +20,7 @@ use connectors_gateway::metrics::Metrics;
 use connectors_gateway::principal::Principal;
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
+use connectors_gateway::target_policy::ApiServer;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
@@ -34,6 +37,10 @@ use crate::target::{Target, Tls};
 pub const TOKEN: &str = "token-of-demo";
 /// A known principal that may use nothing.
 pub const STRANGER: &str = "token-of-a-stranger";
+/// A principal that may see every connector and use none.
+pub const VIEWER: &str = "token-of-a-viewer";
+/// The API server does not answer what is asked of this one.
+pub const UNANSWERED: &str = "token-in-an-outage";
 /// What the connectors hold; no client ever sees it.
 pub const SECRET: &str = "the-real-credential";
 
@@ -41,6 +48,7 @@ pub struct World {
     pub port: u16,
     pub gateway: Arc<Gateway>,
     pub standalone: Standalone,
+    pub api_server: Arc<ApiServerOfTest>,
     /// Vouches for the targets, given to connectors by `caCertSecretRef`.
     pub target_ca: Identity,
     pub root: Identity,
@@ -64,21 +72,27 @@ impl World {
             pod: Some(format!("demo/{name}-pod")),
             connectors: connectors.iter().map(|one| (*one).to_owned()).collect(),
         };
-        let clients =
-            vec![client(TOKEN, "default", &["demo/target", "demo/second", "demo/broken"]), client(STRANGER, "stranger", &[])];
+        let all = ["demo/target", "demo/second", "demo/broken"];
+        let clients = vec![client(TOKEN, "default", &all), client(STRANGER, "stranger", &[]), client(VIEWER, "viewer", &[])];
         let metrics = Arc::new(Metrics::new().unwrap());
         let (mut parts, standalone) = Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
         let settings = parts.settings.load_full();
-        let reviews = Arc::new(Ageing(standalone.clone()));
-        parts.authenticator = Arc::new(Authenticator::new(reviews, &settings.tokens, &settings.authorization).unwrap());
+        let api_server = Arc::new(ApiServerOfTest {
+            standalone: standalone.clone(),
+            tokens: AtomicUsize::new(0),
+            accesses: AtomicUsize::new(0),
+        });
+        let authorization = &settings.authorization;
+        parts.authenticator = Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
+        parts.authorizer = Arc::new(Authorizer::new(api_server.clone(), authorization));
         let root = Identity::root("connector root");
         parts.issuer.store(Some(issuer(&root)));
-        let gateway = Gateway::new(parts, Vec::new()).unwrap();
+        let gateway = Gateway::new(parts, ApiServer::default()).unwrap();
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
         let (shutdown, receiver) = watch::channel(false);
         let port = listen(Arc::new(Accept::new(gateway.clone())), receiver).await;
-        World { port, gateway, standalone, target_ca: Identity::root("target CA"), root, root_file, shutdown }
+        World { port, gateway, standalone, api_server, target_ca: Identity::root("target CA"), root, root_file, shutdown }
     }
 
     /// A world with one HTTP target behind connector `demo/target`.
@@ -221,24 +235,36 @@ pub fn issuer(root: &Identity) -> Arc<Issuer> {
     Arc::new(Issuer::parse(chain.as_bytes(), issuing.key_pem().as_bytes()).unwrap())
 }
 
-/// Turns `old-<token>` into the same client's token of a minute ago, just expired.
-struct Ageing(Standalone);
+/// Counts what it is asked. Turns `old-<token>` into the same client's token of a minute ago, just expired.
+pub struct ApiServerOfTest {
+    standalone: Standalone,
+    pub tokens: AtomicUsize,
+    pub accesses: AtomicUsize,
+}
 
 #[async_trait::async_trait]
-impl Reviews for Ageing {
+impl Reviews for ApiServerOfTest {
     async fn token(&self, token: &SecretString, audience: &str, expires: Option<SystemTime>) -> Result<Option<Principal>, Away> {
+        self.tokens.fetch_add(1, Ordering::SeqCst);
         let text = token.expose_secret();
-        let Some(young) = text.strip_prefix("old-") else { return self.0.token(token, audience, expires).await };
-        let principal = self.0.token(&young.into(), audience, expires).await?;
+        if text == UNANSWERED {
+            return Err(Away);
+        }
+        let Some(young) = text.strip_prefix("old-") else { return self.standalone.token(token, audience, expires).await };
+        let principal = self.standalone.token(&young.into(), audience, expires).await?;
         Ok(principal.map(|principal| Principal { expires: SystemTime::now() - Duration::from_secs(60), ..principal }))
     }
 
     async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {
-        self.0.access(principal, question).await
+        self.accesses.fetch_add(1, Ordering::SeqCst);
+        if question.verb == "get" && principal.user.ends_with(":viewer") {
+            return Ok(true);
+        }
+        self.standalone.access(principal, question).await
     }
 
     async fn signing_keys(&self) -> Result<Option<SigningKeys>, Away> {
-        self.0.signing_keys().await
+        self.standalone.signing_keys().await
     }
 }
 
