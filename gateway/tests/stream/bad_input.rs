@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use connectors_gateway::settings::Settings;
+use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -45,6 +47,27 @@ async fn before_the_200_only_login_target_and_form_are_refused() {
         assert!(answer.contains(r#""kind":"Status""#) && !answer.contains(TOKEN), "{name}: {answer}");
     }
     assert_eq!(target.seen.connections(), 0);
+}
+
+/// An unknown token is refused as such only after the whole head was read.
+#[tokio::test]
+async fn the_longest_login_fits_into_the_head_that_the_shipped_settings_allow() {
+    let shipped = shipped_settings();
+    assert!(shipped.limits.head_bytes < 64 << 10, "smaller than the default");
+    let world = World::with(|settings| settings.limits = shipped.limits).await;
+    let overhead = "demo/target:".len();
+    let longest = connect_head("target", "localhost:443", &"x".repeat((16 << 10) / 4 * 3 - overhead - 6));
+    let others = format!("User-Agent: kubectl/{}\r\nHost:", "v".repeat(8 << 10));
+    let answer = world.raw(longest.replace("Host:", &others).as_bytes()).await;
+    assert_eq!(status(&answer), "407", "{answer}");
+}
+
+fn shipped_settings() -> Settings {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/gateway/settings.yaml");
+    let map: ConfigMap = serde_yaml_ng::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gateway.yaml"), &map.data.unwrap()["gateway.yaml"]).unwrap();
+    Settings::load(Some(folder.path())).unwrap()
 }
 
 #[tokio::test]
