@@ -91,7 +91,8 @@ pub async fn read<V: for<'a> Deserialize<'a>>(
     }
     let answer = tokio::time::timeout(DEADLINE, bounded(client, &connector.namespace().unwrap_or_default(), name)).await;
     match answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into()))) {
-        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(kube::Error::SerdeError),
+        // Without the cause: it would quote what could not be read.
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|_| kube::Error::Service("its answer cannot be read".into())),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
