@@ -1,10 +1,11 @@
 //! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
 //!
 //! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a status. `names`: fixed names of
-//! objects, ports, audiences, annotations. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
+//! objects, ports, audiences, annotations. `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `rules`: whether class, Connector and Secret fit together (both features).
 
+pub mod access;
 pub mod attributes;
 pub mod class;
 pub mod conditions;

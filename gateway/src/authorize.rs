@@ -29,9 +29,6 @@ pub struct Unavailable;
 /// A no is asked again sooner than a yes: whoever gets a missing binding added should not have to wait.
 const NO_LIFE: Duration = Duration::from_secs(2);
 
-const USE_VERB: &str = "*";
-const USE_SUBRESOURCE: &str = "proxy";
-
 /// 128 bits under keys of this process: a pair cannot be found that collides with another.
 type PairKey = [u64; 2];
 
@@ -82,23 +79,20 @@ impl Authorizer {
     }
 }
 
-/// RBAC compares subresources literally, so neither form of use includes the other.
 async fn review(
     reviews: &dyn Reviews,
     principal: &Principal,
     connector: &ConnectorRef,
     get_is_use: bool,
 ) -> Result<Verdict, Away> {
-    let question = |verb, subresource| Question { connector: connector.clone(), verb, subresource };
-    if reviews.access(principal, &question(USE_VERB, USE_SUBRESOURCE.to_owned())).await? {
+    if reviews.access(principal, &Question::to_use(connector)).await? {
         return Ok(Verdict::Allowed);
     }
-    if let Some(pod) = &principal.pod {
-        let bound = format!("{USE_SUBRESOURCE}/v1/pod/{}/{}", pod.namespace, pod.name);
-        if reviews.access(principal, &question(USE_VERB, bound)).await? {
-            return Ok(Verdict::Allowed);
-        }
+    if let Some(pod) = &principal.pod
+        && reviews.access(principal, &Question::to_use_from(connector, &pod.namespace, &pod.name)).await?
+    {
+        return Ok(Verdict::Allowed);
     }
-    let may_get = reviews.access(principal, &question("get", String::new())).await?;
+    let may_get = reviews.access(principal, &Question::to_get(connector)).await?;
     Ok(if may_get && get_is_use { Verdict::Allowed } else { Verdict::Denied { may_get } })
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use connectors_api::proxy_auth::ConnectorRef;
+pub use connectors_api::access::Question;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
@@ -40,15 +40,6 @@ pub trait Reviews: Send + Sync {
 #[async_trait]
 pub trait Secrets: Send + Sync {
     async fn get(&self, namespace: &str, name: &str) -> Result<SecretContent, SecretError>;
-}
-
-/// One access question about one connector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub connector: ConnectorRef,
-    pub verb: &'static str,
-    /// Empty for the connector itself.
-    pub subresource: String,
 }
 
 #[derive(Clone, Debug)]
@@ -225,20 +216,11 @@ pub fn far_future() -> SystemTime {
 }
 
 fn access_review(principal: &Principal, question: &Question) -> SubjectAccessReview {
-    let attributes = ResourceAttributes {
-        group: Some(connectors_api::names::GROUP.to_owned()),
-        resource: Some("connectors".to_owned()),
-        subresource: Some(question.subresource.clone()).filter(|one| !one.is_empty()),
-        namespace: Some(question.connector.namespace.clone()),
-        name: Some(question.connector.name.clone()),
-        verb: Some(question.verb.to_owned()),
-        ..ResourceAttributes::default()
-    };
     let spec = SubjectAccessReviewSpec {
         user: Some(principal.user.to_string()),
         uid: Some(principal.uid.to_string()),
         groups: Some(principal.groups.to_vec()),
-        resource_attributes: Some(attributes),
+        resource_attributes: Some(question.attributes()),
         ..SubjectAccessReviewSpec::default()
     };
     SubjectAccessReview { metadata: ObjectMeta::default(), spec, status: None }
