@@ -44,7 +44,7 @@ pub struct Listeners {
     pub admin: SocketAddr,
 }
 
-/// Text with a unit: `500ms`, `10s`, `5m`, `24h`. Live, for what begins after the change.
+/// Text with a unit: `500ms`, `10s`, `5m`, `24h`, at most a year. Live, for what begins after the change.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {

@@ -10,6 +10,7 @@ use connectors_api::target::{Authority, PathMatch, Target};
 use connectors_api::template::Template;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::Subject;
 use super::data::Data;
@@ -19,6 +20,8 @@ use crate::upstream::fetch::Fetched;
 const REDIRECTS: usize = 5;
 /// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.
 const JUDGE_TIME: Duration = Duration::from_secs(2);
+/// CEL cannot be stopped: what runs on after its time keeps its place, so that a hopeless one costs so many threads at most.
+static JUDGES: Semaphore = Semaphore::const_new(4);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Injection {
@@ -180,7 +183,14 @@ async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
         Failed::Class(format!("the class's CEL does not fit the answer (status code {}): {why}", status.as_u16()))
     };
     let cel = cel.to_owned();
-    let judged = tokio::task::spawn_blocking(move || verdict(&cel, &fetched));
+    let judged = async {
+        let place = JUDGES.acquire().await;
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            verdict(&cel, &fetched)
+        })
+        .await
+    };
     match tokio::time::timeout(JUDGE_TIME, judged).await {
         Ok(Ok(Ok(success))) => Ok(Answer { status, success }),
         Ok(Ok(Err(error))) => Err(unfit(&error)),

@@ -5,6 +5,7 @@
 
 mod grants;
 mod kubectl;
+mod logs;
 mod outage;
 mod probes;
 mod process;
