@@ -52,6 +52,7 @@ impl Error {
 pub fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Service(cause) => cause.to_string(),
         other => other.to_string(),
     }
 }

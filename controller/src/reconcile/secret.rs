@@ -111,3 +111,52 @@ async fn bounded(client: &Client, namespace: &str, name: &str) -> Result<Vec<u8>
     }
     Ok(json)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An API server that gives each request the same answer: `body`, as often as the client takes it.
+    async fn answering(body: &'static str, times: usize) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.read(&mut [0; 4096]).await.unwrap();
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+                let mut written = stream.write_all(head.as_bytes()).await;
+                for _ in 0..times {
+                    written = if written.is_ok() { stream.write_all(body.as_bytes()).await } else { break };
+                }
+            }
+        });
+        Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    async fn outcome(body: &'static str, times: usize, name: &str) -> String {
+        let connector = json!({"metadata": {"name": "c", "namespace": "demo"}, "spec": {}});
+        let connector = serde_json::from_value(connector).unwrap();
+        match read::<IgnoredAny>(&answering(body, times).await, &connector, name).await {
+            Ok(secret) => secret.map_or("none".to_owned(), |_| "read".to_owned()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_bounded_and_what_cannot_be_read_of_it_is_not_quoted() {
+        const SECRET: &str = r#"{"metadata": {"resourceVersion": "1"}, "data": {"token": "aHVudGVyMg=="}}"#;
+        for (body, times, name, expected) in [
+            (SECRET, 1, "s", "read"),
+            (SECRET, 1, "s?watch=true", "none"),
+            (SECRET, 1, "", "none"),
+            (SECRET, usize::MAX, "s", "cannot read secret \"s\": the answer is longer than 4194304 bytes"),
+            (r#"{"metadata": "hunter2"}"#, 1, "s", "cannot read secret \"s\": its answer cannot be read"),
+        ] {
+            assert_eq!(outcome(body, times, name).await, expected);
+        }
+    }
+}
