@@ -104,6 +104,12 @@ async fn moving_a_credential_takes_the_right_to_read_it_and_other_edits_do_not()
         ("class", "uses-theirs", json!({"spec": {"connectorClassName": "with-another-address"}}), refusal),
         ("another secret", "uses-mine", json!({"spec": {"auth": {"secretRef": {"name": "theirs"}}}}), refusal),
         ("authorities", "uses-theirs", json!({"spec": {"caCertSecretRef": {"name": "mine"}}}), refusal),
+        (
+            "certificate",
+            "uses-theirs",
+            json!({"metadata": {"annotations": {"connectors.cpaas.io/accept-certificate": "00"}}}),
+            refusal,
+        ),
         ("label", "uses-theirs", json!({"metadata": {"labels": {"team": "a"}}}), None),
         ("parameter", "uses-theirs", json!({"spec": {"params": [{"name": "a", "value": "b"}]}}), None),
         ("own address", "uses-mine", json!({"spec": {"address": "https://elsewhere"}}), None),
