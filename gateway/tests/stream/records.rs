@@ -96,6 +96,23 @@ async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_malformed_request_is_recorded_in_either_protocol() {
+    let log = Log::start();
+    let (world, target) = World::with_target(false).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    let (head, _) = http::exchange(&mut tls, "GET / HTTP/1.1\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let request = ::http::Request::get(target.url()).header("host", "another.example").body(()).unwrap();
+    assert_eq!(client.send(request, None).await.unwrap().0, 400);
+    eventually("two records", || log.access().len() == 2).await;
+    for (record, protocol) in log.access().iter().zip(["h1", "h2"]) {
+        assert_eq!((&record["protocol"], &record["status"]), (&protocol.into(), &400.into()), "{record}");
+        assert_eq!((&record["connector"], &record["blame"]), (&"demo/target".into(), &"client".into()), "{record}");
+    }
+}
+
+#[tokio::test]
 async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     let log = Log::start();
     let (world, target) = World::with_target(false).await;
@@ -118,22 +135,5 @@ async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     assert!(text.contains(r#""target":"h2::"#) && text.contains("TRACE"), "the log is not of everything");
     for secret in [TOKEN, STRANGER, SECRET, "guessed-token", "fake-token"] {
         assert!(!text.contains(secret), "{secret} is in the log");
-    }
-}
-
-#[tokio::test]
-async fn a_malformed_request_is_recorded_in_either_protocol() {
-    let log = Log::start();
-    let (world, target) = World::with_target(false).await;
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let (head, _) = http::exchange(&mut tls, "GET / HTTP/1.1\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
-    let mut client = H2Client::open(&world, "target", &target.authority()).await;
-    let request = ::http::Request::get(target.url()).header("host", "another.example").body(()).unwrap();
-    assert_eq!(client.send(request, None).await.unwrap().0, 400);
-    eventually("two records", || log.access().len() == 2).await;
-    for (record, protocol) in log.access().iter().zip(["h1", "h2"]) {
-        assert_eq!((&record["protocol"], &record["status"]), (&protocol.into(), &400.into()), "{record}");
-        assert_eq!((&record["connector"], &record["blame"]), (&"demo/target".into(), &"client".into()), "{record}");
     }
 }
