@@ -126,7 +126,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
                 let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
                 let mut written = stream.write_all(head.as_bytes()).await;
                 for _ in 0..times {
