@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that calls them")]
 
 mod bad_input;
+mod drains;
 mod http;
 mod kubernetes;
 mod leaves;

@@ -36,25 +36,6 @@ async fn events_of_a_watch_arrive_as_they_are_sent() {
 }
 
 #[tokio::test]
-async fn an_h2_answer_that_ends_with_its_head_has_an_end_for_an_h1_client_too() {
-    let (world, target) = World::with_target(true).await;
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    for (method, status, length) in [
-        ("DELETE", "200", Some("0")),
-        ("GET", "404", Some("0")),
-        ("HEAD", "200", None),
-        ("GET", "204", None),
-        ("GET", "304", None),
-    ] {
-        let request = format!("{method} /empty/{status} HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority());
-        tls.write_all(request.as_bytes()).await.unwrap();
-        let head = tokio::time::timeout(Duration::from_secs(5), read_head(&mut tls)).await.expect("no answer");
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        assert_eq!((field(&head, "content-length"), field(&head, "transfer-encoding")), (length, None), "{method} {status}");
-    }
-}
-
-#[tokio::test]
 async fn a_watch_outlives_every_deadline_of_the_gateway() {
     let world = World::with(|settings| {
         settings.timeouts.head = Duration::from_millis(100);

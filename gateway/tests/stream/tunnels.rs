@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
-use crate::target::{Target, field, read_head};
+use crate::target::{field, read_head};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, connector, eventually};
 
 #[tokio::test]
@@ -90,6 +89,25 @@ async fn trailers_pass_from_an_h2_target_to_both_kinds_of_client() {
 }
 
 #[tokio::test]
+async fn an_h2_answer_that_ends_with_its_head_has_an_end_for_an_h1_client_too() {
+    let (world, target) = World::with_target(true).await;
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    for (method, status, length) in [
+        ("DELETE", "200", Some("0")),
+        ("GET", "404", Some("0")),
+        ("HEAD", "200", None),
+        ("GET", "204", None),
+        ("GET", "304", None),
+    ] {
+        let request = format!("{method} /empty/{status} HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority());
+        tls.write_all(request.as_bytes()).await.unwrap();
+        let head = tokio::time::timeout(Duration::from_secs(5), read_head(&mut tls)).await.expect("no answer");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert_eq!((field(&head, "content-length"), field(&head, "transfer-encoding")), (length, None), "{method} {status}");
+    }
+}
+
+#[tokio::test]
 async fn an_h2_request_for_another_host_is_misdirected() {
     let (world, target) = World::with_target(true).await;
     let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
@@ -145,53 +163,6 @@ async fn a_rotated_secret_is_used_at_once_and_never_over_an_old_connection() {
     let tokens: Vec<String> = target.seen.heads().iter().map(|head| field(head, "authorization").unwrap().to_owned()).collect();
     assert_eq!(tokens, [format!("Bearer {SECRET}"), "Bearer rotated".to_owned()]);
     assert_eq!(target.seen.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
-    let world = World::new().await;
-    let slow = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
-        let head = read_head(&mut tls).await;
-        seen.heads.lock().unwrap().push(head);
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
-    })
-    .await;
-    world.connect("target", &slow.url());
-    let mut idle = world.tunnel("target", &slow.authority(), H1).await;
-    let mut busy = world.tunnel("target", &slow.authority(), H1).await;
-    busy.write_all(client::get("/", &slow.authority()).as_bytes()).await.unwrap();
-    eventually("the target sees the request", || slow.seen.heads().len() == 1).await;
-    world.drain();
-    let mut end = [0; 1];
-    let read =
-        tokio::time::timeout(Duration::from_secs(2), idle.read(&mut end)).await.expect("an idle tunnel outlives the drain");
-    assert!(matches!(read, Ok(0)));
-    let head = read_head(&mut busy).await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-}
-
-#[tokio::test]
-async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_request() {
-    let world = World::new().await;
-    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
-        read_head(&mut tls).await;
-        tls.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
-        eventually("the test lets the watch end", || seen.bytes.load(Ordering::SeqCst) == 1).await;
-        tls.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
-    })
-    .await;
-    world.connect("target", &target.url());
-    let get = || Request::get(format!("{}/watch", target.url())).body(()).unwrap();
-    let mut client = H2Client::open(&world, "target", &target.authority()).await;
-    let (_, _, mut body) = client.send(get(), None).await.unwrap();
-    assert_eq!(body.data().await.unwrap().unwrap(), "first");
-    world.drain();
-    let gone = tokio::time::timeout(Duration::from_secs(5), client.refused()).await.expect("no GOAWAY");
-    assert!(gone.is_go_away() && gone.reason() == Some(h2::Reason::NO_ERROR), "{gone}");
-    target.seen.bytes.store(1, Ordering::SeqCst);
-    assert_eq!(collect(body).await.unwrap().0, b"last");
-    eventually("the tunnel ends with its last stream", || world.gateway.parts.metrics.connections_open.get() == 0).await;
 }
 
 #[tokio::test]
