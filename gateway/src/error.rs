@@ -50,7 +50,7 @@ pub enum Error {
     Misdirected(String),
     #[error("path outside of the connector's address")]
     OutsidePath { connector: ConnectorRef },
-    #[error("upgrade to {0:?} is not served")]
+    #[error("upgrade to {0:?} is not carried")]
     Upgrade(String),
     #[error("client went away: {0}")]
     ClientGone(String),
@@ -126,9 +126,7 @@ impl Error {
             OutsidePath { connector } => status::target_forbidden("the path", &connector.to_string()),
             Upgrade(protocol) => Failure {
                 code: StatusCode::NOT_IMPLEMENTED,
-                ..status::bad_request(&format!(
-                    "the gateway does not carry the upgrade to {protocol:?} yet: exec, attach and port-forward are not possible"
-                ))
+                ..status::bad_request(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
             },
             ClientGone(_) => status::bad_request("the client went away"),
             Unusable { connector, why } => status::unusable(connector, why),

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
 
-/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction.
+/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction. An upgrade gets its own two by `set_upgrade`.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -24,6 +24,49 @@ const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
+
+/// Protocols that a client may change to: those of exec, attach, cp and port-forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    WebSocket,
+    Spdy,
+}
+
+impl Protocol {
+    const ALL: [Protocol; 2] = [Protocol::WebSocket, Protocol::Spdy];
+
+    /// As it stands in `Upgrade`; compared without case.
+    pub fn token(self) -> &'static str {
+        match self {
+            Protocol::WebSocket => "websocket",
+            Protocol::Spdy => "SPDY/3.1",
+        }
+    }
+}
+
+/// The protocol that a request asks to change to. A wish for `h2c` is overlooked, as RFC 9110, 7.8 allows and Java's client expects on its
+/// first request; any other protocol, or a choice of several, is refused: the client would wait for what cannot come.
+pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
+    if !connection_has(headers, "upgrade") {
+        return Ok(None);
+    }
+    let mut wishes = tokens(headers, header::UPGRADE);
+    wishes.retain(|wish| !wish.eq_ignore_ascii_case("h2c"));
+    match wishes.as_slice() {
+        [] => Ok(None),
+        [wish] => match Protocol::ALL.into_iter().find(|protocol| protocol.token().eq_ignore_ascii_case(wish)) {
+            Some(protocol) => Ok(Some(protocol)),
+            None => Err(Error::Upgrade(wish.clone())),
+        },
+        _ => Err(Error::Upgrade(wishes.join(", "))),
+    }
+}
+
+/// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which drop those of the other.
+pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(protocol.token()));
+}
 
 /// Turns the client's fields into those for the target, except framing and `Host`, which belong to the leg. `Authorization` is dropped
 /// unread; `ours`, the connector's credential, replaces it.
@@ -185,6 +228,40 @@ mod tests {
             let mut headers = map(&[("connection", value)]);
             assert!(toward_target(&mut headers, None).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn an_upgrade_is_one_wish_for_a_protocol_that_kubernetes_speaks() {
+        for (connection, wish, expected) in [
+            ("Upgrade", "websocket", Some(Some(Protocol::WebSocket))),
+            ("keep-alive, upgrade", "WebSocket", Some(Some(Protocol::WebSocket))),
+            ("Upgrade", "SPDY/3.1", Some(Some(Protocol::Spdy))),
+            ("Upgrade", "spdy/3.1", Some(Some(Protocol::Spdy))),
+            ("Upgrade", "h2c", Some(None)),
+            ("Upgrade, HTTP2-Settings", "h2c", Some(None)),
+            ("Upgrade", "", Some(None)),
+            ("keep-alive", "websocket", Some(None)),
+            ("Upgrade", "h2c, websocket", Some(Some(Protocol::WebSocket))),
+            ("Upgrade", "websocket, SPDY/3.1", None),
+            ("Upgrade", "SPDY/3", None),
+            ("Upgrade", "websocket/13", None),
+            ("Upgrade", "TLS/1.3", None),
+        ] {
+            let asked = upgrade(&map(&[("connection", connection), ("upgrade", wish)])).ok();
+            assert_eq!(asked, expected, "{connection}: {wish}");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_an_upgrade_are_ours() {
+        let mut headers = map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1")]);
+        toward_target(&mut headers, None).unwrap();
+        set_upgrade(&mut headers, Protocol::WebSocket);
+        assert_eq!(names(&headers), ["connection", "upgrade"]);
+        assert_eq!(
+            (&headers[header::CONNECTION], &headers[header::UPGRADE]),
+            (&"Upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
     }
 
     #[test]

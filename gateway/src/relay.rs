@@ -1,11 +1,12 @@
 //! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring the requests of a tunnel;
-//! `wire` and `body` are what both legs are made of. Upgrades differ from here on only and will be carried beside `exchange`.
+//! `wire` and `body` are what both legs are made of. Upgrades differ from here on only: `upgrade` carries them in place of two bodies.
 
 pub mod body;
 mod client;
 pub mod h1;
 pub mod h2;
 mod target;
+mod upgrade;
 pub mod wire;
 
 use std::future::pending;
@@ -28,7 +29,7 @@ use crate::record::Record;
 use crate::request::{self, Lease, Request};
 use crate::status::{CONTENT_TYPE, Failure};
 use crate::tunnel::Tunnel;
-use crate::upstream::Session;
+use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
@@ -88,10 +89,13 @@ async fn forward(
 ) -> Result<()> {
     let mut lease = request::admit(tunnel, request).await?;
     headers::toward_target(&mut request.headers, lease.credential.authorization())?;
+    if let Some(protocol) = request.upgrade {
+        headers::set_upgrade(&mut request.headers, protocol);
+    }
     let upstream = &tunnel.gateway.upstream;
-    let mut fresh = false;
+    let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     for attempt in 1..=MAX_TRIES {
-        let mut session = upstream.session(&lease.dial, fresh).await?;
+        let mut session = upstream.session(&lease.dial, want).await?;
         let exchange = Exchange { tunnel, lease: &lease, request, record, last: attempt == MAX_TRIES };
         match exchange.run(&mut session, body, reply).await {
             Ok((Turn::Done, reusable)) => {
@@ -104,7 +108,7 @@ async fn forward(
                 lease = request::renewed(tunnel).await?;
                 headers::set_credential(&mut request.headers, lease.credential.authorization());
             }
-            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => fresh = true,
+            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
             Err(error) => return Err(error),
         }
     }
@@ -116,7 +120,8 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
     let Error::Cut { retry, .. } = error else { return false };
     let idempotent = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
-    safe && request.framing == Framing::None && !record.has_answered()
+    // An exec asked for by GET changes things all the same.
+    safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
 }
 
 /// One try of one request over one connection.
@@ -131,9 +136,10 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// True: the connection may be used again.
     async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<(Turn, bool)> {
-        match session {
-            Session::H1 { stream, reused, .. } => self.over_h1(stream, *reused, body, reply).await,
-            Session::H2 { session, reused, .. } => {
+        match (session, self.request.upgrade) {
+            (Session::H1 { stream, .. }, Some(protocol)) => Ok((self.upgrade(protocol, stream, body, reply).await?, false)),
+            (Session::H1 { stream, reused, .. }, None) => self.over_h1(stream, *reused, body, reply).await,
+            (Session::H2 { session, reused, .. }, _) => {
                 let (authority, host) = (&self.lease.dial.authority, &self.lease.dial.host);
                 send_head(session, self.request, authority, host)?;
                 if client::expects_continue(&self.request.headers) && self.request.framing != Framing::None {
@@ -172,7 +178,14 @@ impl Exchange<'_> {
     }
 
     fn answers<'b>(&'b self, source: Source<'b>, reused: bool) -> Answers<'b> {
-        Answers { source, host: &self.lease.dial.host, method: &self.request.method, reused, close: false }
+        Answers {
+            source,
+            host: &self.lease.dial.host,
+            method: &self.request.method,
+            reused,
+            close: false,
+            upgrade: self.request.upgrade.is_some(),
+        }
     }
 
     fn cut(&self, error: std::io::Error, reused: bool) -> Error {
@@ -220,7 +233,12 @@ impl Exchange<'_> {
     }
 
     async fn download(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Turn> {
-        let mut answer = self.answer(answers, reply, sent).await?;
+        let answer = self.answer(answers, reply, sent).await?;
+        self.settle(answer, answers, reply).await
+    }
+
+    /// Delivers the answer, unless another try may find a better one.
+    async fn settle(&self, mut answer: Answer, answers: &mut Answers<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
             return Ok(Turn::NewCredential);
         }
@@ -248,7 +266,7 @@ impl Exchange<'_> {
                 why = reply.gone() => return Err(Error::ClientGone(why)),
                 () = &mut late => return Err(Error::HeaderTimeout { host: self.lease.dial.host.clone() }),
             };
-            if !answer.status.is_informational() {
+            if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
             }
             reply.interim(answer.status, answer.headers).await?;

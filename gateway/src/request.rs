@@ -15,7 +15,7 @@ use crate::authenticate::{Identity, Rejection, jwt};
 use crate::authorize::Verdict;
 use crate::credential::{Credential, CredentialError};
 use crate::error::{Error, Result};
-use crate::headers;
+use crate::headers::Protocol;
 use crate::principal::Principal;
 use crate::relay::wire::Framing;
 use crate::route::{Entry, Route, Table};
@@ -33,6 +33,8 @@ pub struct Request {
     pub authority: String,
     pub headers: HeaderMap,
     pub framing: Framing,
+    /// HTTP/1.1 only.
+    pub upgrade: Option<Protocol>,
 }
 
 /// Granted: the principal may use the connector, its route is usable, its credential at hand and its target resolved.
@@ -71,10 +73,6 @@ pub async fn admit(tunnel: &Tunnel, request: &Request) -> Result<Lease> {
     directed(tunnel, &lease.dial, &request.authority)?;
     if request.method == Method::CONNECT {
         return Err(Error::Malformed("a CONNECT inside of a tunnel"));
-    }
-    if headers::connection_has(&request.headers, "upgrade") {
-        let protocol = request.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        return Err(Error::Upgrade(protocol.to_owned()));
     }
     covered(&lease.route, tunnel, request.path.as_str())?;
     Ok(lease)

@@ -3,6 +3,7 @@
 
 pub mod fetch;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,17 @@ pub enum Session {
     H2 { session: Box<Http2Session>, reused: bool, peer: usize },
 }
 
+/// Which connection a request may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A pooled one, or a new one.
+    Any,
+    /// A new one: the pool may hold more that the target has closed.
+    Fresh,
+    /// A new one that speaks HTTP/1.1: for upgrades. No pooled one, since it might be dead, and nobody could say then whether an exec has run.
+    FreshH1,
+}
+
 impl Upstream {
     pub fn new(parts: &Parts, api_server: ApiServer) -> anyhow::Result<Upstream> {
         let settings = parts.settings.load();
@@ -127,9 +139,9 @@ impl Upstream {
         Ok(addresses.into_iter().map(peer).collect())
     }
 
-    /// A pooled connection, or a new one. `fresh` asks for a new one: the pool may hold more that the target has closed.
-    pub async fn session(&self, dial: &Dial, fresh: bool) -> Result<Session> {
-        if !fresh {
+    /// A connection that is verified and may be written to.
+    pub async fn session(&self, dial: &Dial, want: Want) -> Result<Session> {
+        if want == Want::Any {
             for (index, peer) in dial.peers.iter().enumerate() {
                 if let Some(session) = self.pooled(peer, index).await {
                     return Ok(session);
@@ -140,6 +152,7 @@ impl Upstream {
         let deadline = Instant::now() + settings.timeouts.connect;
         let mut failure = Error::ConnectTimeout { host: dial.host.clone() };
         for (index, peer) in dial.peers.iter().enumerate() {
+            let peer = &*suited(peer, want);
             let last = index + 1 == dial.peers.len();
             let until = if last { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
             match timeout_at(until, self.connect(dial, peer, index, &settings)).await {
@@ -245,6 +258,16 @@ impl Dial {
             peers,
         }
     }
+}
+
+/// A peer with the ALPN for what is wanted.
+fn suited(peer: &HttpPeer, want: Want) -> Cow<'_, HttpPeer> {
+    if want != Want::FreshH1 {
+        return Cow::Borrowed(peer);
+    }
+    let mut peer = peer.clone();
+    peer.options.alpn = ALPN::H1;
+    Cow::Owned(peer)
 }
 
 fn peer(

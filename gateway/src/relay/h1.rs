@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::body::{self, H1Source};
 use super::client::{Body, Reply};
-use super::wire::{self, Decoder, Frame, RequestHead, WireError};
+use super::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
 use crate::error::{Error, Result};
 use crate::headers;
 use crate::record;
@@ -117,7 +117,9 @@ impl Connection {
                 return false;
             }
         };
-        let close = ending || minor == 0 || headers::connection_has(&request.headers, "close");
+        // What follows a refused upgrade may be meant for the other protocol: it must not be taken for a request.
+        let last = ending || minor == 0 || request.upgrade.is_some();
+        let close = last || headers::connection_has(&request.headers, "close");
         let mut decoder = Decoder::from(request.framing);
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
@@ -163,9 +165,12 @@ impl Connection {
 
     /// Our end first; then what the client still sends is read away for a moment, so that no reset takes our last answer from it.
     async fn close(mut self) {
-        let _ = self.write.shutdown().await;
         let mut sink = [0; 1024];
-        let drained = async { while matches!(self.read.read(&mut sink).await, Ok(n) if n > 0) {} };
+        let drained = async {
+            // After an upgrade it may be the second one, which waits for the client's.
+            let _ = self.write.shutdown().await;
+            while matches!(self.read.read(&mut sink).await, Ok(n) if n > 0) {}
+        };
         let _ = tokio::time::timeout(DRAIN_TIME, drained).await;
     }
 }
@@ -177,5 +182,10 @@ fn request_of(head: RequestHead) -> Result<Request> {
         WireError::TooLarge => Error::Malformed("the head is too large"),
     })?;
     let (authority, path) = request::parse_target(target, &mut headers)?;
-    Ok(Request { method, path, authority, headers, framing })
+    // HTTP/1.0 knows no upgrade (RFC 9110, 7.8).
+    let upgrade = if minor == 0 { None } else { headers::upgrade(&headers)? };
+    if upgrade.is_some() && framing != Framing::None {
+        return Err(Error::Malformed("an upgrade with a body"));
+    }
+    Ok(Request { method, path, authority, headers, framing, upgrade })
 }

@@ -115,7 +115,8 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
         None => Framing::Chunked,
     };
     headers::join_cookies(&mut headers);
-    Ok(Request { method, path, authority, headers, framing })
+    // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
+    Ok(Request { method, path, authority, headers, framing, upgrade: None })
 }
 
 /// Takes `Host` out: one at most.

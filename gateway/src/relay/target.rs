@@ -31,6 +31,8 @@ pub struct Answers<'a> {
     pub reused: bool,
     /// Set when the target's connection cannot be used again (HTTP/1.1).
     pub close: bool,
+    /// An upgrade was asked for: a 101 is an answer.
+    pub upgrade: bool,
 }
 
 /// Puts a request's head into `out`.
@@ -64,7 +66,7 @@ impl Answers<'_> {
             Source::Target(session) => h2_head(session, self.method, host, reused).await?,
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
             return Err(Error::Protocol { host: host.to_owned(), cause: "101 without an upgrade".to_owned() });
         }
         Ok(answer)

@@ -16,7 +16,7 @@ use pingora_core::protocols::Stream;
 use serde_json::Value;
 use std::sync::Arc;
 
-use super::{Dial, Session, Upstream};
+use super::{Dial, Session, Upstream, Want};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
 use crate::headers;
@@ -82,9 +82,9 @@ impl Upstream {
         let mut headers = parts.headers;
         headers::toward_target(&mut headers, credential.and_then(Credential::authorization))?;
         let authority = target.authority();
-        let request = Request { method: parts.method, path, authority, headers, framing: Framing::None };
+        let request = Request { method: parts.method, path, authority, headers, framing: Framing::None, upgrade: None };
         let dial = self.resolve(route, target).await?;
-        match self.session(&dial, true).await? {
+        match self.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
             Session::H2 { mut session, .. } => {
                 send_head(&mut session, &request, &request.authority, &target.host)?;
@@ -144,7 +144,7 @@ async fn ask_h1(stream: &mut Stream, request: &Request, host: &str) -> Result<Fe
 }
 
 fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> Answers<'a> {
-    Answers { source, host, method: &request.method, reused: false, close: false }
+    Answers { source, host, method: &request.method, reused: false, close: false, upgrade: false }
 }
 
 async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
@@ -171,7 +171,8 @@ async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
 async fn cluster_info(stream: &mut Stream, target: &Target) -> Vec<X509> {
     let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else { return Vec::new() };
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
-    let request = Request { method: Method::GET, path, authority: target.authority(), headers, framing: Framing::None };
+    let request =
+        Request { method: Method::GET, path, authority: target.authority(), headers, framing: Framing::None, upgrade: None };
     match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, &target.host)).await {
         Ok(Ok(fetched)) if fetched.status == StatusCode::OK => authorities(&fetched.body).unwrap_or_default(),
         _ => Vec::new(),

@@ -47,9 +47,8 @@ impl Kubectl {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
-    let plane = ControlPlane::start().await.unwrap();
+/// A world whose connector reaches the API server as its administrator, default/remote.
+async fn administered(plane: &ControlPlane) -> World {
     plane
         .kubectl(&["create", "clusterrolebinding", "remote", "--clusterrole=cluster-admin", "--serviceaccount=default:remote"])
         .await
@@ -61,6 +60,13 @@ async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
     };
     let world = World::new().await;
     world.apply(&connector("target", plane.url(), "caCertSecretRef: {name: target-ca}", &token, plane.ca_pem()));
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
+    let plane = ControlPlane::start().await.unwrap();
+    let world = administered(&plane).await;
     let kubectl = Kubectl::new(&world, plane.url());
     assert!(kubectl.ok(&["get", "namespaces"]).await.contains("kube-system"));
     kubectl.ok(&["create", "configmap", "first", "--from-literal=a=b"]).await;
@@ -75,6 +81,19 @@ async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
     assert!(refused.status.success(), "impersonation is dropped, not passed on");
     let whoami = kubectl.ok(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
     assert_eq!(whoami, "system:serviceaccount:default:remote");
+}
+
+/// kubectl asks over WebSocket, falls back to SPDY, and shows what the API server said to that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_is_told_why_the_api_server_refuses_an_upgrade() {
+    let plane = ControlPlane::start().await.unwrap();
+    let world = administered(&plane).await;
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: nowhere, namespace: default}\nspec:\n  serviceAccountName: remote\n  automountServiceAccountToken: false\n  containers: [{name: c, image: none}]\n";
+    plane.apply(pod).await.unwrap();
+    let kubectl = Kubectl::new(&world, plane.url());
+    let refused = kubectl.run(&["exec", "nowhere", "--", "true"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("pod nowhere does not have a host assigned"), "{said}");
 }
 
 /// An object that is made while the watch is open shows up in it.

@@ -15,4 +15,6 @@ mod streams;
 mod target;
 mod trust;
 mod tunnels;
+mod upgrade_load;
+mod upgrades;
 mod world;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::sync::Once;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::http::{self, H1, H2Client, collect};
 use crate::target::{Target, read_head};
+use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
 
 thread_local! {
@@ -136,4 +137,33 @@ async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     for secret in [TOKEN, STRANGER, SECRET, "guessed-token", "fake-token"] {
         assert!(!text.contains(secret), "{secret} is in the log");
     }
+}
+
+#[tokio::test]
+async fn an_upgraded_stream_is_recorded_with_its_bytes_both_ways() {
+    let log = Log::start();
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        let head = read_head(&mut tls).await;
+        tls.write_all((agreement(&head) + "prompt").as_bytes()).await.unwrap();
+        tls.read_exact(&mut [0; 4]).await.unwrap();
+        tls.write_all(b"output").await.unwrap();
+        let _ = tls.shutdown().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    let path = "/api/v1/namespaces/a/pods/b/exec?command=sh&container=c";
+    tls.write_all((request(WEBSOCKET, path, &target.authority()) + "ls").as_bytes()).await.unwrap();
+    read_head(&mut tls).await;
+    tls.write_all(b"-l").await.unwrap();
+    let mut got = String::new();
+    tls.read_to_string(&mut got).await.unwrap();
+    assert_eq!(got, "promptoutput");
+    tls.shutdown().await.unwrap();
+    eventually("a record", || log.access().len() == 1).await;
+    let record = &log.access()[0];
+    assert_eq!((&record["status"], &record["cut"], &record["verb"]), (&101.into(), &false.into(), &"create".into()), "{record}");
+    assert_eq!((&record["bytes_up"], &record["bytes_down"]), (&4.into(), &12.into()), "{record}");
+    assert_eq!(record["path"], "/api/v1/namespaces/a/pods/b/exec?command=-&container=c");
 }

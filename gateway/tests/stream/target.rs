@@ -193,7 +193,7 @@ fn answer(path: &str, head: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
     }
 }
 
-async fn serve_h2(tls: Tls, seen: Arc<Seen>) {
+pub async fn serve_h2(tls: Tls, seen: Arc<Seen>) {
     let mut connection = h2::server::Builder::new().initial_window_size(1 << 20).handshake::<_, Bytes>(tls).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let seen = seen.clone();
