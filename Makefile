@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test lint crds images load archives root prerequisites
+.PHONY: help demo shell test test-upgrades lint crds images load archives root prerequisites
 
 VERSION := 0.1.0
 # Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
@@ -21,7 +21,7 @@ CRDGEN := cargo run --quiet --locked --bin crdgen --
 AUTHORITIES := /etc/ssl/certs/ca-certificates.crt
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: root images ## the quick start, step by step, on a cluster of its own
 	@$(CLUSTERS) config/samples/quickstart.sh
@@ -34,6 +34,9 @@ load: root images ## the load test with k6, against a cluster of its own
 
 test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
 	cargo test --workspace --locked
+
+test-upgrades: prerequisites ## 10,000 upgrades over WebSocket and as many over SPDY: none may be lost (minutes)
+	timeout 1800 cargo run --quiet --locked --example upgrades -- 10000
 
 lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
 	cargo fmt --all --check
