@@ -10,6 +10,7 @@ mod mounts;
 mod path_address;
 mod quick_start;
 mod restarts;
+mod streams;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
         ("a_deleted_connector_leaves_nothing_behind", Box::pin(connectors::deleted(cluster))),
         ("the_users_annotations_stay", Box::pin(connectors::with_a_description(cluster))),
         ("viewers_see_connectors_and_cannot_use_them", Box::pin(connectors::seen_by_viewers(cluster))),
+        ("exec_cp_and_port_forward_pass_over_websocket_and_spdy", Box::pin(streams::upgrades(cluster))),
         ("a_wrong_volume_is_told_by_an_event", Box::pin(mounts::wrong_attributes(cluster))),
     ]
 }
