@@ -59,7 +59,7 @@ impl ServerApp for Accept {
             parts.metrics.refused(Refusal::Limit);
             return None;
         }
-        tunnel::serve(self.gateway.clone(), stream, shutdown).await;
+        self.gateway.connections.serve(tunnel::serve(self.gateway.clone(), stream, shutdown)).await;
         drop(open);
         None
     }

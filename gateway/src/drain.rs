@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use connectors_gateway::gateway::Gateway;
 use connectors_gateway::metrics::Metrics;
-use connectors_gateway::settings::Settings;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,21 +17,28 @@ pub const FOR_EVER: Duration = Duration::from_secs(30 * 86_400);
 const LOOK: Duration = Duration::from_millis(50);
 /// Without streams for this long: a request that had just arrived has become a stream by then.
 const QUIET: Duration = Duration::from_millis(500);
+/// For the records of streams that outlast the budget.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub struct Signals {
     pub control: Handle,
     pub draining: Arc<AtomicBool>,
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub metrics: Arc<Metrics>,
+    pub gateway: Arc<Gateway>,
 }
 
 impl Signals {
     fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        let (metrics, budget) = (self.metrics.clone(), self.settings.load().timeouts.drain);
-        tracing::info!(streams = metrics.streams_open.get(), ?budget, "draining");
+        let gateway = self.gateway.clone();
+        let budget = gateway.parts.settings.load().timeouts.drain;
+        tracing::info!(streams = gateway.parts.metrics.streams_open.get(), ?budget, "draining");
         self.control.spawn(async move {
-            let left = emptied(&metrics, budget).await;
+            let metrics = &gateway.parts.metrics;
+            let left = emptied(metrics, budget).await;
+            if left > 0 {
+                gateway.connections.end();
+                emptied(metrics, LAST_WORDS).await;
+            }
             tracing::info!(streams = left, "drained");
             std::process::exit(0);
         });

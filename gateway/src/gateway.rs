@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::connections::Connections;
 use crate::leaf::Leaves;
 use crate::parts::Parts;
 use crate::target_policy::ApiServer;
@@ -11,12 +12,13 @@ pub struct Gateway {
     pub parts: Parts,
     pub leaves: Leaves,
     pub upstream: Upstream,
+    pub connections: Connections,
 }
 
 impl Gateway {
     pub fn new(parts: Parts, api_server: ApiServer) -> anyhow::Result<Arc<Gateway>> {
         let leaves = Leaves::new(parts.issuer.clone(), parts.metrics.clone())?;
         let upstream = Upstream::new(&parts, api_server)?;
-        Ok(Arc::new(Gateway { parts, leaves, upstream }))
+        Ok(Arc::new(Gateway { parts, leaves, upstream, connections: Connections::default() }))
     }
 }

@@ -10,6 +10,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod ca;
 pub mod cluster;
+pub mod connections;
 pub mod credential;
 pub mod error;
 pub mod gateway;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use clap::{Parser, ValueEnum};
 use connectors_api::names;
 use connectors_gateway::admin::{self, Admin, ProbeEndpoint, Readiness};
@@ -18,8 +17,8 @@ use connectors_gateway::gateway::Gateway;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::parts::Parts;
 use connectors_gateway::probe::Prober;
+use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
-use connectors_gateway::settings::{Settings, Tokens};
 use connectors_gateway::table::watch::Sink;
 use connectors_gateway::target_policy::ApiServer;
 use connectors_gateway::{accept, ca, standalone, table};
@@ -179,14 +178,12 @@ async fn resolve(url: &http::Uri, api_server: &ApiServer) {
 
 /// Until a signal ends it. The main thread is pingora's.
 fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Result<()> {
-    let settings: Arc<ArcSwap<Settings>> = gateway.parts.settings.clone();
-    let now = settings.load_full();
+    let now = gateway.parts.settings.load_full();
     let listener = control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
     let signals = drain::Signals {
         control: control.handle().clone(),
         draining: admin.readiness.draining.clone(),
-        settings,
-        metrics: admin.metrics.clone(),
+        gateway: gateway.clone(),
     };
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {

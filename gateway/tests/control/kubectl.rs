@@ -13,7 +13,8 @@ use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
 use kube::Api;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::probes::http;
 use crate::process::{Process, ended, free_address, terminate, write};
@@ -30,7 +31,8 @@ fn issuing_ca() -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-async fn gateway(world: &World) -> Process {
+/// `drain`: how long streams may go on after SIGTERM. Its log is in the file `log` of its folder.
+async fn gateway(world: &World, drain: &str) -> Process {
     let plane = &world.plane;
     let token = plane.service_account_token(SYSTEM_NAMESPACE, "connectors-gateway", API_AUDIENCE, 3600).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -41,11 +43,12 @@ async fn gateway(world: &World) -> Process {
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
     let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
     let (http, admin) = (free_address().await, free_address().await);
-    let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}, "targets": {"allow": [{"cidrs": ["127.0.0.0/8"]}]}});
+    let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}, "targets": {"allow": [{"cidrs": ["127.0.0.0/8"]}]}, "timeouts": {"drain": drain}});
     write(folder.path(), "gateway.yaml", &settings.to_string());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
-    command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stderr(Stdio::null());
-    Process { child: command.spawn().unwrap(), http, admin, _files: folder }
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stderr(log);
+    Process { child: command.spawn().unwrap(), http, admin, files: folder }
 }
 
 /// Does the controller's part: asks for the probe and writes what it found.
@@ -70,7 +73,7 @@ struct Demo {
 }
 
 impl Demo {
-    async fn new(namespace: &str) -> Demo {
+    async fn new(namespace: &str, drain: &str) -> Demo {
         // Of its own: the issuing CA's Secret and the robot's rights are of a whole cluster.
         let world = World::beside(Arc::new(installed().await), |_| {});
         let k8s = connector(namespace, "k8s");
@@ -86,7 +89,7 @@ impl Demo {
             "metadata": {"namespace": SYSTEM_NAMESPACE, "name": "connectors-gateway-ca"},
             "stringData": {"tls.crt": certificate, "tls.key": key}});
         world.plane.apply(&secret.to_string()).await.unwrap();
-        let gateway = gateway(&world).await;
+        let gateway = gateway(&world, drain).await;
         eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200).await;
         probed(&world, &gateway, &k8s).await;
         eventually("the route is there", async || world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())).await;
@@ -103,6 +106,21 @@ impl Demo {
     async fn kubectl(&self, args: &[&str]) -> (String, String) {
         let output = self.world.plane.kubectl(&[&[self.flag().as_str()], args].concat()).await.unwrap();
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// A watch that has shown its first Pod, and the lines that follow.
+    async fn watch(&self) -> (Child, Lines<BufReader<ChildStdout>>) {
+        self.granted("demo").await;
+        let kubectl = tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
+        let mut watch = Command::new(kubectl)
+            .args([&self.flag(), "get", "pods", "--namespace=demo", "--watch", "--output=name"])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut seen = BufReader::new(watch.stdout.take().unwrap()).lines();
+        assert_eq!(seen.next_line().await.unwrap().as_deref(), Some("pod/client"));
+        (watch, seen)
     }
 
     async fn granted(&self, namespace: &str) {
@@ -127,7 +145,7 @@ fn kubeconfig(world: &World, gateway: &Process, k8s: &ConnectorRef, token: &str,
 #[test]
 fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing() {
     run(async {
-        let demo = Demo::new("demo").await;
+        let demo = Demo::new("demo", "30s").await;
         let (_, refused) = demo.kubectl(&["get", "pods", "--all-namespaces"]).await;
         let sentence =
             r#"serviceaccount demo/default may not use connector "k8s" in namespace "demo": bind ClusterRole connectors-user"#;
@@ -141,17 +159,8 @@ fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing()
 #[test]
 fn a_watch_outlives_the_order_to_end_and_the_process_ends_with_it() {
     run(async {
-        let mut demo = Demo::new("demo").await;
-        demo.granted("demo").await;
-        let kubectl = tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
-        let mut watch = tokio::process::Command::new(kubectl)
-            .args([&demo.flag(), "get", "pods", "--namespace=demo", "--watch", "--output=name"])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut seen = BufReader::new(watch.stdout.take().unwrap()).lines();
-        assert_eq!(seen.next_line().await.unwrap().as_deref(), Some("pod/client"));
+        let mut demo = Demo::new("demo", "30s").await;
+        let (mut watch, mut seen) = demo.watch().await;
         terminate(&demo.gateway);
         eventually("it is not ready any more", async || http(&demo.gateway.admin, "GET", "/readyz", None, "").await.0 == 503)
             .await;
@@ -163,5 +172,20 @@ fn a_watch_outlives_the_order_to_end_and_the_process_ends_with_it() {
         let told = Instant::now();
         assert!(ended(&mut demo.gateway).await.success());
         assert!(told.elapsed().as_secs() < 10, "it took {:?} of a drain of 30 s", told.elapsed());
+    });
+}
+
+#[test]
+fn a_watch_that_outlasts_the_drain_is_cut_and_recorded() {
+    run(async {
+        let mut demo = Demo::new("demo", "300ms").await;
+        let (_watch, _seen) = demo.watch().await;
+        terminate(&demo.gateway);
+        assert!(ended(&mut demo.gateway).await.success());
+        let log = std::fs::read_to_string(demo.gateway.files.path().join("log")).unwrap();
+        let recorded = log
+            .lines()
+            .any(|line| line.contains("\"target\":\"access\"") && line.contains("watch=true") && line.contains("\"cut\":true"));
+        assert!(recorded, "{log}");
     });
 }

@@ -72,7 +72,7 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
         command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig);
         command.env("RUST_LOG", "trace,kube_client::client=trace").stdin(Stdio::null());
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        let gateway = Process { child, http, admin, _files: folder };
+        let gateway = Process { child, http, admin, files: folder };
         eventually("it listens", async || TcpStream::connect(&gateway.http).await.is_ok()).await;
         let mut stream = TcpStream::connect(&gateway.http).await.unwrap();
         let login = STANDARD.encode(format!("demo/k8s:{token}"));

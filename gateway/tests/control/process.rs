@@ -20,7 +20,7 @@ pub struct Process {
     pub child: Child,
     pub http: String,
     pub admin: String,
-    pub _files: tempfile::TempDir,
+    pub files: tempfile::TempDir,
 }
 
 impl Drop for Process {
@@ -60,7 +60,7 @@ async fn start() -> Process {
     let (http, admin) = (free_address().await, free_address().await);
     let settings = format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
     let child = command(folder.path(), &settings).stderr(Stdio::null()).spawn().unwrap();
-    let process = Process { child, http, admin, _files: folder };
+    let process = Process { child, http, admin, files: folder };
     eventually("it is ready", async || get(&process.admin, "/readyz").await.contains(" 200 ")).await;
     process
 }
