@@ -59,7 +59,9 @@ impl ServerApp for Accept {
             parts.metrics.refused(Refusal::Limit);
             return None;
         }
-        self.gateway.connections.serve(tunnel::serve(self.gateway.clone(), stream, shutdown)).await;
+        // Boxed: an async function keeps room for its argument beside the future that it awaits, and a tunnel's is large.
+        let work = Box::pin(tunnel::serve(self.gateway.clone(), stream, shutdown));
+        self.gateway.connections.serve(work).await;
         drop(open);
         None
     }
