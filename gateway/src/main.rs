@@ -188,8 +188,7 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Resu
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {
         threads: now.worker_threads(),
-        // One scheduler per thread, first woken first run: frames of many streams gather into one write. Stealing would run a connection
-        // right after each of its streams.
+        // One scheduler per thread, meant to let frames of many streams gather into one write. Its gain is not measured.
         work_stealing: false,
         // `drain` decides when the process ends, at the latest after timeouts.drain; pingora would always wait this long.
         grace_period_seconds: Some(drain::FOR_EVER.as_secs()),
