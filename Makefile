@@ -47,10 +47,18 @@ lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
 crds: prerequisites ## write config/crd from the types in api/
 	$(CRDGEN)
 
-images: prerequisites ## static release binaries as image archives in target/images
+images: prerequisites target/perl ## static release binaries as image archives in target/images
 	@echo 'release build of $(COMPONENTS) (the first one takes minutes)'
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TRIPLE) $(COMPONENTS:%=--package connectors-%)
+	RUSTFLAGS='-C target-feature=+crt-static' OPENSSL_SRC_PERL=$(CURDIR)/target/perl cargo build --release --locked --target $(TRIPLE) $(COMPONENTS:%=--package connectors-%)
+	@grep -q 'define OPENSSL_THREADS' "$$(ls -t $(RELEASE)/build/openssl-sys-*/out/openssl-build/install/include/openssl/configuration.h | head -n 1)" || \
+	{ echo 'OpenSSL was built without threads, so without locks: cargo clean --release --target $(TRIPLE) -p openssl-sys, then make images'; exit 1; }
 	@$(MAKE) --no-print-directory --silent archives
+
+# A static build reaches OpenSSL's Configure as the word -static, upon which it leaves out threads: two handshakes at once then overwrite
+# memory. This perl keeps that one word from it.
+target/perl: Makefile
+	@mkdir -p target
+	@printf '%s\n' '#!/bin/sh' 'for word; do shift; [ "$$word" = -static ] || set -- "$$@" "$$word"; done' 'exec perl "$$@"' >$@ && chmod +x $@
 
 archives: $(ARCHIVES)
 
