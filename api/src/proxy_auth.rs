@@ -21,7 +21,8 @@ pub const MAX_CONNECTORS: usize = 16;
 /// Bytes of the whole header value. A ServiceAccount token has one to two KiB.
 pub const MAX_HEADER: usize = 16 * 1024;
 
-const SCHEME: &[u8] = b"basic";
+const BASIC: &[u8] = b"basic";
+const BEARER: &[u8] = b"bearer";
 /// Clients disagree on padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -71,6 +72,8 @@ pub enum LoginError {
     TooLong,
     #[error("proxy login is not of scheme Basic: use the proxy URL of the mounted files")]
     NotBasic,
+    #[error("Authorization is neither Bearer nor Basic: send the ServiceAccount token as either")]
+    NeitherBearerNorBasic,
     #[error("proxy login is not base64 of text")]
     NotBase64,
     #[error("proxy login has no \":\" between user and token: use \"<namespace>/<connector>:<token>\"")]
@@ -88,17 +91,27 @@ pub fn parse_basic(header: &[u8]) -> Result<Login, LoginError> {
     if header.len() > MAX_HEADER {
         return Err(LoginError::TooLong);
     }
-    let encoded = basic_credentials(header).ok_or(LoginError::NotBasic)?;
+    let encoded = credentials(header, BASIC).ok_or(LoginError::NotBasic)?;
     let decoded = Zeroizing::new(BASE64.decode(encoded).map_err(|_| LoginError::NotBase64)?);
     let text = str::from_utf8(&decoded).map_err(|_| LoginError::NotBase64)?;
     let (user, token) = text.split_once(':').ok_or(LoginError::NoToken)?;
-    if token.is_empty() {
-        return Err(LoginError::NoToken);
+    let token = token_of(token)?;
+    Ok(Login { connectors: parse_user(user)?, token })
+}
+
+/// Reads the token of an `Authorization` header in reverse mode, at most 16 KiB: `Bearer <token>`, or `Basic` with any user and the token
+/// as password, for clients that know nothing else (git, pip, Maven).
+pub fn parse_token(header: &[u8]) -> Result<SecretString, LoginError> {
+    if header.len() > MAX_HEADER {
+        return Err(LoginError::TooLong);
     }
-    if !token.bytes().all(is_token_byte) {
-        return Err(LoginError::BadToken);
+    if let Some(token) = credentials(header, BEARER) {
+        return token_of(str::from_utf8(token).map_err(|_| LoginError::BadToken)?);
     }
-    Ok(Login { connectors: parse_user(user)?, token: SecretString::from(token) })
+    let encoded = credentials(header, BASIC).ok_or(LoginError::NeitherBearerNorBasic)?;
+    let decoded = Zeroizing::new(BASE64.decode(encoded).map_err(|_| LoginError::NotBase64)?);
+    let text = str::from_utf8(&decoded).map_err(|_| LoginError::NotBase64)?;
+    token_of(text.split_once(':').ok_or(LoginError::NoToken)?.1)
 }
 
 /// The user of a login: `ns/name,ns/name`.
@@ -113,10 +126,19 @@ pub fn proxy_url(host: &str, connectors: &[ConnectorRef], token: &SecretString) 
     SecretString::from(format!("http://{user}:{}@{host}", token.as_str()))
 }
 
-fn basic_credentials(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = header.trim_ascii().split_at_checked(SCHEME.len())?;
+/// What follows the scheme, which has no case.
+fn credentials<'a>(header: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = header.trim_ascii().split_at_checked(scheme.len())?;
     let separated = rest.first().is_some_and(u8::is_ascii_whitespace);
-    (scheme.eq_ignore_ascii_case(SCHEME) && separated).then(|| rest.trim_ascii_start())
+    (found.eq_ignore_ascii_case(scheme) && separated).then(|| rest.trim_ascii_start())
+}
+
+fn token_of(text: &str) -> Result<SecretString, LoginError> {
+    match text {
+        "" => Err(LoginError::NoToken),
+        token if token.bytes().all(is_token_byte) => Ok(SecretString::from(token)),
+        _ => Err(LoginError::BadToken),
+    }
 }
 
 /// The alphabet of bearer tokens in RFC 6750.
@@ -162,6 +184,30 @@ mod tests {
         let bare =
             users.iter().map(|user| format!("basic  {} ", BASE64_STANDARD_NO_PAD.encode(format!("{user}:{token}"))).into_bytes());
         padded.chain(bare).collect()
+    }
+
+    #[test]
+    fn a_token_is_a_bearer_or_the_password_of_any_user() {
+        let basic = |text: &str| basic(text);
+        for (header, expected) in [
+            (b"Bearer abc.def-_".to_vec(), Ok("abc.def-_")),
+            (b"bearer  abc ".to_vec(), Ok("abc")),
+            (basic("user:abc"), Ok("abc")),
+            (basic(":abc"), Ok("abc")),
+            (basic("demo/k8s:abc"), Ok("abc")),
+            (basic("user"), Err(LoginError::NoToken)),
+            (basic("user:"), Err(LoginError::NoToken)),
+            (basic("user:a:b"), Err(LoginError::BadToken)),
+            (b"Bearer a b".to_vec(), Err(LoginError::BadToken)),
+            (b"Bearer".to_vec(), Err(LoginError::NeitherBearerNorBasic)),
+            (b"Digest abc".to_vec(), Err(LoginError::NeitherBearerNorBasic)),
+            (b"Basic ?".to_vec(), Err(LoginError::NotBase64)),
+            (vec![b'a'; MAX_HEADER + 1], Err(LoginError::TooLong)),
+        ] {
+            let token = parse_token(&header);
+            let token = token.as_ref().map(|token| token.expose_secret()).map_err(|error| *error);
+            assert_eq!(token, expected, "{}", String::from_utf8_lossy(&header));
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
-//! The proxy port: pingora accepts and hands over raw streams; the number of open ones is bounded. First stage, `tunnel` walks on.
-//! The https listener will hand its streams over here too, after its own handshake.
+//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is bounded. First stage, `entry`
+//! walks on.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use pingora_core::protocols::{Stream, TcpKeepalive};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::listening::Service;
 
+use crate::entry;
 use crate::gateway::Gateway;
 use crate::metrics::Refusal;
-use crate::tunnel;
 
 /// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
 pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -27,24 +28,33 @@ pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 
 pub struct Accept {
     gateway: Arc<Gateway>,
+    /// Clients begin with a TLS handshake.
+    secure: bool,
 }
 
 impl Accept {
-    pub fn new(gateway: Arc<Gateway>) -> Accept {
-        Accept { gateway }
+    pub fn new(gateway: Arc<Gateway>, secure: bool) -> Accept {
+        Accept { gateway, secure }
     }
 }
 
-/// The service for `Server::add_service`, bound at start of the server.
-pub fn service(gateway: Arc<Gateway>) -> Service<Accept> {
+/// The services for `Server::add_service`, bound at start of the server: `listeners.http` and `listeners.https`.
+pub fn services(gateway: &Arc<Gateway>) -> [Service<Accept>; 2] {
     let settings = gateway.parts.settings.load_full();
-    let mut service = Service::new("proxy".to_owned(), Accept::new(gateway));
+    let threads = settings.worker_threads();
+    let plain = service("http", settings.listeners.http, threads, Accept::new(gateway.clone(), false));
+    let secure = service("https", settings.listeners.https, threads, Accept::new(gateway.clone(), true));
+    [plain, secure]
+}
+
+fn service(name: &str, address: SocketAddr, threads: usize, accept: Accept) -> Service<Accept> {
+    let mut service = Service::new(name.to_owned(), accept);
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(KEEPALIVE);
     // pingora would keep 64 KiB for each connection. A head is read into a buffer of ours, and TLS reads ahead for itself.
-    let listener = ListenerConfig::tcp(settings.listeners.http.to_string()).tcp_socket_options(options);
+    let listener = ListenerConfig::tcp(address.to_string()).tcp_socket_options(options);
     service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
-    service.threads = Some(settings.worker_threads());
+    service.threads = Some(threads);
     service
 }
 
@@ -60,7 +70,7 @@ impl ServerApp for Accept {
             return None;
         }
         // Boxed: an async function keeps room for its argument beside the future that it awaits, and a tunnel's is large.
-        let work = Box::pin(tunnel::serve(self.gateway.clone(), stream, shutdown));
+        let work = Box::pin(entry::serve(self.gateway.clone(), stream, self.secure, shutdown));
         self.gateway.connections.serve(work).await;
         drop(open);
         None

@@ -34,10 +34,12 @@ pub enum Error {
     HeadTooLarge(usize),
     #[error("request head did not arrive in time")]
     HeadTimeout,
-    #[error("method {0} on the proxy port")]
-    NotConnect(String),
+    #[error("no connector has the host {0:?}")]
+    NoConnector(String),
     #[error("no proxy login: {0}")]
     Login(String),
+    #[error("no token: {0}")]
+    Token(String),
     #[error("inside a tunnel of an expired token: {0}")]
     TokenInside(&'static str),
     #[error("{authority} is no address of {connectors}")]
@@ -96,9 +98,14 @@ impl Error {
     pub fn blame(&self) -> Blame {
         use Error::*;
         match self {
-            Malformed(_) | HeadTooLarge(_) | HeadTimeout | NotConnect(_) | Login(_) | TokenInside(_) | NotATarget { .. } => {
-                Blame::Client
-            }
+            Malformed(_)
+            | HeadTooLarge(_)
+            | HeadTimeout
+            | NoConnector(_)
+            | Login(_)
+            | Token(_)
+            | TokenInside(_)
+            | NotATarget { .. } => Blame::Client,
             Forbidden { .. } | NotFound(_) | Misdirected(_) | OutsidePath { .. } | Upgrade(_) | ClientGone(_) => Blame::Client,
             Unusable { .. } | ReviewUnavailable | NoIssuer | Internal(_) | Denied { .. } => Blame::Gateway,
             Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } | HeaderTimeout { .. } => Blame::Target,
@@ -113,11 +120,9 @@ impl Error {
             Malformed(why) => status::bad_request(why),
             HeadTooLarge(limit) => status::head_too_large(*limit),
             HeadTimeout => status::head_timeout(),
-            NotConnect(_) => Failure {
-                code: StatusCode::METHOD_NOT_ALLOWED,
-                ..status::bad_request("this port takes CONNECT only: set the proxy-url of the kubeconfig, not its server")
-            },
+            NoConnector(host) => status::no_connector(host),
             Login(why) => status::proxy_authentication_required(why),
+            Token(why) => status::authentication_required(why),
             TokenInside(_) => status::unauthorized(),
             NotATarget { authority, connectors } => status::target_forbidden(authority, connectors),
             Forbidden { user, connector } => status::forbidden(user, connector),
@@ -149,10 +154,10 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         use Error::*;
         match self {
-            Malformed(_) | NotConnect(_) | Misdirected(_) | Upgrade(_) => Some(Refusal::Malformed),
+            Malformed(_) | NoConnector(_) | Misdirected(_) | Upgrade(_) => Some(Refusal::Malformed),
             HeadTooLarge(_) => Some(Refusal::TooLarge),
             HeadTimeout => Some(Refusal::Timeout),
-            Login(_) | TokenInside(_) => Some(Refusal::Unauthenticated),
+            Login(_) | Token(_) | TokenInside(_) => Some(Refusal::Unauthenticated),
             NotATarget { .. } | OutsidePath { .. } | Denied { .. } => Some(Refusal::Target),
             Forbidden { .. } | NotFound(_) => Some(Refusal::Forbidden),
             Unusable { .. } => Some(Refusal::Unusable),

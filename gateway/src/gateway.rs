@@ -17,7 +17,7 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(parts: Parts, api_server: ApiServer) -> anyhow::Result<Arc<Gateway>> {
-        let leaves = Leaves::new(parts.issuer.clone(), parts.metrics.clone())?;
+        let leaves = Leaves::new(parts.issuer.clone(), parts.table.clone(), parts.metrics.clone())?;
         let upstream = Upstream::new(&parts, api_server)?;
         Ok(Arc::new(Gateway { parts, leaves, upstream, connections: Connections::default() }))
     }

@@ -1,11 +1,12 @@
-//! Certificates for the client's side of a tunnel: minted by the issuing CA for one host, with the TLS context that serves them. After
-//! `authorize`, before the handshake in `tunnel`.
+//! Certificates for the client's leg: minted by the issuing CA for one host, with the TLS context that serves them. In a tunnel that host
+//! is the target's, on the https listener the one by which the client came (`c-<name>.<ns>.svc`). Used by the handshake in `tls`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use moka::future::Cache;
+use arc_swap::ArcSwap;
+use moka::sync::Cache;
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
@@ -25,6 +26,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use crate::ca::{Current, Issuer};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::route::Table;
 
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Clients' clocks may be behind ours.
@@ -43,10 +45,16 @@ const TLS12_CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
 /// Mints and keeps. One key for all leaves: it never leaves the process, and a key per host would cost 23 µs each.
 pub struct Leaves {
+    mint: Arc<Mint>,
+    strange: Cache<String, Arc<Leaf>>,
+    /// Of the https listener: its certificate is chosen by the name that the client asks for.
+    pub listener: SslContext,
+}
+
+struct Mint {
     issuer: Current,
     key: PKey<Private>,
     contexts: Cache<String, Arc<Leaf>>,
-    strange: Cache<String, Arc<Leaf>>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,25 +65,35 @@ struct Leaf {
 }
 
 impl Leaves {
-    pub fn new(issuer: Current, metrics: Arc<Metrics>) -> std::result::Result<Leaves, ErrorStack> {
+    pub fn new(issuer: Current, table: Arc<ArcSwap<Table>>, metrics: Arc<Metrics>) -> std::result::Result<Leaves, ErrorStack> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-        let cache = |hosts| Cache::builder().max_capacity(hosts).time_to_live(CACHED).build();
-        Ok(Leaves { issuer, key, contexts: cache(HOSTS), strange: cache(STRANGE_HOSTS), metrics })
+        let mint = Arc::new(Mint { issuer, key, contexts: cache(HOSTS), metrics });
+        let listener = listener(mint.clone(), table)?;
+        Ok(Leaves { mint, strange: cache(STRANGE_HOSTS), listener })
     }
 
     /// The server context for a host: lower case, without brackets. `known`: a connector has it.
-    pub async fn context(&self, host: &str, known: bool) -> Result<SslContext> {
-        let contexts = if known { &self.contexts } else { &self.strange };
+    pub fn context(&self, host: &str, known: bool) -> Result<SslContext> {
+        self.mint.context(if known { &self.mint.contexts } else { &self.strange }, host)
+    }
+}
+
+fn cache(hosts: u64) -> Cache<String, Arc<Leaf>> {
+    Cache::builder().max_capacity(hosts).time_to_live(CACHED).build()
+}
+
+impl Mint {
+    fn context(&self, contexts: &Cache<String, Arc<Leaf>>, host: &str) -> Result<SslContext> {
         let issuer = self.issuer.load_full().ok_or(Error::NoIssuer)?;
-        if let Some(leaf) = contexts.get(host).await
+        if let Some(leaf) = contexts.get(host)
             && Arc::ptr_eq(&leaf.issuer, &issuer)
         {
             return Ok(leaf.context.clone());
         }
         let context = self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
         self.metrics.leaves_minted.inc();
-        contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer })).await;
+        contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer }));
         Ok(context)
     }
 
@@ -88,11 +106,31 @@ impl Leaves {
         for certificate in &issuer.chain {
             context.add_extra_chain_cert(certificate.clone())?;
         }
-        context.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
         let host = host.to_owned();
         context.set_servername_callback(move |ssl, alert| same_name(ssl, alert, &host));
         Ok(context.build())
     }
+}
+
+/// Takes the certificate of the host that the client names; only names by which clients may come to us have one.
+fn listener(mint: Arc<Mint>, table: Arc<ArcSwap<Table>>) -> std::result::Result<SslContext, ErrorStack> {
+    let mut context = SslContextBuilder::new(SslMethod::tls_server())?;
+    harden(&mut context)?;
+    context.set_servername_callback(move |ssl, alert| {
+        let name = ssl.servername(NameType::HOST_NAME).unwrap_or_default();
+        let host = name.trim_end_matches('.').to_ascii_lowercase();
+        if !table.load().is_proxy_host(&host) {
+            *alert = SslAlert::UNRECOGNIZED_NAME;
+            return Err(SniError::ALERT_FATAL);
+        }
+        let chosen = mint.context(&mint.contexts, &host).map_err(|error| {
+            tracing::warn!(%error, host, "no certificate for the https listener");
+            *alert = SslAlert::INTERNAL_ERROR;
+        });
+        let context = chosen.map_err(|()| SniError::ALERT_FATAL)?;
+        ssl.set_ssl_context(&context).map_err(|_| SniError::ALERT_FATAL)
+    });
+    Ok(context.build())
 }
 
 /// TLS 1.2 and later, no tickets (kubectl never resumes, and two tickets cost 8–19 % of a handshake), buffers released while idle.
@@ -105,6 +143,7 @@ fn harden(context: &mut SslContextBuilder) -> std::result::Result<(), ErrorStack
     );
     context.set_num_tickets(0)?;
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    context.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
     // One system call for a record instead of two; the buffer is released with the others.
     context.set_read_ahead(true);
     // The first three are what tokio-openssl's partial writes need.

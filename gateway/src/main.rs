@@ -140,9 +140,9 @@ async fn from_cluster(
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
     let readiness = readiness(&parts, live);
     let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
-    let domain = flags.cluster_domain.clone();
+    let (domain, own) = (flags.cluster_domain.clone(), flags.namespace.clone());
     let objects = client.clone();
-    control.spawn(async move { table::watch::follow(objects, &domain, sink).await });
+    control.spawn(async move { table::watch::follow(objects, &domain, &own, sink).await });
     let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
     control.spawn(async move { ca::follow(client, &namespace, issuer, watched).await });
     let gateway = Gateway::new(parts, api_server)?;
@@ -196,7 +196,9 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Resu
     };
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
-    server.add_service(accept::service(gateway));
+    for service in accept::services(&gateway) {
+        server.add_service(service);
+    }
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
 }

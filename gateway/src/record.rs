@@ -10,7 +10,8 @@ use http::Method;
 use http::uri::PathAndQuery;
 
 use crate::error::{Blame, Error};
-use crate::tunnel::Tunnel;
+use crate::gateway::Gateway;
+use crate::passage::Passage;
 
 /// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the name is kept.
 const PLAIN_KEYS: [&str; 17] = [
@@ -35,7 +36,7 @@ const PLAIN_KEYS: [&str; 17] = [
 
 /// Counters are atomic because both directions of a stream count in one task's two futures.
 pub struct Record {
-    tunnel: Arc<Tunnel>,
+    passage: Arc<Passage>,
     method: Method,
     path: PathAndQuery,
     protocol: &'static str,
@@ -49,10 +50,10 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn start(tunnel: Arc<Tunnel>, method: Method, path: PathAndQuery, protocol: &'static str) -> Record {
-        tunnel.gateway.parts.metrics.streams_open.inc();
+    pub fn start(passage: Arc<Passage>, method: Method, path: PathAndQuery, protocol: &'static str) -> Record {
+        passage.gateway.parts.metrics.streams_open.inc();
         Record {
-            tunnel,
+            passage,
             method,
             path,
             protocol,
@@ -67,7 +68,7 @@ impl Record {
 
     /// The head of the answer has gone to the client.
     pub fn answered(&self, status: u16) {
-        let metrics = &self.tunnel.gateway.parts.metrics;
+        let metrics = &self.passage.gateway.parts.metrics;
         metrics.request(status);
         metrics.request_seconds.observe(self.started.elapsed().as_secs_f64());
         self.status.store(status, Ordering::Relaxed);
@@ -87,7 +88,7 @@ impl Record {
     }
 
     fn write(&self) {
-        let principal = &self.tunnel.principal;
+        let principal = &self.passage.principal;
         let pod = principal.pod.as_ref();
         let cut = !self.done.load(Ordering::Relaxed);
         let status = match (self.status.load(Ordering::Relaxed), &self.failure) {
@@ -99,8 +100,8 @@ impl Record {
             user = &*principal.user,
             pod = pod.map(|pod| &*pod.name),
             pod_namespace = pod.map(|pod| &*pod.namespace),
-            connector = %self.tunnel.connector,
-            host = %self.tunnel.host,
+            connector = %self.passage.connector,
+            host = %self.passage.host(),
             protocol = self.protocol,
             method = self.method.as_str(),
             verb = verb(&self.method, &self.path),
@@ -118,12 +119,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let metrics = &self.tunnel.gateway.parts.metrics;
+        let metrics = &self.passage.gateway.parts.metrics;
         metrics.streams_open.dec();
         metrics.bytes_to_target.inc_by(self.up.load(Ordering::Relaxed));
         metrics.bytes_to_client.inc_by(self.down.load(Ordering::Relaxed));
         if self.failure.as_ref().is_some_and(|error| error.blame() == Blame::Gateway) {
-            tracing::warn!(connector = %self.tunnel.connector, cause = self.failure.as_ref().map(tracing::field::display), "request refused");
+            tracing::warn!(connector = %self.passage.connector, cause = self.failure.as_ref().map(tracing::field::display), "request refused");
         }
         if tracing::enabled!(target: "access", tracing::Level::INFO) {
             self.write();
@@ -131,16 +132,16 @@ impl Drop for Record {
     }
 }
 
-/// The record of what was no request: it has neither path nor verb.
-pub fn malformed(tunnel: &Tunnel, error: &Error, protocol: &'static str) {
+/// The record of what was no request, or of one without a passage: it has neither path nor verb.
+pub fn refused(gateway: &Gateway, passage: Option<&Passage>, error: &Error, protocol: &'static str) {
     if let Some(refusal) = error.refusal() {
-        tunnel.gateway.parts.metrics.refused(refusal);
+        gateway.parts.metrics.refused(refusal);
     }
     tracing::info!(
         target: "access",
-        user = &*tunnel.principal.user,
-        connector = %tunnel.connector,
-        host = %tunnel.host,
+        user = passage.map(|passage| &*passage.principal.user),
+        connector = passage.map(|passage| tracing::field::display(&passage.connector)),
+        host = passage.map(|passage| tracing::field::display(passage.host())),
         protocol,
         status = error.code(),
         blame = error.blame().as_str(),

@@ -1,4 +1,4 @@
-//! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring the requests of a tunnel;
+//! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring a connection's requests;
 //! `wire` and `body` are what both legs are made of. Upgrades differ from here on only: `upgrade` carries them in place of two bodies.
 
 pub mod body;
@@ -24,17 +24,22 @@ use self::client::{Body, Reply};
 pub use self::target::{Answer, Answers, put_head, send_head};
 use self::wire::{Decoder, Encoder, Framing};
 use crate::error::{Error, Result, Retry};
+use crate::front::Front;
 use crate::headers;
+use crate::passage::Lease;
+use crate::passage::Passage;
 use crate::record::Record;
-use crate::request::{self, Lease, Request};
+use crate::request::{self, Request};
 use crate::status::{CONTENT_TYPE, Failure};
-use crate::tunnel::Tunnel;
 use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
 /// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
 const MAX_TRIES: usize = 3;
+
+/// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it unasked.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"connectors\"");
 
 /// How one try ended, short of an error.
 enum Turn {
@@ -45,33 +50,37 @@ enum Turn {
 
 /// Carries one request from its head to the last byte of its answer. True: the client's connection is in a defined state and may carry
 /// another (HTTP/1.1).
-async fn serve(
-    tunnel: &Arc<Tunnel>,
-    mut request: Request,
-    mut body: Body<'_>,
-    mut reply: Reply<'_>,
-    protocol: &'static str,
-) -> bool {
-    let mut record = Record::start(tunnel.clone(), request.method.clone(), request.path.clone(), protocol);
-    match forward(tunnel, &mut request, &mut body, &mut reply, &record).await {
+async fn serve(front: &Front, mut request: Request, mut body: Body<'_>, mut reply: Reply<'_>, protocol: &'static str) -> bool {
+    let passage = match front.passage(&mut request).await {
+        Ok(passage) => passage,
+        Err(error) => {
+            front.refused(&error, protocol);
+            if reply.refuse(&request.method, &error).await.is_err() {
+                reply.cut();
+            }
+            return reply.open();
+        }
+    };
+    let mut record = Record::start(passage.clone(), request.method.clone(), request.path.clone(), protocol);
+    match forward(&passage, &mut request, &mut body, &mut reply, &record).await {
         Ok(()) => record.complete(),
         Err(error) => {
             let answered = record.has_answered();
             record.fail(error.clone());
             if answered || matches!(error, Error::ClientGone(_)) {
                 reply.cut();
-            } else if let Err(error) = refuse(tunnel, &request.method, &mut reply, &error, &record).await {
+            } else if let Err(error) = refuse(&passage, &request.method, &mut reply, &error, &record).await {
                 tracing::debug!(%error, "client left before it could be refused");
                 reply.cut();
             }
         }
     }
-    !matches!(reply, Reply::H1 { close: true, .. })
+    reply.open()
 }
 
-async fn refuse(tunnel: &Tunnel, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
+async fn refuse(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
     if let Some(refusal) = error.refusal() {
-        tunnel.gateway.parts.metrics.refused(refusal);
+        passage.gateway.parts.metrics.refused(refusal);
     }
     reply.refuse(method, error).await?;
     record.answered(error.code());
@@ -81,22 +90,22 @@ async fn refuse(tunnel: &Tunnel, method: &Method, reply: &mut Reply<'_>, error: 
 
 /// Admission, then as many tries as are safe.
 async fn forward(
-    tunnel: &Arc<Tunnel>,
+    passage: &Arc<Passage>,
     request: &mut Request,
     body: &mut Body<'_>,
     reply: &mut Reply<'_>,
     record: &Record,
 ) -> Result<()> {
-    let mut lease = request::admit(tunnel, request).await?;
+    let mut lease = request::admit(passage, request).await?;
     headers::toward_target(&mut request.headers, lease.credential.authorization())?;
     if let Some(protocol) = request.upgrade {
         headers::set_upgrade(&mut request.headers, protocol);
     }
-    let upstream = &tunnel.gateway.upstream;
+    let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     for attempt in 1..=MAX_TRIES {
         let mut session = upstream.session(&lease.dial, want).await?;
-        let exchange = Exchange { tunnel, lease: &lease, request, record, last: attempt == MAX_TRIES };
+        let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
         match exchange.run(&mut session, body, reply).await {
             Ok((Turn::Done, reusable)) => {
                 if reusable {
@@ -105,7 +114,7 @@ async fn forward(
                 return Ok(());
             }
             Ok((Turn::NewCredential, _)) => {
-                lease = request::renewed(tunnel).await?;
+                lease = passage.renewed().await?;
                 headers::set_credential(&mut request.headers, lease.credential.authorization());
             }
             Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
@@ -126,7 +135,7 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
 
 /// One try of one request over one connection.
 struct Exchange<'a> {
-    tunnel: &'a Tunnel,
+    passage: &'a Passage,
     lease: &'a Lease,
     request: &'a Request,
     record: &'a Record,
@@ -243,6 +252,9 @@ impl Exchange<'_> {
             return Ok(Turn::NewCredential);
         }
         headers::toward_client(&mut answer.headers);
+        if let (Some(outward), Some(target)) = (&self.request.outward, self.lease.route.targets.first()) {
+            outward.apply(&mut answer.headers, target);
+        }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
@@ -254,7 +266,7 @@ impl Exchange<'_> {
 
     /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may take for ever.
     async fn answer(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Answer> {
-        let limit = self.tunnel.gateway.parts.settings.load().timeouts.response_header;
+        let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
             sent.notified().await;
             tokio::time::sleep(limit).await;
@@ -280,7 +292,7 @@ impl Exchange<'_> {
     }
 
     async fn credential_changed(&self) -> bool {
-        self.tunnel.gateway.parts.credentials.reread(&self.lease.route).await
+        self.passage.gateway.parts.credentials.reread(&self.lease.route).await
     }
 }
 
@@ -290,6 +302,11 @@ pub fn status_headers(failure: &Failure) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    match failure.code {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => headers.insert(header::PROXY_AUTHENTICATE, CHALLENGE),
+        StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
+        _ => None,
+    };
     if let Some(seconds) = failure.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -90,12 +90,16 @@ pub struct Table {
     hosts: HashMap<String, ConnectorRef>,
     /// `.svc.<cluster domain>`.
     domain: String,
+    /// `<Service>.<ns>` of the gateway itself.
+    own: String,
 }
 
 impl Table {
-    pub fn new(cluster_domain: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
+    /// `namespace`: the gateway's own.
+    pub fn new(cluster_domain: &str, namespace: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
         let hosts = connectors.keys().map(|one| (service_host(one), one.clone())).collect();
-        Table { connectors, hosts, domain: format!(".svc.{cluster_domain}") }
+        let own = format!("{}.{namespace}", connectors_api::names::GATEWAY);
+        Table { connectors, hosts, domain: format!(".svc.{cluster_domain}"), own }
     }
 
     pub fn lookup(&self, connector: &ConnectorRef) -> Option<&Entry> {
@@ -104,9 +108,22 @@ impl Table {
 
     /// Connector of a proxy host: `c-<name>.<ns>.svc`, with or without the cluster domain and a trailing dot. Lower case expected.
     pub fn lookup_host(&self, host: &str) -> Option<&ConnectorRef> {
+        self.hosts.get(self.service(host)?)
+    }
+
+    /// The gateway's own Service: paths name connectors there.
+    pub fn is_own_host(&self, host: &str) -> bool {
+        self.service(host).is_some_and(|service| service == self.own)
+    }
+
+    /// Whether clients may come to us by this name.
+    pub fn is_proxy_host(&self, host: &str) -> bool {
+        self.is_own_host(host) || self.lookup_host(host).is_some()
+    }
+
+    fn service<'a>(&self, host: &'a str) -> Option<&'a str> {
         let host = host.strip_suffix('.').unwrap_or(host);
-        let service = host.strip_suffix(self.domain.as_str()).or_else(|| host.strip_suffix(".svc"))?;
-        self.hosts.get(service)
+        host.strip_suffix(self.domain.as_str()).or_else(|| host.strip_suffix(".svc"))
     }
 }
 
@@ -122,7 +139,7 @@ mod tests {
     fn a_service_host_is_found_in_each_of_its_spellings_and_no_other() {
         let connector = ConnectorRef { namespace: "demo".into(), name: "git.example.com".into() };
         let entry = Entry::Unusable { reason: String::new(), message: String::new() };
-        let table = Table::new("corp.local", HashMap::from([(connector.clone(), entry)]));
+        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]));
         let host = service_host(&connector);
         for suffix in [".svc", ".svc.", ".svc.corp.local", ".svc.corp.local."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), Some(&connector), "{suffix}");
@@ -130,5 +147,6 @@ mod tests {
         for suffix in ["", ".svc.cluster.local", ".svc.evil.example", ".svc.."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), None, "{suffix}");
         }
+        assert!(table.is_own_host("connectors-gateway.system.svc") && !table.is_own_host("connectors-gateway.demo.svc"));
     }
 }

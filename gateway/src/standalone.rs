@@ -112,7 +112,11 @@ impl Standalone {
         metrics: Arc<Metrics>,
         clients: Vec<Client>,
     ) -> anyhow::Result<(Parts, Standalone)> {
-        let objects = Objects { builder: Builder::new("cluster.local"), secrets: BTreeMap::new(), connectors: BTreeMap::new() };
+        let objects = Objects {
+            builder: Builder::new("cluster.local", connectors_api::names::SYSTEM_NAMESPACE),
+            secrets: BTreeMap::new(),
+            connectors: BTreeMap::new(),
+        };
         let sink = Sink { table: Arc::default(), synced: Arc::default(), metrics: metrics.clone() };
         let standalone = Standalone { objects: Arc::new(Mutex::new(objects)), clients: Arc::new(clients), sink: sink.clone() };
         let seam = Arc::new(standalone.clone());

@@ -80,6 +80,23 @@ pub fn proxy_authentication_required(why: &str) -> Failure {
     Failure::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "Unauthorized", message)
 }
 
+/// Reverse mode, with a challenge.
+pub fn authentication_required(why: &str) -> Failure {
+    let message = format!(
+        "authentication required: {why}; send a ServiceAccount token as Authorization: Bearer, or as the password of any user"
+    );
+    Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+}
+
+/// Neither host nor path of a request without a tunnel names a connector.
+pub fn no_connector(host: &str) -> Failure {
+    let message = format!(
+        "no connector has the host {host:?}: use the proxy address of the connector's status, \
+         or /namespaces/<namespace>/connectors/<name>/ before the path; for a proxy-url the server must be https"
+    );
+    Failure::new(StatusCode::NOT_FOUND, "NotFound", message)
+}
+
 /// Inside a tunnel whose token has ended.
 pub fn unauthorized() -> Failure {
     let message = "the token of this tunnel has expired: connect again with a fresh one, or send it as Authorization (tokenFile)"
@@ -102,7 +119,7 @@ pub fn target_denied(host: &str) -> Failure {
 
 /// Host or `:authority` differs from the tunnel's.
 pub fn misdirected(host: &str) -> Failure {
-    let message = format!("this tunnel is not for {host}: open another one");
+    let message = format!("this connection is not for {host}: open another one");
     Failure::new(StatusCode::MISDIRECTED_REQUEST, "BadRequest", message)
 }
 

@@ -19,6 +19,8 @@ use compile::{ClassState, Unusable};
 /// All observed objects and what was compiled of them last.
 pub struct Builder {
     cluster_domain: String,
+    /// The gateway's own.
+    namespace: String,
     connectors: HashMap<ConnectorRef, Result<Connector, InvalidObject>>,
     classes: HashMap<String, ClassState>,
     compiled: HashMap<ConnectorRef, Compiled>,
@@ -40,9 +42,10 @@ struct Good {
 }
 
 impl Builder {
-    pub fn new(cluster_domain: &str) -> Builder {
+    pub fn new(cluster_domain: &str, namespace: &str) -> Builder {
         Builder {
             cluster_domain: cluster_domain.to_owned(),
+            namespace: namespace.to_owned(),
             connectors: HashMap::new(),
             classes: HashMap::new(),
             compiled: HashMap::new(),
@@ -85,7 +88,7 @@ impl Builder {
             self.compiled.insert(name.clone(), compiled);
         }
         let entries = self.compiled.iter().map(|(name, compiled)| (name.clone(), compiled.entry.clone()));
-        Table::new(&self.cluster_domain, entries.collect())
+        Table::new(&self.cluster_domain, &self.namespace, entries.collect())
     }
 
     fn compile(&self, name: &ConnectorRef, connector: &Result<Connector, InvalidObject>, before: Option<Compiled>) -> Compiled {
@@ -161,7 +164,7 @@ mod tests {
     }
 
     fn builder() -> Builder {
-        let mut builder = Builder::new("cluster.local");
+        let mut builder = Builder::new("cluster.local", "connectors-system");
         builder.put_class(class(&[]));
         builder.put_connector(connector(&[]));
         builder

@@ -1,14 +1,13 @@
-//! The walk of one connection on the proxy port: head → authenticate → route → authorize → 200 → TLS → requests. Every refusal before the
-//! 200 is a 407, a 403 for what is no address of the connector, or a malformed head; all else is told inside, where clients show it.
+//! A CONNECT: authenticate → route → authorize → 200 → TLS → requests. Every refusal before the 200 is a 407, a 403 for what is no address
+//! of the connector, or a malformed head; all else is told inside, where clients show it. Comes after `entry`.
 
+use std::iter;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use connectors_api::proxy_auth::{ConnectorRef, Login};
-use openssl::ssl::{Ssl, SslContext};
-use pingora_core::protocols::tls::SslStream;
+use connectors_api::target::PathMatch;
+use openssl::ssl::SslContext;
 use pingora_core::protocols::{ALPN, Ssl as _, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,80 +15,89 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::authenticate::{Identity, Rejection};
 use crate::authorize::Verdict;
+use crate::entry;
 use crate::error::{Error, Result};
+use crate::front::Front;
 use crate::gateway::Gateway;
-use crate::head::{self, Connect};
-use crate::io::Replay;
+use crate::head::Connect;
 use crate::metrics::Refusal;
+use crate::passage::{self, Aim, Origin, Passage};
 use crate::principal::Principal;
-use crate::relay::{self, wire};
-use crate::request::{self, Standing};
-use crate::route::{Entry, Table};
+use crate::relay::{self, body};
+use crate::request::{Request, Scheme};
+use crate::route::{Entry, Route, Table};
+use crate::tls;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
-const CHALLENGE: &str = "Basic realm=\"connectors\"";
 /// First byte of a TLS record that holds a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// A refused client may still be sending: what it sent is read for so long, or the reset of a close would take our answer away from it.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// One tunnel, shared by the streams in it.
 pub struct Tunnel {
-    pub gateway: Arc<Gateway>,
-    pub principal: Arc<Principal>,
-    /// The login's token had ended: a tunnel without authority of its own.
-    pub expired: bool,
-    pub connector: ConnectorRef,
-    /// What the CONNECT named: lower case, no brackets.
-    pub host: String,
-    pub port: u16,
-    pub lease: ArcSwapOption<Standing>,
+    /// For the first connector of the login that has the tunnel's host.
+    pub first: Arc<Passage>,
+    /// For the others: their addresses differ by path.
+    others: Vec<Arc<Passage>>,
+}
+
+impl Tunnel {
+    fn new(gateway: &Arc<Gateway>, passages: impl Iterator<Item = Passage>) -> Result<Tunnel> {
+        let mut passages = passages.map(Arc::new);
+        let first = passages.next().ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
+        gateway.parts.metrics.tunnels.inc();
+        gateway.parts.metrics.tunnels_open.inc();
+        Ok(Tunnel { first, others: passages.collect() })
+    }
+
+    /// The first whose address covers the path; without one the first, which says so.
+    pub fn passage(&self, request: &Request) -> Result<Arc<Passage>> {
+        if request.scheme == Some(Scheme::Http) {
+            return Err(Error::Malformed("an http URL inside of a tunnel"));
+        }
+        if self.others.is_empty() {
+            return Ok(self.first.clone());
+        }
+        let table = self.first.gateway.parts.table.load();
+        let covers = |passage: &&Arc<Passage>| match &passage.aim {
+            Aim::Origin(origin) => covers(&table, &passage.connector, origin, request.path.as_str()),
+            Aim::Address => false,
+        };
+        Ok(iter::once(&self.first).chain(&self.others).find(covers).unwrap_or(&self.first).clone())
+    }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.gateway.parts.metrics.tunnels_open.dec();
+        self.first.gateway.parts.metrics.tunnels_open.dec();
     }
 }
 
-/// Serves one connection to its end.
-pub async fn serve(gateway: Arc<Gateway>, mut stream: Stream, shutdown: &ShutdownWatch) {
-    let settings = gateway.parts.settings.load();
-    let (limit, head_time, tls_time) = (settings.limits.head_bytes, settings.timeouts.head, settings.timeouts.handshake);
-    drop(settings);
-    let mut ending = shutdown.clone();
-    let connect = tokio::select! {
-        connect = head::read(&mut stream, limit, Instant::now() + head_time) => connect,
-        // Half a head must not hold up a drain.
-        _ = ending.wait_for(|ending| *ending) => return,
-    };
-    let admitted = match connect {
-        Ok(None) => return,
-        Ok(Some(connect)) => admit(gateway.clone(), connect).await,
-        Err(error) => Err(error),
-    };
-    let (tunnel, context, rest) = match admitted {
+/// Serves one tunnel to its end.
+pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, shutdown: &ShutdownWatch) {
+    let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
+    let (tunnel, context, rest) = match admit(&gateway, connect).await {
         Ok(admitted) => admitted,
-        Err(error) => return refuse(&gateway, stream, &error).await,
+        Err(error) => return entry::refuse(&gateway, stream, &error).await,
     };
-    match Box::pin(open(&tunnel, stream, context, rest, Instant::now() + tls_time)).await {
-        Ok((stream, ALPN::H2)) => relay::h2::serve(&tunnel, stream, shutdown).await,
-        Ok((stream, _)) => relay::h1::serve(&tunnel, stream, shutdown).await,
+    let opened = Box::pin(open(&tunnel, stream, &context, rest, deadline)).await;
+    drop(context);
+    let front = Front::Tunnel(Arc::new(tunnel));
+    match opened {
+        Ok((stream, ALPN::H2)) => relay::h2::serve(&front, stream, shutdown).await,
+        Ok((stream, _)) => relay::h1::serve(&front, stream, None, BytesMut::new(), shutdown).await,
         Err(error) => {
             gateway.parts.metrics.refused(Refusal::Handshake);
-            tracing::debug!(connector = %tunnel.connector, host = %tunnel.host, %error, "no TLS in the tunnel");
+            let Front::Tunnel(tunnel) = &front else { return };
+            tracing::debug!(connector = %tunnel.first.connector, host = %tunnel.first.host(), %error, "no TLS in the tunnel");
         }
     }
 }
 
 /// Who is it, and is what it asks for a tunnel that we open at all?
-async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, SslContext, Bytes)> {
-    let Connect { host, port, login, rest } = connect;
+async fn admit(gateway: &Arc<Gateway>, connect: Connect) -> Result<(Tunnel, SslContext, Bytes)> {
+    let Connect { origin, login, rest } = connect;
     let login = login.map_err(|error| Error::Login(error.to_string()))?;
-    let most = gateway.parts.settings.load().limits.connectors_per_login;
-    if login.connectors.len() > most {
-        return Err(Error::Login(format!("the login names more than {most} connectors")));
-    }
+    bounded(gateway, &login)?;
     let (principal, expired) = match gateway.parts.authenticator.authenticate(&login.token).await {
         Ok(Identity::Valid(principal)) => (principal, false),
         Ok(Identity::Expired(principal)) => (principal, true),
@@ -97,45 +105,67 @@ async fn admit(gateway: Arc<Gateway>, connect: Connect) -> Result<(Arc<Tunnel>, 
         Err(Rejection::Unavailable) => return Err(Error::ReviewUnavailable),
     };
     let table = gateway.parts.table.load_full();
-    let connector = route(&table, &login, &host, port)?;
-    reachable(&gateway, &principal, &table, &connector, &login, (&host, port)).await?;
+    let connectors = serving(&table, &login, &origin);
+    let first = connectors.first().ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
+    reachable(gateway, &principal, &table, first, &login, &origin).await?;
     // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and the key stays here.
-    let known = has_target(&table, &connector, &host, port);
-    let context = gateway.leaves.context(&host, known).await?;
-    gateway.parts.metrics.tunnels.inc();
-    gateway.parts.metrics.tunnels_open.inc();
-    let lease = ArcSwapOption::empty();
-    Ok((Arc::new(Tunnel { gateway, principal, expired, connector, host, port, lease }), context, rest))
+    let context = gateway.leaves.context(&origin.host, has_target(&table, first, &origin))?;
+    let passages = connectors
+        .into_iter()
+        .map(|connector| Passage::new(gateway.clone(), principal.clone(), expired, connector, Aim::Origin(origin.clone())));
+    Ok((Tunnel::new(gateway, passages)?, context, rest))
 }
 
-/// The first connector of the login that has this address; without one, the first that the answer inside can speak of.
-fn route(table: &Table, login: &Login, host: &str, port: u16) -> Result<ConnectorRef> {
-    let serves = |connector: &&ConnectorRef| has_target(table, connector, host, port);
-    let connector = login.connectors.iter().find(serves).or_else(|| login.connectors.first());
-    connector.cloned().ok_or_else(|| Error::Login("the login names no connector".to_owned()))
+/// Each connector costs look-ups.
+pub fn bounded(gateway: &Gateway, login: &Login) -> Result<()> {
+    let most = gateway.parts.settings.load().limits.connectors_per_login;
+    match login.connectors.len() > most {
+        true => Err(Error::Login(format!("the login names more than {most} connectors"))),
+        false => Ok(()),
+    }
 }
 
-fn has_target(table: &Table, connector: &ConnectorRef, host: &str, port: u16) -> bool {
-    let entry = table.lookup(connector);
-    matches!(entry, Some(Entry::Usable(route)) if route.targets.iter().any(|target| request::serves(target, host, port)))
+/// The connectors of the login that have this address; without one, the first, that the answer inside can speak of.
+pub fn serving(table: &Table, login: &Login, origin: &Origin) -> Vec<ConnectorRef> {
+    let mut serving: Vec<_> = login.connectors.iter().filter(|connector| has_target(table, connector, origin)).cloned().collect();
+    if serving.is_empty() {
+        serving.extend(login.connectors.first().cloned());
+    }
+    serving
+}
+
+fn has_target(table: &Table, connector: &ConnectorRef, origin: &Origin) -> bool {
+    usable(table, connector).is_some_and(|route| route.targets.iter().any(|target| origin.is(target)))
+}
+
+/// Whether one of the connector's addresses has this origin and a prefix of this path.
+pub fn covers(table: &Table, connector: &ConnectorRef, origin: &Origin, path: &str) -> bool {
+    let mut targets = usable(table, connector).into_iter().flat_map(|route| &route.targets);
+    targets.any(|target| origin.is(target) && target.covers(path) == PathMatch::Inside)
+}
+
+fn usable<'a>(table: &'a Table, connector: &ConnectorRef) -> Option<&'a Route> {
+    match table.lookup(connector) {
+        Some(Entry::Usable(route)) => Some(route),
+        _ => None,
+    }
 }
 
 /// An address that is not the connector's is refused at once, but only to those who may use the connector: others must not learn its
-/// addresses. They, and the users of an unusable connector, are answered inside.
-async fn reachable(
+/// addresses. They, and the users of an unusable connector, are answered later, when a request is admitted.
+pub async fn reachable(
     gateway: &Gateway,
     principal: &Principal,
     table: &Table,
     connector: &ConnectorRef,
     login: &Login,
-    (host, port): (&str, u16),
+    origin: &Origin,
 ) -> Result<()> {
-    let usable = matches!(table.lookup(connector), Some(Entry::Usable(_)));
-    if !usable || has_target(table, connector, host, port) {
+    if usable(table, connector).is_none() || has_target(table, connector, origin) {
         return Ok(());
     }
     match gateway.parts.authorizer.may_use(principal, connector).await {
-        Ok(Verdict::Allowed) => Err(request::not_a_target(host, port, &connectors_api::proxy_auth::user(&login.connectors))),
+        Ok(Verdict::Allowed) => Err(passage::not_a_target(origin, &connectors_api::proxy_auth::user(&login.connectors))),
         Ok(Verdict::Denied { .. }) | Err(_) => Ok(()),
     }
 }
@@ -144,7 +174,7 @@ async fn reachable(
 async fn open(
     tunnel: &Tunnel,
     mut stream: Stream,
-    context: SslContext,
+    context: &SslContext,
     rest: Bytes,
     deadline: Instant,
 ) -> Result<(Stream, ALPN)> {
@@ -154,17 +184,10 @@ async fn open(
     let rest = timeout_at(deadline, first_bytes(&mut stream, rest)).await.unwrap_or(Err(Error::HeadTimeout))?;
     if rest.first() != Some(&TLS_HANDSHAKE) {
         let error = Error::Malformed("plain HTTP inside of the tunnel: the target's URL must be https");
-        refuse(&tunnel.gateway, stream, &error).await;
+        entry::refuse(&tunnel.first.gateway, stream, &error).await;
         return Err(error);
     }
-    let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
-    let ssl = Ssl::new(&context).map_err(|error| internal(&error))?;
-    let mut tls = SslStream::new(ssl, Replay::new(rest, stream)).map_err(|error| internal(&error))?;
-    match timeout_at(deadline, tls.accept()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Error::ClientGone(format!("TLS handshake: {error}"))),
-        Err(_) => return Err(Error::HeadTimeout),
-    }
+    let tls = tls::accept(stream, rest, context, deadline).await?;
     let alpn = tls.selected_alpn_proto().unwrap_or(ALPN::H1);
     Ok((Box::new(tls), alpn))
 }
@@ -173,41 +196,10 @@ async fn first_bytes(stream: &mut Stream, rest: Bytes) -> Result<Bytes> {
     if !rest.is_empty() {
         return Ok(rest);
     }
-    let mut buf = BytesMut::with_capacity(relay::body::READ_SIZE);
+    let mut buf = BytesMut::with_capacity(body::READ_SIZE);
     match stream.read_buf(&mut buf).await {
         Ok(0) => Err(Error::ClientGone("before its TLS handshake".to_owned())),
         Ok(_) => Ok(buf.freeze()),
         Err(error) => Err(Error::ClientGone(error.to_string())),
     }
-}
-
-/// Answers in the clear and closes.
-async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
-    if let Some(refusal) = error.refusal() {
-        gateway.parts.metrics.refused(refusal);
-    }
-    if let Error::ClientGone(why) = error {
-        tracing::debug!(%why, "client left before its tunnel");
-        return;
-    }
-    tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(), cause = %error, "connect refused");
-    let failure = error.failure();
-    let (mut headers, body) = relay::status_headers(&failure);
-    if failure.code == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        headers.insert(http::header::PROXY_AUTHENTICATE, http::HeaderValue::from_static(CHALLENGE));
-    }
-    let mut out = BytesMut::new();
-    wire::put_response(&mut out, failure.code, &headers, false, true);
-    out.extend_from_slice(&body);
-    if stream.write_all(&out).await.is_ok() && stream.flush().await.is_ok() {
-        linger(&mut stream).await;
-    }
-}
-
-/// Closes our side, then reads away what the client still sends, bounded.
-pub async fn linger(stream: &mut Stream) {
-    let _ = AsyncWriteExt::shutdown(stream).await;
-    let mut sink = [0; 4096];
-    let drained = async { while matches!(stream.read(&mut sink).await, Ok(n) if n > 0) {} };
-    let _ = tokio::time::timeout(LINGER, drained).await;
 }

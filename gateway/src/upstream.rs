@@ -26,7 +26,7 @@ use crate::credential::Credentials;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::parts::Parts;
-use crate::request;
+use crate::passage;
 use crate::route::Route;
 use crate::settings::Settings;
 use crate::target_policy::{self, ApiServer};
@@ -110,7 +110,7 @@ impl Upstream {
     }
 
     async fn resolve(&self, route: &Route, target: &Target) -> Result<Arc<Dial>> {
-        let given = self.credentials.certificates(route).await.map_err(|error| request::unusable(route, error))?;
+        let given = self.credentials.certificates(route).await.map_err(|error| passage::unusable(route, error))?;
         let anchors = Arc::new(self.anchors(route, target, &given)?);
         let peers = self.peers(route, target, &anchors, false).await?;
         Ok(Arc::new(Dial::new(route, target, peers)))

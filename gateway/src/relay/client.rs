@@ -85,6 +85,11 @@ impl Reply<'_> {
         }
     }
 
+    /// The connection is in a defined state and may carry another answer (HTTP/1.1).
+    pub fn open(&self) -> bool {
+        !matches!(self, Reply::H1 { close: true, .. })
+    }
+
     /// Resolves when an HTTP/2 client gives up before its answer began.
     pub async fn gone(&mut self) -> String {
         match self {

@@ -1,8 +1,7 @@
-//! The requests of a tunnel whose client speaks HTTP/1.1: one after the other, kept alive, pipelined ones in order. While it waits a
-//! tunnel holds no buffer and no connection to its target.
+//! The requests of a client that speaks HTTP/1.1: one after the other, kept alive, pipelined ones in order. While it waits, a connection
+//! holds no buffer and none to a target.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,10 +14,9 @@ use super::body::{self, H1Source};
 use super::client::{Body, Reply};
 use super::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
 use crate::error::{Error, Result};
+use crate::front::Front;
 use crate::headers;
-use crate::record;
-use crate::request::{self, Request};
-use crate::tunnel::Tunnel;
+use crate::request::{self, Request, Whereto};
 
 /// Read while idle: most heads of Kubernetes clients fit, and it is all that a waiting tunnel allocates.
 const IDLE_READ: usize = 512;
@@ -33,16 +31,16 @@ struct Connection {
     out: BytesMut,
 }
 
-/// Serves the tunnel to its end.
-pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatch) {
+/// Serves a connection to its end. `first` and, behind it, `buf` were read already.
+pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>, buf: BytesMut, shutdown: &ShutdownWatch) {
     let (read, write) = tokio::io::split(stream);
-    let mut connection = Connection { read, write, buf: BytesMut::new(), out: BytesMut::new() };
+    let mut connection = Connection { read, write, buf, out: BytesMut::new() };
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     loop {
         let head = tokio::select! {
             biased;
-            head = connection.head(tunnel) => head,
+            head = connection.head(front, &mut first) => head,
             _ = &mut ending => break,
         };
         let again = match head {
@@ -50,10 +48,10 @@ pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatc
             // Boxed, so that an idle tunnel is small.
             Ok(Some(head)) => {
                 let draining = shutdown.has_changed().unwrap_or(true);
-                Box::pin(connection.exchange(tunnel, head, draining)).await
+                Box::pin(connection.exchange(front, head, draining)).await
             }
             Err(error) => {
-                connection.refuse(tunnel, &error).await;
+                connection.refuse(front, &error).await;
                 false
             }
         };
@@ -67,12 +65,15 @@ pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatc
 
 impl Connection {
     /// The next head; none when the client has left between two. Waits for its first byte as long as the client likes.
-    async fn head(&mut self, tunnel: &Tunnel) -> Result<Option<RequestHead>> {
+    async fn head(&mut self, front: &Front, first: &mut Option<RequestHead>) -> Result<Option<RequestHead>> {
+        if let Some(head) = first.take() {
+            return Ok(Some(head));
+        }
         if self.buf.is_empty() && self.fill(IDLE_READ).await? == 0 {
             return Ok(None);
         }
         let (limit, time) = {
-            let settings = tunnel.gateway.parts.settings.load();
+            let settings = front.gateway().parts.settings.load();
             (settings.limits.head_bytes, settings.timeouts.head)
         };
         if let Some(head) = self.take(limit)? {
@@ -108,12 +109,12 @@ impl Connection {
     }
 
     /// One request and its answer. True: another may follow.
-    async fn exchange(&mut self, tunnel: &Arc<Tunnel>, head: RequestHead, ending: bool) -> bool {
+    async fn exchange(&mut self, front: &Front, head: RequestHead, ending: bool) -> bool {
         let minor = head.minor;
         let request = match request_of(head) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse(tunnel, &error).await;
+                self.refuse(front, &error).await;
                 return false;
             }
         };
@@ -124,7 +125,7 @@ impl Connection {
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
         let reply = Reply::H1 { io: write, out, minor, close };
-        let again = super::serve(tunnel, request, body, reply, "h1").await;
+        let again = super::serve(front, request, body, reply, "h1").await;
         again && (decoder == Decoder::Done || self.drain(&mut decoder).await)
     }
 
@@ -145,11 +146,11 @@ impl Connection {
     }
 
     /// A head that is no request: a Status, then the end of the connection.
-    async fn refuse(&mut self, tunnel: &Tunnel, error: &Error) {
+    async fn refuse(&mut self, front: &Front, error: &Error) {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        record::malformed(tunnel, error, "h1");
+        front.refused(error, "h1");
         let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");
@@ -181,11 +182,11 @@ fn request_of(head: RequestHead) -> Result<Request> {
         WireError::Invalid(why) => Error::Malformed(why),
         WireError::TooLarge => Error::Malformed("the head is too large"),
     })?;
-    let (authority, path) = request::parse_target(target, &mut headers)?;
+    let Whereto { scheme, authority, path } = request::parse_target(target, &mut headers)?;
     // HTTP/1.0 knows no upgrade (RFC 9110, 7.8).
     let upgrade = if minor == 0 { None } else { headers::upgrade(&headers)? };
     if upgrade.is_some() && framing != Framing::None {
         return Err(Error::Malformed("an upgrade with a body"));
     }
-    Ok(Request { method, path, authority, headers, framing, upgrade })
+    Ok(Request { method, scheme, authority, path, headers, framing, upgrade, outward: None })
 }

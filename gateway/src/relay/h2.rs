@@ -1,8 +1,7 @@
-//! The requests of a tunnel whose client speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
+//! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
 //! dead clients and a GOAWAY on drain.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +15,9 @@ use pingora_core::server::ShutdownWatch;
 use super::client::{Body, Reply};
 use super::wire::{self, Framing};
 use crate::error::{Error, Result};
+use crate::front::Front;
 use crate::headers;
-use crate::record;
-use crate::request::Request;
-use crate::tunnel::Tunnel;
+use crate::request::{Request, Scheme};
 use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
 
 /// A client that answers no PING for so long is gone.
@@ -27,11 +25,11 @@ const PONG: Duration = Duration::from_secs(10);
 /// Bytes of answers that may wait for a stream's window.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// Serves the tunnel to its end.
-pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatch) {
-    let mut connection = match handshake(stream, Some(options(tunnel))).await {
+/// Serves a connection to its end.
+pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
+    let mut connection = match handshake(stream, Some(options(front))).await {
         Ok(connection) => connection,
-        Err(error) => return tracing::debug!(connector = %tunnel.connector, %error, "no HTTP/2 in the tunnel"),
+        Err(error) => return tracing::debug!(%error, "no HTTP/2"),
     };
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
@@ -46,8 +44,8 @@ pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatc
             }
             stream = connection.accept() => match stream {
                 Some(Ok((request, respond))) => {
-                    let tunnel = tunnel.clone();
-                    tokio::spawn(async move { exchange(&tunnel, request, respond).await });
+                    let front = front.clone();
+                    tokio::spawn(async move { exchange(&front, request, respond).await });
                 }
                 // Its streams end with it: each writes its own record.
                 Some(Err(_)) | None => return,
@@ -57,8 +55,8 @@ pub async fn serve(tunnel: &Arc<Tunnel>, stream: Stream, shutdown: &ShutdownWatc
     }
 }
 
-fn options(tunnel: &Tunnel) -> H2Options {
-    let settings = tunnel.gateway.parts.settings.load();
+fn options(front: &Front) -> H2Options {
+    let settings = front.gateway().parts.settings.load();
     let mut options = default_h2_options();
     options
         .initial_window_size(STREAM_WINDOW)
@@ -80,15 +78,15 @@ async fn silence(ping: Option<PingPong>) {
     }
 }
 
-async fn exchange(tunnel: &Arc<Tunnel>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None };
     match request_of(parts, body.is_end_stream()) {
         Ok(request) => {
-            super::serve(tunnel, request, Body::H2(body), reply, "h2").await;
+            super::serve(front, request, Body::H2(body), reply, "h2").await;
         }
         Err(error) => {
-            record::malformed(tunnel, &error, "h2");
+            front.refused(&error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }
@@ -116,7 +114,8 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
     };
     headers::join_cookies(&mut headers);
     // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
-    Ok(Request { method, path, authority, headers, framing, upgrade: None })
+    let scheme = uri.scheme_str().and_then(Scheme::parse);
+    Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, outward: None })
 }
 
 /// Takes `Host` out: one at most.

@@ -39,13 +39,13 @@ pub struct Sink {
 }
 
 /// Runs for ever.
-pub async fn follow(client: Client, cluster_domain: &str, sink: Sink) {
+pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink: Sink) {
     let connectors = watch(Api::<GuardedConnector>::all(client.clone()), watcher::Config::default()).default_backoff();
     let classes = watch(Api::<GuardedClass>::all(client), watcher::Config::default()).default_backoff();
     let connectors = connectors.map(|event| event.map(Change::Connector));
     let classes = classes.map(|event| event.map(Change::Class));
     let mut changes = std::pin::pin!(stream::select(connectors, classes));
-    let mut observed = Observed::new(cluster_domain);
+    let mut observed = Observed::new(cluster_domain, namespace);
     let mut due: Option<Instant> = None;
     loop {
         let next = match due {
@@ -100,8 +100,8 @@ impl<K> Default for Listing<K> {
 }
 
 impl Observed {
-    fn new(cluster_domain: &str) -> Observed {
-        Observed { builder: Builder::new(cluster_domain), connectors: Listing::default(), classes: Listing::default() }
+    fn new(cluster_domain: &str, namespace: &str) -> Observed {
+        Observed { builder: Builder::new(cluster_domain, namespace), connectors: Listing::default(), classes: Listing::default() }
     }
 
     /// Before both lists are there, a table would say "not found" of what exists.

@@ -20,10 +20,11 @@ use super::{Dial, Session, Upstream, Want};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
 use crate::headers;
+use crate::passage;
 use crate::relay::body::{H1Sink, H1Source, Source};
 use crate::relay::wire::{Decoder, Encoder, Frame, Framing};
 use crate::relay::{Answers, put_head, send_head};
-use crate::request::{self, Request};
+use crate::request::Request;
 use crate::route::Route;
 use crate::settings::Unverified;
 use crate::trust::{self, Judged, Verdict};
@@ -82,7 +83,16 @@ impl Upstream {
         let mut headers = parts.headers;
         headers::toward_target(&mut headers, credential.and_then(Credential::authorization))?;
         let authority = target.authority();
-        let request = Request { method: parts.method, path, authority, headers, framing: Framing::None, upgrade: None };
+        let request = Request {
+            method: parts.method,
+            scheme: None,
+            authority,
+            path,
+            headers,
+            framing: Framing::None,
+            upgrade: None,
+            outward: None,
+        };
         let dial = self.resolve(route, target).await?;
         match self.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
@@ -98,7 +108,7 @@ impl Upstream {
         if !target.tls {
             return Ok(FirstContact::Verified);
         }
-        let given = self.credentials.certificates(route).await.map_err(|error| request::unusable(route, error))?;
+        let given = self.credentials.certificates(route).await.map_err(|error| passage::unusable(route, error))?;
         let anchors = Arc::new(self.anchors(route, target, &given)?);
         let peers = self.peers(route, target, &anchors, true).await?;
         let mut stream = self.unjudged(&Dial::new(route, target, peers)).await?;
@@ -171,8 +181,16 @@ async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
 async fn cluster_info(stream: &mut Stream, target: &Target) -> Vec<X509> {
     let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else { return Vec::new() };
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
-    let request =
-        Request { method: Method::GET, path, authority: target.authority(), headers, framing: Framing::None, upgrade: None };
+    let request = Request {
+        method: Method::GET,
+        scheme: None,
+        authority: target.authority(),
+        path,
+        headers,
+        framing: Framing::None,
+        upgrade: None,
+        outward: None,
+    };
     match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, &target.host)).await {
         Ok(Ok(fetched)) if fetched.status == StatusCode::OK => authorities(&fetched.body).unwrap_or_default(),
         _ => Vec::new(),

@@ -91,7 +91,8 @@ impl World {
         let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());
         let watches = vec![
-            tokio::spawn(async move { table::watch::follow(objects, "cluster.local", sink).await }).abort_handle(),
+            tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", sink).await })
+                .abort_handle(),
             tokio::spawn(async move { ca::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await }).abort_handle(),
         ];
         World { plane, cluster, parts, readiness, watches }

@@ -36,7 +36,7 @@ async fn before_the_200_only_login_target_and_form_are_refused() {
         ("chunks", good.replace("Host:", "Transfer-Encoding: chunked\r\nHost:"), "400"),
         ("a bare line feed", good.replace("HTTP/1.1\r\n", "HTTP/1.1\n"), "400"),
         ("no HTTP at all", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), "400"),
-        ("another method", "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405"),
+        ("a host that is no connector's", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "404"),
         ("an over-long head", format!("CONNECT {authority} HTTP/1.1\r\nX-Long: {}", "a".repeat(70_000)), "431"),
         ("too many fields", format!("CONNECT {authority} HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(150)), "431"),
     ];

@@ -5,12 +5,14 @@
 
 mod bad_input;
 mod drains;
+mod forward;
 mod http;
 mod kubernetes;
 mod leaves;
 mod pki;
 mod records;
 mod refusals;
+mod reverse;
 mod streams;
 mod target;
 mod trust;

@@ -45,7 +45,9 @@ pub const UNANSWERED: &str = "token-in-an-outage";
 pub const SECRET: &str = "the-real-credential";
 
 pub struct World {
+    /// The proxy ports, plain and TLS.
     pub port: u16,
+    pub https: u16,
     pub gateway: Arc<Gateway>,
     pub standalone: Standalone,
     pub api_server: Arc<ApiServerOfTest>,
@@ -91,8 +93,9 @@ impl World {
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
         let (shutdown, receiver) = watch::channel(false);
-        let port = listen(Arc::new(Accept::new(gateway.clone())), receiver).await;
-        World { port, gateway, standalone, api_server, target_ca: Identity::root("target CA"), root, root_file, shutdown }
+        let port = listen(Arc::new(Accept::new(gateway.clone(), false)), receiver.clone()).await;
+        let https = listen(Arc::new(Accept::new(gateway.clone(), true)), receiver).await;
+        World { port, https, gateway, standalone, api_server, target_ca: Identity::root("target CA"), root, root_file, shutdown }
     }
 
     /// A world with one HTTP target behind connector `demo/target`.
@@ -165,18 +168,38 @@ impl World {
 
     /// Standard output of a curl that goes through connector `demo/target`.
     pub async fn curl(&self, arguments: &[&str]) -> Vec<u8> {
-        let proxy = format!("http://demo%2Ftarget:{TOKEN}@127.0.0.1:{}", self.port);
+        self.curl_by(&format!("http://demo%2Ftarget:{TOKEN}@127.0.0.1:{}", self.port), arguments).await
+    }
+
+    /// The same by another proxy URL.
+    pub async fn curl_by(&self, proxy: &str, arguments: &[&str]) -> Vec<u8> {
+        self.run_curl(&[&["--proxy", proxy, "--noproxy", ""], arguments].concat()).await.0
+    }
+
+    /// Status and standard output of a curl without a proxy, for whatever host: `http` URLs go to the plain port, others to the TLS port.
+    pub async fn direct(&self, url: &str, arguments: &[&str]) -> (u16, String) {
+        let port = if url.starts_with("http:") { self.port } else { self.https };
+        let here = format!("::127.0.0.1:{port}");
+        let status = ["--noproxy", "*", "--connect-to", &here, "--write-out", "%{stderr}%{http_code}", url];
+        let (text, status) = self.run_curl(&[&status, arguments].concat()).await;
+        (status.trim().parse().unwrap_or(0), String::from_utf8(text).unwrap())
+    }
+
+    /// Both outputs.
+    async fn run_curl(&self, arguments: &[&str]) -> (Vec<u8>, String) {
         let output = tokio::process::Command::new("curl")
-            .args(["--silent", "--show-error", "--max-time", "30", "--proxy", &proxy, "--noproxy", ""])
-            .arg("--cacert")
+            .args(["--silent", "--show-error", "--max-time", "30", "--cacert"])
+            .arg(self.root_file.path())
+            .arg("--proxy-cacert")
             .arg(self.root_file.path())
             .args(arguments)
             .stdin(Stdio::null())
             .output()
             .await
             .expect("curl is missing: apt-get install curl");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{errors}");
+        (output.stdout, errors)
     }
 }
 

@@ -1,0 +1,114 @@
+//! A connection on a proxy port, from its first byte: the first bytes decide what it is. A CONNECT goes on in `tunnel`; all else are requests
+//! that each say where they belong (`reverse`). The https listener (`secure`) does its handshake here and is the same from there on: ALPN
+//! is not asked, for Go writes an HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use openssl::ssl::NameType;
+use pingora_core::protocols::Stream;
+use pingora_core::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::front::Front;
+use crate::gateway::Gateway;
+use crate::head::{self, First};
+use crate::io::Replay;
+use crate::metrics::Refusal;
+use crate::relay::{self, wire};
+use crate::reverse::Direct;
+use crate::{tls, tunnel};
+
+/// A refused client may still be sending: what it sent is read for so long, or the reset of a close would take our answer away from it.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Serves one connection to its end.
+pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown: &ShutdownWatch) {
+    if !secure {
+        return begin(gateway, stream, None, shutdown).await;
+    }
+    let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
+    let mut ending = shutdown.clone();
+    let accepted = tokio::select! {
+        accepted = Box::pin(tls::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
+        _ = ending.wait_for(|ending| *ending) => return,
+    };
+    match accepted {
+        Ok(tls) => {
+            let name = tls.ssl().servername(NameType::HOST_NAME).unwrap_or_default();
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            begin(gateway, Box::new(tls), Some(name), shutdown).await;
+        }
+        Err(error) => {
+            gateway.parts.metrics.refused(Refusal::Handshake);
+            tracing::debug!(%error, "no TLS on the https port");
+        }
+    }
+}
+
+/// `name`: what the client's handshake named, empty if nothing; none without a handshake.
+async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, shutdown: &ShutdownWatch) {
+    let (limit, time) = {
+        let settings = gateway.parts.settings.load();
+        (settings.limits.head_bytes, settings.timeouts.head)
+    };
+    let secure = name.is_some();
+    let mut ending = shutdown.clone();
+    let first = tokio::select! {
+        first = head::read(&mut stream, limit, secure, Instant::now() + time) => first,
+        // Half a head must not hold up a drain.
+        _ = ending.wait_for(|ending| *ending) => return,
+    };
+    let direct = |gateway| Front::Direct(Arc::new(Direct::new(gateway, secure, name.filter(|name| !name.is_empty()))));
+    // Boxed, each for itself: what waits in one of them for days has no room for the others.
+    match first {
+        Ok(None) => {}
+        Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => match head::connect(&head, rest.freeze()) {
+            Ok(connect) => {
+                drop(head);
+                Box::pin(tunnel::serve(gateway, stream, connect, shutdown)).await;
+            }
+            Err(error) => refuse(&gateway, stream, &error).await,
+        },
+        Ok(Some(First::Head(head, rest))) => {
+            Box::pin(relay::h1::serve(&direct(gateway), stream, Some(head), rest, shutdown)).await;
+        }
+        Ok(Some(First::Http2(first))) => {
+            let stream = Box::new(Replay::new(first.freeze(), stream));
+            Box::pin(relay::h2::serve(&direct(gateway), stream, shutdown)).await;
+        }
+        Err(error) => refuse(&gateway, stream, &error).await,
+    }
+}
+
+/// Answers in the clear and closes.
+pub async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
+    if let Some(refusal) = error.refusal() {
+        gateway.parts.metrics.refused(refusal);
+    }
+    if let Error::ClientGone(why) = error {
+        tracing::debug!(%why, "client left before its first request");
+        return;
+    }
+    tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(), cause = %error, "connection refused");
+    let failure = error.failure();
+    let (headers, body) = relay::status_headers(&failure);
+    let mut out = BytesMut::new();
+    wire::put_response(&mut out, failure.code, &headers, false, true);
+    out.extend_from_slice(&body);
+    if stream.write_all(&out).await.is_ok() && stream.flush().await.is_ok() {
+        linger(&mut stream).await;
+    }
+}
+
+/// Closes our side, then reads away what the client still sends, bounded.
+async fn linger(stream: &mut Stream) {
+    let _ = AsyncWriteExt::shutdown(stream).await;
+    let mut sink = [0; 4096];
+    let drained = async { while matches!(stream.read(&mut sink).await, Ok(n) if n > 0) {} };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}

@@ -1,0 +1,44 @@
+//! Where the requests of one client connection belong: inside a tunnel its CONNECT said so, on any other connection each request does.
+//! `h1` and `h2` bring them here, before `request` admits them.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::passage::Passage;
+use crate::record;
+use crate::request::Request;
+use crate::reverse::Direct;
+use crate::tunnel::Tunnel;
+
+#[derive(Clone)]
+pub enum Front {
+    Tunnel(Arc<Tunnel>),
+    Direct(Arc<Direct>),
+}
+
+impl Front {
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        match self {
+            Front::Tunnel(tunnel) => &tunnel.first.gateway,
+            Front::Direct(direct) => &direct.gateway,
+        }
+    }
+
+    /// The passage of one request. In reverse mode the request is turned into the one that the target shall see.
+    pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
+        match self {
+            Front::Tunnel(tunnel) => tunnel.passage(request),
+            Front::Direct(direct) => direct.passage(request).await,
+        }
+    }
+
+    /// Records what was no request, or nobody's.
+    pub fn refused(&self, error: &Error, protocol: &'static str) {
+        let passage = match self {
+            Front::Tunnel(tunnel) => Some(&*tunnel.first),
+            Front::Direct(_) => None,
+        };
+        record::refused(self.gateway(), passage, error, protocol);
+    }
+}
