@@ -97,7 +97,7 @@ async fn forward(
     record: &Record,
 ) -> Result<()> {
     let mut lease = request::admit(passage, request).await?;
-    headers::toward_target(&mut request.headers, lease.credential.authorization())?;
+    prepare(passage, request, &lease, record)?;
     if let Some(protocol) = request.upgrade {
         headers::set_upgrade(&mut request.headers, protocol);
     }
@@ -122,6 +122,17 @@ async fn forward(
         }
     }
     Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// The head as the target gets it, whichever protocol its leg speaks.
+fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
+    headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
+    headers::set_audit_id(&mut request.headers, record.audit_id.clone());
+    if passage.gateway.parts.settings.load().upstream.forwarded {
+        let scheme = if passage.client.secure { "https" } else { "http" };
+        headers::set_forwarded(&mut request.headers, passage.client.address, scheme, &request.authority);
+    }
+    Ok(())
 }
 
 /// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.

@@ -129,6 +129,8 @@ pub struct UpstreamSettings {
     pub unverified: Unverified,
     /// Offer HTTP/2 to targets. Default true. Live.
     pub h2: bool,
+    /// Tell targets by X-Forwarded-For, -Proto and -Host where a request came from. Default false. Live.
+    pub forwarded: bool,
     /// Idle upstream connections kept in all. Default 512. Restart.
     pub pool_size: usize,
     /// An idle upstream connection is closed after this time. Default 90s. Live.
@@ -195,7 +197,13 @@ impl Default for Limits {
 
 impl Default for UpstreamSettings {
     fn default() -> Self {
-        UpstreamSettings { unverified: Unverified::Pin, h2: true, pool_size: 512, idle: Duration::from_secs(90) }
+        UpstreamSettings {
+            unverified: Unverified::Pin,
+            h2: true,
+            forwarded: false,
+            pool_size: 512,
+            idle: Duration::from_secs(90),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::http::{self, H1, H2Client, collect};
-use crate::target::{Target, read_head};
+use crate::target::{Target, field, read_head};
 use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
 
@@ -80,6 +80,10 @@ async fn a_request_is_recorded_with_who_what_and_how_much() {
         assert_eq!(record[key], value, "{record}");
     }
     assert_eq!((&record["status"], &record["cut"]), (&200.into(), &false.into()), "{record}");
+    let audited = target.seen.heads();
+    let audit_id = field(&audited[0], "audit-id").unwrap();
+    assert!(audit_id.len() == 36 && record["audit_id"] == audit_id, "{record}");
+    assert_eq!(record["client"], "127.0.0.1", "{record}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One gateway with its CA, its clients and as many connectors as a test describes.
 
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use connectors_gateway::target_policy::ApiServer;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -297,8 +299,11 @@ async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
+            let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+            let mut stream = L4::from(stream);
+            stream.set_socket_digest(digest);
             let (app, shutdown) = (app.clone(), shutdown.clone());
-            tokio::spawn(async move { app.process_new(Box::new(L4::from(stream)), &shutdown).await });
+            tokio::spawn(async move { app.process_new(Box::new(stream), &shutdown).await });
         }
     });
     port
