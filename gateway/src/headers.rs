@@ -5,7 +5,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
 
-/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction. An upgrade gets its own two by `set_upgrade`.
+/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction. An upgrade gets its own two by `set_upgrade`, and
+/// `TE: trailers`, which is true of us if it is of the client, is said again.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -21,6 +22,9 @@ const IDENTITY_PREFIXES: [&str; 3] = ["impersonate-", "x-remote-", "proxy-"];
 
 /// Subprotocol by which browsers carry a bearer token in a WebSocket.
 const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The one value of `TE` that HTTP/2 knows too.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
@@ -64,15 +68,21 @@ pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
 
 /// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which drop those of the other.
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
+    headers.remove(header::TE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(protocol.token()));
 }
 
-/// Turns the client's fields into those for the target, except framing and `Host`, which belong to the leg. `Authorization` is dropped
+/// Turns the client's fields into those for an HTTP/1.1 target, except framing and `Host`, which belong to the leg. `Authorization` is dropped
 /// unread; `ours`, the connector's credential, replaces it.
 pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>) -> Result<()> {
+    let trailers = takes_trailers(headers);
     drop_nominated(headers)?;
     drop_hop_by_hop(headers);
+    if trailers {
+        headers.insert(header::TE, TRAILERS);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     drop_identities(headers);
     drop_bearer_subprotocols(headers);
     set_credential(headers, ours);
@@ -85,6 +95,13 @@ pub fn set_credential(headers: &mut HeaderMap, ours: Option<&HeaderValue>) {
         Some(authorization) => headers.insert(header::AUTHORIZATION, authorization.clone()),
         None => headers.remove(header::AUTHORIZATION),
     };
+}
+
+/// The rest of the way to an HTTP/2 target, which knows no `Connection`.
+pub fn toward_h2(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    // Streams do without: the gateway itself has said 100 Continue.
+    headers.remove(header::EXPECT);
 }
 
 /// HTTP/2 may split `Cookie` into several fields, HTTP/1.1 may not (RFC 9113, 8.2.3).
@@ -168,6 +185,11 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned).collect()
 }
 
+/// Whether the client says that it takes trailers. gRPC servers insist on it.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE) && tokens(headers, header::TE).iter().any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
 /// Whether `Connection` holds this token, in any case.
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
     let lines = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
@@ -213,13 +235,25 @@ mod tests {
             ("connection", "x-other"),
             ("x-secret", "1"),
             ("x-other", "1"),
-            ("te", "trailers"),
+            ("te", "gzip"),
             ("keep-alive", "timeout=5"),
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
         toward_target(&mut headers, None).unwrap();
         assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_makes_a_gateway_that_takes_trailers() {
+        for (te, said) in [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)] {
+            let mut headers = map(&[("te", te), ("connection", "TE, x-secret"), ("x-secret", "1")]);
+            toward_target(&mut headers, None).unwrap();
+            assert_eq!(names(&headers), if said { ["connection", "te"].as_slice() } else { &[] }, "{te}");
+            assert!(!said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te", "{te}");
+            toward_h2(&mut headers);
+            assert_eq!(names(&headers), if said { ["te"].as_slice() } else { &[] }, "{te}");
+        }
     }
 
     #[test]

@@ -133,6 +133,28 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
     safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
 }
 
+/// How far the sending of a request's body is.
+#[derive(Default)]
+struct Sending {
+    whole: AtomicBool,
+    /// The answer's deadline begins.
+    ended: Notify,
+    /// The same for who has the whole answer already.
+    over: Notify,
+}
+
+impl Sending {
+    fn end(&self, whole: bool) {
+        self.whole.store(whole, Ordering::Relaxed);
+        self.ended.notify_one();
+        self.over.notify_one();
+    }
+
+    fn whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
+    }
+}
+
 /// One try of one request over one connection.
 struct Exchange<'a> {
     passage: &'a Passage,
@@ -211,31 +233,45 @@ impl Exchange<'_> {
         upload: Option<Sink<'_>>,
         mut answers: Answers<'_>,
     ) -> Result<(Turn, bool, bool)> {
-        let (sent, whole) = (Notify::new(), AtomicBool::new(false));
+        let (sending, carries) = (Sending::default(), upload.is_some());
+        let mut upload = pin!(self.upload(body, upload, &sending));
         let turn = tokio::select! {
             biased;
-            turn = self.download(&mut answers, reply, &sent) => turn?,
-            error = self.upload(body, upload, &sent, &whole) => return Err(error),
+            turn = self.download(&mut answers, reply, &sending.ended) => turn?,
+            error = &mut upload => return Err(error),
         };
-        Ok((turn, whole.load(Ordering::Relaxed), answers.close))
+        // The answer is complete, and the target has not said that it reads no more.
+        if carries && !answers.close && !sending.whole() && self.sends() {
+            tokio::select! {
+                biased;
+                () = sending.over.notified() => {}
+                () = answers.closed() => {}
+                error = &mut upload => return Err(error),
+            }
+        }
+        Ok((turn, sending.whole(), answers.close))
+    }
+
+    /// Not so a client that waits for leave to send its body, and has been given another answer.
+    fn sends(&self) -> bool {
+        self.record.up.load(Ordering::Relaxed) > 0 || !client::expects_continue(&self.request.headers)
     }
 
     /// Sends the body, then watches for the client to leave. Comes back with an error only.
-    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sent: &Notify, whole: &AtomicBool) -> Error {
+    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sending: &Sending) -> Error {
         let carried = match sink {
             Some(mut sink) => copy(&mut body.source(), &mut sink, &self.record.up).await,
             None => Ok(()),
         };
-        whole.store(carried.is_ok(), Ordering::Relaxed);
         match carried {
             Ok(()) => {
-                sent.notify_one();
+                sending.end(true);
                 Error::ClientGone(body.gone().await)
             }
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
-                sent.notify_one();
+                sending.end(false);
                 pending().await
             }
         }

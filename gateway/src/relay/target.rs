@@ -1,7 +1,7 @@
 //! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
 
 use bytes::BytesMut;
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri};
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_http::RequestHeader;
@@ -50,8 +50,7 @@ pub fn send_head(session: &mut Http2Session, request: &Request, authority: &str,
     *head.uri_mut() = uri;
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
-    // The stream's flow does without: we have said 100 Continue ourselves.
-    head.headers_mut().remove(header::EXPECT);
+    headers::toward_h2(head.headers_mut());
     let (parts, ()) = head.into_parts();
     let end = request.framing == Framing::None;
     session.write_request_header(Box::new(RequestHeader::from(parts)), end).map_err(|error| broken(error.to_string()))
@@ -70,6 +69,15 @@ impl Answers<'_> {
             return Err(Error::Protocol { host: host.to_owned(), cause: "101 without an upgrade".to_owned() });
         }
         Ok(answer)
+    }
+
+    /// Resolves when an HTTP/1.1 target, whose answer is complete, closes or says more. One of HTTP/2 resets its stream, as the sender of
+    /// the request notices.
+    pub async fn closed(&mut self) {
+        match &mut self.source {
+            Source::H1(h1) => drop(body::fill(h1.io, h1.buf, body::READ_SIZE).await),
+            Source::Target(_) | Source::Client(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that calls them")]
 
 mod bad_input;
+mod both;
+mod crossing;
 mod drains;
 mod forward;
 mod http;
