@@ -106,13 +106,10 @@ async fn forward(
     for attempt in 1..=MAX_TRIES {
         let mut session = upstream.session(&lease.dial, want).await?;
         let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
-        match exchange.run(&mut session, body, reply).await {
-            Ok((Turn::Done, reusable)) => {
-                if reusable {
-                    upstream.release(&lease.dial, session).await;
-                }
-                return Ok(());
-            }
+        let ran = exchange.run(&mut session, body, reply).await;
+        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
+        match ran {
+            Ok((Turn::Done, _)) => return Ok(()),
             Ok((Turn::NewCredential, _)) => {
                 lease = passage.renewed().await?;
                 headers::set_credential(&mut request.headers, lease.credential.authorization());

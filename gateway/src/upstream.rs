@@ -228,12 +228,13 @@ impl Upstream {
         self.connector.transport().new_stream(peer).await.map_err(|error| unreachable(dial, &error))
     }
 
-    /// Gives a connection back whose exchange is over to the last byte, with nothing unread. Anything else must be dropped instead.
-    pub async fn release(&self, dial: &Dial, session: Session) {
+    /// Gives a connection back. `clean`: its exchange is over to the last byte, with nothing unread; otherwise HTTP/1.1 is closed. A stream
+    /// of HTTP/2 is reset if it has not ended, and its connection is always given back: one without streams would never idle out else.
+    pub fn release(&self, dial: &Dial, session: Session, clean: bool) {
         let idle = Some(self.settings.load().upstream.idle);
         match session {
             Session::H1 { stream, peer, .. } => {
-                if let Some(peer) = dial.peers.get(peer) {
+                if let Some(peer) = dial.peers.get(peer).filter(|_| clean) {
                     self.connector.transport().release_stream(stream, peer.reuse_hash(), idle);
                 }
             }

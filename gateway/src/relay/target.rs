@@ -102,9 +102,8 @@ async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused:
 
 async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused: bool) -> Result<Answer> {
     let broken = |cause: String| Error::Protocol { host: host.to_owned(), cause };
-    session.read_response_header().await.map_err(|mut error| {
-        error.retry.decide_reuse(reused);
-        let retry = if error.retry() { Retry::Always } else { Retry::Never };
+    session.read_response_header().await.map_err(|error| {
+        let retry = retry(error.root_cause().downcast_ref(), reused);
         Error::Cut { host: host.to_owned(), cause: error.to_string(), retry }
     })?;
     let ended = session.check_response_end_or_error().map_err(|error| broken(error.to_string()))?;
@@ -116,4 +115,16 @@ async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused
         None => Framing::Chunked,
     };
     Ok(Answer { status: head.status, headers: head.headers.clone(), framing })
+}
+
+/// What an error of a stream says about its request. pingora's own judgement is for proxies that may send a request twice.
+fn retry(error: Option<&h2::Error>, reused: bool) -> Retry {
+    match error {
+        // Such an error comes only to streams above the last one that the target will answer for (RFC 9113, 6.8).
+        Some(error) if error.is_remote() && error.is_go_away() => Retry::Always,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
+        // The connection broke, and the request may have been acted on before.
+        Some(error) if error.is_io() && reused => Retry::IfIdempotent,
+        _ => Retry::Never,
+    }
 }

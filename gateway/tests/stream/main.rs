@@ -9,6 +9,8 @@ mod crossing;
 mod drains;
 mod flow;
 mod forward;
+mod frames;
+mod goaway;
 mod http;
 mod kubernetes;
 mod leaves;
