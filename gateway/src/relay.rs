@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 pub mod h1;
 pub mod h2;
+mod sending;
 mod target;
 mod upgrade;
 pub mod wire;
@@ -12,7 +13,7 @@ pub mod wire;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
+use self::sending::Sending;
 pub use self::target::{Answer, Answers, put_head, send_head};
 use self::wire::{Decoder, Encoder, Framing};
 use crate::error::{Error, Result, Retry};
@@ -130,28 +132,6 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
     safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
 }
 
-/// How far the sending of a request's body is.
-#[derive(Default)]
-struct Sending {
-    whole: AtomicBool,
-    /// The answer's deadline begins.
-    ended: Notify,
-    /// The same for who has the whole answer already.
-    over: Notify,
-}
-
-impl Sending {
-    fn end(&self, whole: bool) {
-        self.whole.store(whole, Ordering::Relaxed);
-        self.ended.notify_one();
-        self.over.notify_one();
-    }
-
-    fn whole(&self) -> bool {
-        self.whole.load(Ordering::Relaxed)
-    }
-}
-
 /// One try of one request over one connection.
 struct Exchange<'a> {
     passage: &'a Passage,
@@ -243,6 +223,7 @@ impl Exchange<'_> {
                 biased;
                 () = sending.over.notified() => {}
                 () = answers.closed() => {}
+                () = sending::stalls(&self.record.up) => {}
                 error = &mut upload => return Err(error),
             }
         }
