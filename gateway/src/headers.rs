@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_fields_of_an_upgrade_are_ours() {
-        let mut headers = map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1")]);
+        let mut headers =
+            map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1"), ("te", "trailers")]);
         toward_target(&mut headers, None).unwrap();
         set_upgrade(&mut headers, Protocol::WebSocket);
         assert_eq!(names(&headers), ["connection", "upgrade"]);
