@@ -14,6 +14,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::connections::let_go;
 use crate::error::Error;
 use crate::front::Front;
 use crate::gateway::Gateway;
@@ -34,10 +35,10 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
         return begin(gateway, stream, None, shutdown).await;
     }
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
-    let mut ending = shutdown.clone();
     let accepted = tokio::select! {
+        biased;
         accepted = Box::pin(tls::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
-        _ = ending.wait_for(|ending| *ending) => return,
+        () = let_go(shutdown.clone()) => return,
     };
     match accepted {
         Ok(tls) => {
@@ -61,11 +62,11 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
     let address =
         stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet()).map(SocketAddr::ip));
     let client = Client { address, secure: name.is_some() };
-    let mut ending = shutdown.clone();
     let first = tokio::select! {
+        biased;
         first = head::read(&mut stream, limit, client.secure, Instant::now() + time) => first,
         // Half a head must not hold up a drain.
-        _ = ending.wait_for(|ending| *ending) => return,
+        () = let_go(shutdown.clone()) => return,
     };
     let direct = |gateway| Front::Direct(Arc::new(Direct::new(gateway, client, name.filter(|name| !name.is_empty()))));
     // Boxed, each for itself: what waits in one of them for days has no room for the others.

@@ -35,6 +35,9 @@ fn of_one_connection(name: &str) -> bool {
 /// Subprotocol by which browsers carry a bearer token in a WebSocket.
 const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
+/// The one value of `TE` that HTTP/2 knows too.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
 
@@ -79,15 +82,21 @@ pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
 
 /// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which drop those of the other.
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
+    headers.remove(header::TE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(protocol.token()));
 }
 
-/// Turns the client's fields into those for the target, except framing and `Host`, which belong to the leg. `ours` is the connector's
-/// credential.
+/// Turns the client's fields into those for an HTTP/1.1 target, except framing and `Host`, which belong to the leg. `ours` is the
+/// connector's credential. `TE: trailers` is true of us if it is of the client, and said again.
 pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>, impersonation: bool) -> Result<()> {
+    let trailers = takes_trailers(headers);
     drop_nominated(headers)?;
     drop_all(headers, |name| dropped(name, impersonation).is_some());
+    if trailers {
+        headers.insert(header::TE, TRAILERS);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     drop_bearer_subprotocols(headers);
     set_credential(headers, ours);
     Ok(())
@@ -115,6 +124,13 @@ pub fn set_credential(headers: &mut HeaderMap, ours: Option<&HeaderValue>) {
         Some(authorization) => headers.insert(header::AUTHORIZATION, authorization.clone()),
         None => headers.remove(header::AUTHORIZATION),
     };
+}
+
+/// The rest of the way to an HTTP/2 target, which knows no `Connection`.
+pub fn toward_h2(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    // Streams do without: the gateway itself has said 100 Continue.
+    headers.remove(header::EXPECT);
 }
 
 /// HTTP/2 may split `Cookie` into several fields, HTTP/1.1 may not (RFC 9113, 8.2.3).
@@ -187,6 +203,11 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned).collect()
 }
 
+/// Whether the client says that it takes trailers. gRPC servers insist on it.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE) && tokens(headers, header::TE).iter().any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
 /// Whether `Connection` holds this token, in any case.
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
     let lines = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
@@ -242,13 +263,25 @@ mod tests {
             ("connection", "x-other"),
             ("x-secret", "1"),
             ("x-other", "1"),
-            ("te", "trailers"),
+            ("te", "gzip"),
             ("keep-alive", "timeout=5"),
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
         toward_target(&mut headers, None, false).unwrap();
         assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_makes_a_gateway_that_takes_trailers() {
+        for (te, said) in [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)] {
+            let mut headers = map(&[("te", te), ("connection", "TE, x-secret"), ("x-secret", "1")]);
+            toward_target(&mut headers, None).unwrap();
+            assert_eq!(names(&headers), if said { ["connection", "te"].as_slice() } else { &[] }, "{te}");
+            assert!(!said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te", "{te}");
+            toward_h2(&mut headers);
+            assert_eq!(names(&headers), if said { ["te"].as_slice() } else { &[] }, "{te}");
+        }
     }
 
     #[test]
@@ -283,7 +316,8 @@ mod tests {
 
     #[test]
     fn the_fields_of_an_upgrade_are_ours() {
-        let mut headers = map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1")]);
+        let mut headers =
+            map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1"), ("te", "trailers")]);
         toward_target(&mut headers, None, false).unwrap();
         set_upgrade(&mut headers, Protocol::WebSocket);
         assert_eq!(names(&headers), ["connection", "upgrade"]);

@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 pub mod h1;
 pub mod h2;
+mod sending;
 mod target;
 mod upgrade;
 pub mod wire;
@@ -12,7 +13,7 @@ pub mod wire;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
+use self::sending::Sending;
 pub use self::target::{Answer, Answers, put_head, send_head};
 use self::wire::{Decoder, Encoder, Framing};
 use crate::error::{Error, Result, Retry};
@@ -106,13 +108,10 @@ async fn forward(
     for attempt in 1..=MAX_TRIES {
         let mut session = upstream.session(&lease.dial, want).await?;
         let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
-        match exchange.run(&mut session, body, reply).await {
-            Ok((Turn::Done, reusable)) => {
-                if reusable {
-                    upstream.release(&lease.dial, session).await;
-                }
-                return Ok(());
-            }
+        let ran = exchange.run(&mut session, body, reply).await;
+        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
+        match ran {
+            Ok((Turn::Done, _)) => return Ok(()),
             Ok((Turn::NewCredential, _)) => {
                 lease = passage.renewed().await?;
                 headers::set_credential(&mut request.headers, lease.credential.authorization());
@@ -222,31 +221,46 @@ impl Exchange<'_> {
         upload: Option<Sink<'_>>,
         mut answers: Answers<'_>,
     ) -> Result<(Turn, bool, bool)> {
-        let (sent, whole) = (Notify::new(), AtomicBool::new(false));
+        let (sending, carries) = (Sending::default(), upload.is_some());
+        let mut upload = pin!(self.upload(body, upload, &sending));
         let turn = tokio::select! {
             biased;
-            turn = self.download(&mut answers, reply, &sent) => turn?,
-            error = self.upload(body, upload, &sent, &whole) => return Err(error),
+            turn = self.download(&mut answers, reply, &sending.ended) => turn?,
+            error = &mut upload => return Err(error),
         };
-        Ok((turn, whole.load(Ordering::Relaxed), answers.close))
+        // The answer is complete, and the target has not said that it reads no more.
+        if carries && !answers.close && !sending.whole() && self.sends() {
+            tokio::select! {
+                biased;
+                () = sending.over.notified() => {}
+                () = answers.closed() => {}
+                () = sending::stalls(&self.record.up) => {}
+                error = &mut upload => return Err(error),
+            }
+        }
+        Ok((turn, sending.whole(), answers.close))
+    }
+
+    /// Not so a client that waits for leave to send its body, and has been given another answer.
+    fn sends(&self) -> bool {
+        self.record.up.load(Ordering::Relaxed) > 0 || !client::expects_continue(&self.request.headers)
     }
 
     /// Sends the body, then watches for the client to leave. Comes back with an error only.
-    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sent: &Notify, whole: &AtomicBool) -> Error {
+    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sending: &Sending) -> Error {
         let carried = match sink {
             Some(mut sink) => copy(&mut body.source(), &mut sink, &self.record.up).await,
             None => Ok(()),
         };
-        whole.store(carried.is_ok(), Ordering::Relaxed);
         match carried {
             Ok(()) => {
-                sent.notify_one();
+                sending.end(true);
                 Error::ClientGone(body.gone().await)
             }
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
-                sent.notify_one();
+                sending.end(false);
                 pending().await
             }
         }

@@ -7,6 +7,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, header};
+use pingora_core::server::ShutdownWatch;
 
 use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
 use super::status_headers;
@@ -46,7 +47,7 @@ impl Body<'_> {
 
 /// Where the answer goes.
 pub enum Reply<'a> {
-    H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool },
+    H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool, shutdown: &'a ShutdownWatch },
     H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>> },
 }
 
@@ -66,13 +67,14 @@ impl Reply<'_> {
     /// The head of the answer, and where its body goes.
     pub fn head(&mut self, method: &Method, status: StatusCode, mut headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
         match self {
-            Reply::H1 { io, out, minor, close } => {
+            Reply::H1 { io, out, minor, close, shutdown } => {
                 let framing = for_h1(framing, *minor);
                 if framing == Framing::None && may_have_body(method, status) {
                     // The end of an HTTP/2 stream said so; here only a length can.
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
                 }
-                *close |= framing == Framing::UntilClose;
+                // Asked now, for the drain may have begun since the request came.
+                *close |= framing == Framing::UntilClose || *shutdown.borrow();
                 wire::put_response(out, status, &headers, framing == Framing::Chunked, *close);
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
                 Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))

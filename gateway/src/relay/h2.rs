@@ -18,10 +18,8 @@ use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::headers;
 use crate::request::{Request, Scheme};
-use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
+use crate::upstream::{STREAM_WINDOW, connection_window};
 
-/// A client that answers no PING for so long is gone.
-const PONG: Duration = Duration::from_secs(10);
 /// Bytes of answers that may wait for a stream's window.
 const SEND_BUFFER: usize = 256 << 10;
 
@@ -34,7 +32,11 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
-    let mut dead = pin!(silence(connection.ping_pong()));
+    let (ping, pong) = {
+        let timeouts = &front.gateway().parts.settings.load().timeouts;
+        (timeouts.ping, timeouts.pong)
+    };
+    let mut dead = pin!(silence(connection.ping_pong(), ping, pong));
     loop {
         tokio::select! {
             biased;
@@ -60,7 +62,7 @@ fn options(front: &Front) -> H2Options {
     let mut options = default_h2_options();
     options
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER);
@@ -68,11 +70,11 @@ fn options(front: &Front) -> H2Options {
 }
 
 /// Resolves when the client answers no PING any more.
-async fn silence(ping: Option<PingPong>) {
+async fn silence(ping: Option<PingPong>, quiet: Duration, patience: Duration) {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(PING).await;
-        if !matches!(tokio::time::timeout(PONG, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+        tokio::time::sleep(quiet).await;
+        if !matches!(tokio::time::timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
     }

@@ -25,7 +25,7 @@ thread_local! {
 static SUBSCRIBED: Once = Once::new();
 
 /// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be cached across them.
-struct Log;
+pub struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -39,7 +39,7 @@ impl Write for Log {
 }
 
 impl Log {
-    fn start() -> Log {
+    pub fn start() -> Log {
         SUBSCRIBED.call_once(|| {
             // Of everything and everyone: h2, hyper and kube too.
             let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(|| Log);
@@ -55,7 +55,7 @@ impl Log {
         LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
     }
 
-    fn access(&self) -> Vec<serde_json::Value> {
+    pub fn access(&self) -> Vec<serde_json::Value> {
         let lines = self.text();
         let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         records.filter(|record| record["target"] == "access").collect()

@@ -144,7 +144,12 @@ impl World {
 
     /// The CONNECT alone.
     pub async fn opened(&self, connector: &str, authority: &str, token: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        self.opened_over(stream, connector, authority, token).await
+    }
+
+    /// The same over a connection to the proxy port.
+    pub async fn opened_over(&self, mut stream: TcpStream, connector: &str, authority: &str, token: &str) -> TcpStream {
         stream.set_nodelay(true).unwrap();
         stream.write_all(connect_head(connector, authority, token).as_bytes()).await.unwrap();
         let head = crate::target::read_head(&mut stream).await;
