@@ -1,6 +1,7 @@
 //! What happens to each header field on its way, in one table. `relay` applies it to every request and response, whichever protocol the
 //! legs speak; the credential is added here and nowhere else.
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
@@ -99,7 +100,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Turns the target's fields into those for the client, except framing.
-pub fn toward_client(headers: &mut HeaderMap) {
+pub fn toward_client(status: StatusCode, headers: &mut HeaderMap) {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // No body follows, whatever the target says of one (RFC 9110, 8.6): a client that believed it would wait, or read another answer.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     // A target that nominates nonsense harms only its own answer.
     let _ = drop_nominated(headers);
     drop_hop_by_hop(headers);
@@ -138,14 +143,23 @@ fn drop_nominated(headers: &mut HeaderMap) -> Result<()> {
 }
 
 fn drop_identities(headers: &mut HeaderMap) {
-    let is_identity = |name: &HeaderName| IDENTITY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-    if !headers.keys().any(is_identity) {
+    if !headers.keys().any(deceives) {
         return;
     }
-    let names: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
+    let names: Vec<HeaderName> = headers.keys().filter(|name| deceives(name)).cloned().collect();
     for name in names {
         headers.remove(name);
     }
+}
+
+/// CGI and its heirs (WSGI, PHP) read `X_Remote_User` as they read `X-Remote-User`.
+fn deceives(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let begins = |prefix: &str| {
+        let dashed = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        name.len() >= prefix.len() && dashed.zip(prefix.bytes()).all(|(one, other)| one == other)
+    };
+    IDENTITY_PREFIXES.into_iter().any(begins) || matches!(name, "content_length" | "transfer_encoding")
 }
 
 fn drop_bearer_subprotocols(headers: &mut HeaderMap) {
@@ -197,6 +211,9 @@ mod tests {
             ("impersonate-extra-scopes", "all"),
             ("x-remote-user", "admin"),
             ("x-remote-group", "system:masters"),
+            ("x_remote_user", "admin"),
+            ("impersonate_user", "admin"),
+            ("transfer_encoding", "chunked"),
             ("proxy-authorization", "Basic eA=="),
             ("proxy-connection", "keep-alive"),
             ("x-custom", "stays"),

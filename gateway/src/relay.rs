@@ -232,6 +232,7 @@ impl Exchange<'_> {
                 sent.notify_one();
                 Error::ClientGone(body.gone().await)
             }
+            Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
@@ -251,7 +252,7 @@ impl Exchange<'_> {
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
             return Ok(Turn::NewCredential);
         }
-        headers::toward_client(&mut answer.headers);
+        headers::toward_client(answer.status, &mut answer.headers);
         if let (Some(outward), Some(target)) = (&self.request.outward, self.lease.route.targets.first()) {
             outward.apply(&mut answer.headers, target);
         }
@@ -272,7 +273,7 @@ impl Exchange<'_> {
             tokio::time::sleep(limit).await;
         });
         for _ in 0..MAX_INTERIM {
-            let answer = tokio::select! {
+            let mut answer = tokio::select! {
                 biased;
                 answer = answers.head() => answer?,
                 why = reply.gone() => return Err(Error::ClientGone(why)),
@@ -281,6 +282,7 @@ impl Exchange<'_> {
             if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
             }
+            headers::toward_client(answer.status, &mut answer.headers);
             reply.interim(answer.status, answer.headers).await?;
         }
         Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "interim answers without end".to_owned() })

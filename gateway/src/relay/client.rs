@@ -30,6 +30,11 @@ impl Body<'_> {
         }
     }
 
+    /// Its end cannot be found any more (HTTP/1.1).
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Body::H1 { decoder: Decoder::Broken, .. })
+    }
+
     /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is kept for later.
     pub async fn gone(&mut self) -> String {
         let Body::H1 { io, buf, .. } = self else { return pending().await };
@@ -105,8 +110,9 @@ impl Reply<'_> {
     pub async fn refuse(&mut self, method: &Method, error: &Error) -> Result<()> {
         let failure = error.failure();
         let (headers, body) = status_headers(&failure);
-        if let Reply::H1 { out, .. } = self {
+        if let Reply::H1 { out, close, .. } = self {
             out.clear();
+            *close |= matches!(error, Error::Body(_));
         }
         let framing = if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
         let mut sink = self.head(method, failure.code, headers, framing)?;

@@ -17,7 +17,7 @@ use super::wire::{self, Framing};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::headers;
-use crate::request::{Request, Scheme};
+use crate::request::{self, Request, Scheme};
 use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
 
 /// A client that answers no PING for so long is gone.
@@ -105,7 +105,7 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
         (None, Some(host)) => host,
         (None, None) => return Err(Error::Malformed("the request names no host")),
     };
-    let path = uri.path_and_query().cloned().ok_or(Error::Malformed("the request has no path"))?;
+    let path = request::rooted(uri.path_and_query().ok_or(Error::Malformed("the request has no path"))?)?;
     let length = wire::length(&headers).map_err(|_| Error::Malformed("the Content-Length is not one number"))?;
     let framing = match length {
         _ if ended => Framing::None,
