@@ -6,6 +6,7 @@
 mod bad_input;
 mod drains;
 mod forward;
+mod hostile;
 mod http;
 mod kubernetes;
 mod leaves;
