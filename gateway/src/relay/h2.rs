@@ -114,7 +114,8 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
     };
     headers::join_cookies(&mut headers);
     // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
-    let scheme = uri.scheme_str().and_then(Scheme::parse);
+    let scheme = uri.scheme_str().map(|scheme| Scheme::parse(scheme).ok_or(Error::Malformed("the scheme is not http or https")));
+    let scheme = scheme.transpose()?;
     Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, outward: None })
 }
 

@@ -2,7 +2,9 @@
 //! request that the gateway recorded; what follows it on the connection is never taken for a request. After each row a good request on a
 //! new connection works, and a target's connection that was left with unread bytes is not used for it.
 
+mod frames;
 mod h1;
+mod h2;
 mod witness;
 
 use std::panic::AssertUnwindSafe;
