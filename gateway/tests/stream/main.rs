@@ -6,6 +6,7 @@
 mod bad_input;
 mod drains;
 mod forward;
+mod h2spec;
 mod hostile;
 mod http;
 mod kubernetes;

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::frames::{DATA, HEADERS, WHOLE, block, frame, greet, outcome};
+use super::frames::{DATA, HEADERS, WHOLE, block, frame, greet, next, outcome};
 use super::witness::Witness;
 use super::{PATIENCE, Stage};
 use crate::http::H2;
@@ -135,7 +135,11 @@ async fn row(stage: &Stage<'_>, name: &str, mut tls: Tls, frames: &[u8], expect:
         }
         Expect::Bare(status) => assert_eq!((got.status, got.body.len()), (Some(status), 0), "{said}"),
         Expect::Reset(code) => assert_eq!((got.status, got.reset, got.goaway), (None, Some(code), None), "{said}"),
-        Expect::Ended(code) => assert_eq!((got.status, got.goaway), (None, Some(code)), "{said}"),
+        Expect::Ended(code) => {
+            assert_eq!((got.status, got.goaway), (None, Some(code)), "{said}");
+            let end = async { while next(&mut tls).await.is_some() {} };
+            tokio::time::timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("{name}: the connection stays open"));
+        }
         Expect::Seen(request) => {
             assert_eq!(got.status, Some(200), "{said}");
             let seen = stage.witness.take();
