@@ -258,6 +258,10 @@ impl Exchange<'_> {
         }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
+        if answer.framing == Framing::None {
+            // Whatever a target sends behind a head that ends its answer is no part of it.
+            return sink.flush().await.map_err(Error::ClientGone).map(|()| Turn::Done);
+        }
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(Turn::Done),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri};
 use pingora_core::protocols::http::v2::client::Http2Session;
+use pingora_error::ErrorType;
 use pingora_http::RequestHeader;
 
 use super::body::{self, H1Source, Source};
@@ -96,7 +97,12 @@ async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused
     let broken = |cause: String| Error::Protocol { host: host.to_owned(), cause };
     session.read_response_header().await.map_err(|mut error| {
         error.retry.decide_reuse(reused);
-        let retry = if error.retry() { Retry::Always } else { Retry::Never };
+        let retry = match error.etype() {
+            _ if !error.retry() => Retry::Never,
+            // It has had the request: its answer is not HTTP/2, or never came.
+            ErrorType::InvalidH2 | ErrorType::ReadError => Retry::IfIdempotent,
+            _ => Retry::Always,
+        };
         Error::Cut { host: host.to_owned(), cause: error.to_string(), retry }
     })?;
     let ended = session.check_response_end_or_error().map_err(|error| broken(error.to_string()))?;
