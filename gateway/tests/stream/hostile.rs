@@ -5,6 +5,7 @@
 mod frames;
 mod h1;
 mod h2;
+mod target;
 mod witness;
 
 use std::panic::AssertUnwindSafe;
