@@ -5,7 +5,9 @@
 mod frames;
 mod h1;
 mod h2;
+mod reverse;
 mod target;
+mod upgrade;
 mod witness;
 
 use std::panic::AssertUnwindSafe;
@@ -50,7 +52,15 @@ pub struct Stage<'a> {
     pub world: &'a World,
     pub witness: &'a Witness,
     pub log: Log,
-    pub connector: &'static str,
+    /// What is sent behind an answer that keeps its connection.
+    pub next: String,
+}
+
+impl<'a> Stage<'a> {
+    /// For rows inside of a tunnel.
+    pub fn new(world: &'a World, witness: &'a Witness, log: Log) -> Stage<'a> {
+        Stage { world, witness, log, next: http::get("/base/good", &witness.authority()) }
+    }
 }
 
 impl Stage<'_> {
@@ -58,7 +68,7 @@ impl Stage<'_> {
         let mut failed = Vec::new();
         for (name, bytes, expect) in rows {
             let judged = async {
-                let tls = self.world.tunnel(self.connector, &self.witness.authority(), H1).await;
+                let tls = self.world.tunnel("target", &self.witness.authority(), H1).await;
                 self.row(name, tls, &self.placed(bytes, *expect), *expect).await;
                 self.good(name).await;
             };
@@ -94,7 +104,7 @@ impl Stage<'_> {
                 let quiet = tokio::time::timeout(Duration::from_millis(20), stream.read_u8()).await;
                 assert!(quiet.is_err(), "{name}: {quiet:?} behind the answer");
                 assert_eq!(self.witness.take(), Vec::new(), "{name}: the target saw something");
-                self.next(name, &mut stream).await;
+                self.next(name, &mut stream, &self.next).await;
             }
             Cut => {
                 stream.shutdown().await.unwrap();
@@ -149,12 +159,12 @@ impl Stage<'_> {
     /// A good request on a new connection.
     pub async fn good(&self, name: &str) {
         let authority = self.witness.authority();
-        let mut tls: Tls = self.world.tunnel(self.connector, &authority, H1).await;
-        self.next(name, &mut tls).await;
+        let mut tls: Tls = self.world.tunnel("target", &authority, H1).await;
+        self.next(name, &mut tls, &http::get("/base/good", &authority)).await;
     }
 
-    async fn next(&self, name: &str, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-        stream.write_all(http::get("/base/good", &self.witness.authority()).as_bytes()).await.unwrap();
+    async fn next(&self, name: &str, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) {
+        stream.write_all(request.as_bytes()).await.unwrap();
         let (head, body) = answer(name, stream).await;
         assert!(head.starts_with("HTTP/1.1 200 ") && body == b"ok", "after {name}: {head}");
         let texts: Vec<String> = self.witness.take().into_iter().map(|seen| seen.text).collect();

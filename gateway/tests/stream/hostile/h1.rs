@@ -30,7 +30,7 @@ async fn run(rows: &[Row], prefix: &str) {
         let world = World::new().await;
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &format!("{}{prefix}", witness.target.url()));
-        Stage { world: &world, witness: &witness, log, connector: "target" }.run(rows).await;
+        Stage::new(&world, &witness, log).run(rows).await;
     }
 }
 

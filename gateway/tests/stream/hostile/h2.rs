@@ -102,7 +102,7 @@ async fn run(rows: &[Row], fronts: &[Front], prefix: &str) {
         let world = World::new().await;
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &format!("{}{prefix}", witness.target.url()));
-        let stage = Stage { world: &world, witness: &witness, log, connector: "target" };
+        let stage = Stage::new(&world, &witness, log);
         let mut failed = Vec::new();
         for front in fronts {
             for (name, frames, expect) in rows {

@@ -30,6 +30,16 @@ pub enum Told {
 
 pub use Told::{Cut, Status, Whole};
 
+/// One answer, and what becomes of it.
+pub struct Case<R> {
+    pub name: &'static str,
+    pub method: &'static str,
+    pub row: R,
+    pub told: Told,
+    /// The next request must come to the target by another connection.
+    pub spoilt: bool,
+}
+
 /// A target that answers one request as its row says, every other one well.
 pub struct Villain<R> {
     pub target: Target,
@@ -60,9 +70,9 @@ impl<R: Send + 'static> Villain<R> {
         Villain { target, row, connections, last }
     }
 
-    /// One request with the row for an answer, then a good one on another connection of the client. `spoilt`: the good one must have come
-    /// to the target by another connection than the bad one.
-    pub async fn judge(&self, world: &World, name: &str, method: &str, row: R, h2: bool, told: Told, spoilt: bool) {
+    /// One request with the row for an answer, then a good one on another connection of the client.
+    pub async fn judge(&self, world: &World, case: Case<R>, h2: bool) {
+        let Case { name, method, row, told, spoilt } = case;
         *self.row.lock().unwrap() = Some(row);
         let authority = self.target.authority();
         let ask = async { if h2 { by_h2(world, &authority, method).await } else { by_h1(world, &authority, method).await } };

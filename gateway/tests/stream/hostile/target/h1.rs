@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use super::{Cut, GOOD, Status, Told, Villain, Whole, request};
+use super::{Case, Cut, GOOD, Status, Told, Villain, Whole, request};
 use crate::world::World;
 
 /// What becomes of the target's connection behind the answer.
@@ -21,7 +21,7 @@ use Then::{Closed, Reused, Spoilt};
 /// Name, method, answer, what the client is told, the connection.
 type Row = (&'static str, &'static str, &'static [u8], Told, Then);
 
-#[rustfmt::skip]
+#[rustfmt::skip] // One line each.
 const ROWS: [Row; 45] = [
     ("a plain answer", "GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", Whole(200, "hi"), Reused),
     ("chunks with extensions and trailers", "GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n0\r\n\r\n", Whole(200, "hi"), Reused),
@@ -83,7 +83,8 @@ async fn run(rows: &[Row]) {
     .await;
     for (name, method, answer, told, then) in rows {
         for h2 in [false, true] {
-            villain.judge(&world, name, method, (*answer, *then), h2, *told, *then != Reused).await;
+            let case = Case { name, method, row: (*answer, *then), told: *told, spoilt: *then != Reused };
+            villain.judge(&world, case, h2).await;
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Answers of a target that speaks HTTP/2, frame by frame.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use tokio::io::AsyncWriteExt;
 
-use super::{Cut, Status, Told, Villain, Whole};
+use super::{Case, Cut, Status, Told, Villain, Whole};
 use crate::hostile::frames::*;
 use crate::target::Tls;
 use crate::world::World;
@@ -20,7 +23,7 @@ fn body(stream: u32, data: &[u8]) -> Vec<u8> {
 
 const FORGED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
 
-#[rustfmt::skip]
+#[rustfmt::skip] // One line each.
 const ROWS: [Row; 24] = [
     ("a plain answer", "GET", |s| [head(s, END_HEADERS, &[(":status", "200")]), body(s, b"hi")].concat(), Whole(200, "hi"), false),
     ("a body of a 204", "GET", |s| [head(s, END_HEADERS, &[(":status", "204")]), body(s, FORGED)].concat(), Whole(204, ""), false),
@@ -77,9 +80,8 @@ async fn an_http2_answer_is_whole_or_refused_and_nothing_behind_it_is_one() {
     let mut failed = Vec::new();
     for (name, method, frames, told, spoilt) in ROWS {
         for h2 in [false, true] {
-            use futures::FutureExt;
-            let judged = villain.judge(&world, name, method, frames, h2, told, spoilt);
-            if std::panic::AssertUnwindSafe(judged).catch_unwind().await.is_err() {
+            let judged = villain.judge(&world, Case { name, method, row: frames, told, spoilt }, h2);
+            if AssertUnwindSafe(judged).catch_unwind().await.is_err() {
                 failed.push((name, h2));
             }
         }
