@@ -48,8 +48,7 @@ enum Turn {
     NewCredential,
 }
 
-/// Carries one request from its head to the last byte of its answer. True: the client's connection is in a defined state and may carry
-/// another (HTTP/1.1).
+/// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
 async fn serve(front: &Front, mut request: Request, mut body: Body<'_>, mut reply: Reply<'_>, protocol: &'static str) -> bool {
     let passage = match front.passage(&mut request).await {
         Ok(passage) => passage,
@@ -104,7 +103,12 @@ async fn forward(
     let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     for attempt in 1..=MAX_TRIES {
-        let mut session = upstream.session(&lease.dial, want).await?;
+        let mut session = tokio::select! {
+            biased;
+            session = upstream.session(&lease.dial, want) => session?,
+            // Or a client that resets its streams at once would leave as many dials behind.
+            why = reply.gone() => return Err(Error::ClientGone(why)),
+        };
         let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
         match exchange.run(&mut session, body, reply).await {
             Ok((Turn::Done, reusable)) => {

@@ -52,7 +52,7 @@ impl Body<'_> {
 /// Where the answer goes.
 pub enum Reply<'a> {
     H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool },
-    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>> },
+    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, answered: bool },
 }
 
 impl Reply<'_> {
@@ -82,17 +82,21 @@ impl Reply<'_> {
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
                 Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))
             }
-            Reply::H2 { respond, stream } => {
+            Reply::H2 { respond, stream, answered } => {
                 let end = framing == Framing::None;
+                *answered = true;
                 let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
                 Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened)) })
             }
         }
     }
 
-    /// The connection is in a defined state and may carry another answer (HTTP/1.1).
+    /// HTTP/1.1: the connection is in a defined state and may carry another answer. HTTP/2: an answer was begun.
     pub fn open(&self) -> bool {
-        !matches!(self, Reply::H1 { close: true, .. })
+        match self {
+            Reply::H1 { close, .. } => !close,
+            Reply::H2 { answered, .. } => *answered,
+        }
     }
 
     /// Resolves when an HTTP/2 client gives up before its answer began.
@@ -123,7 +127,7 @@ impl Reply<'_> {
     pub fn cut(&mut self) {
         match self {
             Reply::H1 { close, .. } => *close = true,
-            Reply::H2 { respond, stream: None } => respond.send_reset(Reason::INTERNAL_ERROR),
+            Reply::H2 { respond, stream: None, .. } => respond.send_reset(Reason::INTERNAL_ERROR),
             Reply::H2 { stream: Some(stream), .. } => stream.send_reset(Reason::INTERNAL_ERROR),
         }
     }

@@ -2,11 +2,13 @@
 //! dead clients and a GOAWAY on drain.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{PingPong, RecvStream};
+use h2::{PingPong, Reason, RecvStream};
 use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
@@ -25,6 +27,10 @@ const PONG: Duration = Duration::from_secs(10);
 /// Bytes of answers that may wait for a stream's window.
 const SEND_BUFFER: usize = 256 << 10;
 
+/// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
+/// target's time, on a connection that others use too (CVE-2023-44487).
+const TAKEN_BACK: usize = 500;
+
 /// Serves a connection to its end.
 pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let mut connection = match handshake(stream, Some(options(front))).await {
@@ -34,6 +40,7 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
+    let (mut asked, taken_back) = (0, Arc::new(AtomicUsize::new(0)));
     let mut dead = pin!(silence(connection.ping_pong()));
     loop {
         tokio::select! {
@@ -44,8 +51,18 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
             }
             stream = connection.accept() => match stream {
                 Some(Ok((request, respond))) => {
-                    let front = front.clone();
-                    tokio::spawn(async move { exchange(&front, request, respond).await });
+                    asked += 1;
+                    let so_far = taken_back.load(Ordering::Relaxed);
+                    if so_far > TAKEN_BACK && so_far * 2 > asked {
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        continue;
+                    }
+                    let (front, taken_back) = (front.clone(), taken_back.clone());
+                    tokio::spawn(async move {
+                        if !exchange(&front, request, respond).await {
+                            taken_back.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
                 }
                 // Its streams end with it: each writes its own record.
                 Some(Err(_)) | None => return,
@@ -78,18 +95,18 @@ async fn silence(ping: Option<PingPong>) {
     }
 }
 
-async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+/// One request. True: the client has waited for the beginning of its answer.
+async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, body) = request.into_parts();
-    let mut reply = Reply::H2 { respond, stream: None };
+    let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => {
-            super::serve(front, request, Body::H2(body), reply, "h2").await;
-        }
+        Ok(request) => super::serve(front, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
             front.refused(&error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }
+            reply.open()
         }
     }
 }
