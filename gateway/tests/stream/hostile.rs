@@ -5,6 +5,7 @@
 mod frames;
 mod h1;
 mod h2;
+mod load;
 mod reverse;
 mod target;
 mod upgrade;

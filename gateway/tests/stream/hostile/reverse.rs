@@ -17,10 +17,15 @@ const HOST: &str = "c-target.demo.svc";
 
 /// A request to the connector's host with the token; `{token}`, `{stranger}` and `{target}` stand for what they say.
 macro_rules! request {
-    ($line:literal) => { request!($line, "", "") };
-    ($line:literal, $fields:literal) => { request!($line, $fields, "") };
+    ($line:literal) => {
+        request!($line, "", "")
+    };
+    ($line:literal, $fields:literal) => {
+        request!($line, $fields, "")
+    };
     ($line:literal, $fields:literal, $rest:literal) => {
-        concat!($line, " HTTP/1.1\r\nHost: c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n", $fields, "\r\n", $rest).as_bytes()
+        concat!($line, " HTTP/1.1\r\nHost: c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n", $fields, "\r\n", $rest)
+            .as_bytes()
     };
 }
 
