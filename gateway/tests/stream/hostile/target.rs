@@ -82,7 +82,7 @@ impl<R: Send + 'static> Villain<R> {
         let taken_back = got.is_none() && matches!(told, Cut(_));
         assert!(taken_back || got == expected(told), "{said}: {got:?}, not {told:?}");
         let bad = self.last.load(Ordering::SeqCst);
-        // What comes late is there by then.
+        // The gateway puts a connection back once the client has seen the end of its answer.
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(by_h1(world, &authority, "GET").await, expected(Whole(200, "good")), "after {said}");
         let good = self.last.load(Ordering::SeqCst);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,4 +150,66 @@ async fn behind_a_body_that_was_awaited_and_never_asked_for_comes_nothing() {
         assert!(read.is_ok() && rest.is_empty(), "the connection goes on: {}", String::from_utf8_lossy(&rest));
     }
     assert!(wires.lock().unwrap().iter().all(|wire| wire.body.is_empty()), "{wires:?}");
+}
+
+#[tokio::test]
+async fn an_http2_target_sees_that_a_body_was_cut() {
+    let world = World::new().await;
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let noted = ends.clone();
+    let target = Target::script(&world.leaf(), &[], H2, move |tls, seen| {
+        let noted = noted.clone();
+        async move {
+            let mut requests = h2::server::handshake(tls).await.unwrap();
+            while let Some(Ok((request, respond))) = requests.accept().await {
+                seen.heads.lock().unwrap().push(request.uri().to_string());
+                let noted = noted.clone();
+                tokio::spawn(async move {
+                    let mut body = request.into_body();
+                    let mut last = body.data().await;
+                    while matches!(last, Some(Ok(_))) {
+                        last = body.data().await;
+                    }
+                    noted.lock().unwrap().push(last.is_some());
+                    // Until here, or the stream would be reset from this side.
+                    drop(respond);
+                });
+            }
+        }
+    })
+    .await;
+    world.connect("target", &target.url());
+    let authority = target.authority();
+    for (path, part) in [("/a", "Content-Length: 10\r\n\r\nhello"), ("/b", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")] {
+        let mut tls = world.tunnel("target", &authority, H1).await;
+        tls.write_all(format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n{part}").as_bytes()).await.unwrap();
+        eventually("the head arrives", || target.seen.heads().pop().is_some_and(|url| url.ends_with(path))).await;
+        drop(tls);
+        eventually("the target's stream ends", || !ends.lock().unwrap().is_empty()).await;
+        assert_eq!(std::mem::take(&mut *ends.lock().unwrap()), [true], "{part}: it looks whole");
+    }
+}
+
+/// What a target says on a connection that rests in the pool is no answer to the request that comes next.
+#[tokio::test]
+async fn an_answer_that_nobody_has_asked_for_is_not_given_to_the_next_who_asks() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        while !read_head(&mut tls).await.is_empty() {
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood").await;
+            // By then the answer has been delivered, and the connection is in the pool.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged").await;
+            seen.bytes.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    world.connect("target", &target.url());
+    let authority = target.authority();
+    let mut tls = world.tunnel("target", &authority, H1).await;
+    for asked in 1..=3 {
+        assert_eq!(exchange(&mut tls, &get("/", &authority)).await.1, b"good");
+        assert_eq!(target.seen.connections(), asked);
+        eventually("the forged answer", || target.seen.bytes.load(Ordering::SeqCst) == asked).await;
+    }
 }
