@@ -13,28 +13,26 @@ use crate::http::H2;
 use crate::target::{Target, Tls, read_body, read_head};
 use crate::world::World;
 
-/// It needs a second or two; one case that hangs takes one second more.
+/// It needs a second or two; one case that hangs takes five more.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CASES: usize = 77;
 
 /// The connection or the stream ends as RFC 9113 asks, with PROTOCOL_ERROR for whatever the h2 crate cannot decode, in place of the code
 /// for the case (`FRAME_SIZE_ERROR`, `COMPRESSION_ERROR`, `FLOW_CONTROL_ERROR`). Nothing above the crate sees the frame.
 const CODE: &str = "the h2 crate ends the connection with PROTOCOL_ERROR";
-/// The same for frames on a stream that the client has ended or reset: PROTOCOL_ERROR in place of `STREAM_CLOSED`.
-const CLOSED: &str = "the h2 crate ends the connection or the stream with PROTOCOL_ERROR";
+/// The same for a head on a stream that the client has ended: PROTOCOL_ERROR in place of `STREAM_CLOSED`.
+const CLOSED: &str = "the h2 crate ends the connection with PROTOCOL_ERROR, not STREAM_CLOSED";
 /// h2spec wants no frame before the GOAWAY, and takes the WINDOW_UPDATE that opens the connection's window at its start for one. That the
 /// connection ends behind each GOAWAY is asked by `hostile::h2`.
 const WINDOW: &str = "h2spec stumbles over the window that is opened at the start";
 
 /// What fails, and why it may. A case that passes must not stand here.
-const EXCEPTIONS: [(&str, &str); 15] = [
+const EXCEPTIONS: [(&str, &str); 13] = [
     ("4.3: Sends invalid header block fragment", CODE),
     ("4.3: Encodes Dynamic Table Size Update (RFC 7541, 6.3) after common header fields", CODE),
-    ("5.1: half closed (remote): Sends a DATA frame", CLOSED),
     ("5.1: half closed (remote): Sends a HEADERS frame", CLOSED),
     ("5.1: closed: Sends a HEADERS frame", CLOSED),
     ("5.4.1: Raise a connection error", WINDOW),
-    ("6.1: Sends a DATA frame on the stream that is not in 'open' or 'half-closed (local)' state", CLOSED),
     ("6.3: Sends a PRIORITY frame with a length other than 5 octets", CODE),
     ("6.4: Sends a RST_STREAM frame with a length other than 4 octets", CODE),
     ("6.5: Sends a SETTINGS frame that is not a zero-length with ACK flag", CODE),
@@ -43,6 +41,13 @@ const EXCEPTIONS: [(&str, &str); 15] = [
     ("6.7: Sends a PING frame with a length field value other than 8", CODE),
     ("6.9: Sends a WINDOW_UPDATE frame with a length other than a multiple of 4 octets", CODE),
     ("6.9.2: Sends a SETTINGS_INITIAL_WINDOW_SIZE settings with an exceeded maximum window size value", CODE),
+];
+
+/// DATA behind the end of its request: an error of the connection with PROTOCOL_ERROR while the answer is on its way, which h2spec does not
+/// take, and of the stream with STREAM_CLOSED once it has ended, which it does. Who is first is nobody's rule.
+const RACES: [&str; 2] = [
+    "5.1: half closed (remote): Sends a DATA frame",
+    "6.1: Sends a DATA frame on the stream that is not in 'open' or 'half-closed (local)' state",
 ];
 
 /// The port wants a name in the handshake that a client of 127.0.0.1 does not give: what h2spec sends is carried into a handshake with one.
@@ -104,7 +109,7 @@ async fn h2spec(port: u16) -> String {
     let h2spec = tokio::task::spawn_blocking(|| connectors_testenv::tool("h2spec")).await.unwrap().unwrap();
     let report = tempfile::NamedTempFile::new().unwrap();
     let run = Command::new(h2spec)
-        .args(["-t", "-k", "-S", "-o", "1", "-p", &port.to_string(), "-j"])
+        .args(["-t", "-k", "-S", "-o", "5", "-p", &port.to_string(), "-j"])
         .arg(report.path())
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -120,9 +125,11 @@ fn judge(report: &str) {
     assert_eq!(cases.len(), CASES, "{report}");
     let not_passed =
         cases.iter().filter(|case| case.contains("<failure") || case.contains("<error") || case.contains("<skipped"));
-    let not_passed: BTreeSet<String> = not_passed.map(|case| name(case)).collect();
-    let excepted = EXCEPTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(not_passed, excepted, "{report}");
+    let not_passed = not_passed.map(|case| name(case)).filter(|case| !RACES.contains(&&**case));
+    let not_passed: BTreeSet<String> = not_passed.collect();
+    let excepted: BTreeSet<String> = EXCEPTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let differ: Vec<_> = not_passed.symmetric_difference(&excepted).collect();
+    assert!(differ.is_empty(), "not as listed: {differ:?} in {report}");
 }
 
 /// `6.7: Sends a PING frame …`, of a case's attributes.
