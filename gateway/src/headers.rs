@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
@@ -24,6 +25,14 @@ fn dropped(name: &str, impersonation: bool) -> Option<&'static str> {
             Some("impersonation: the credential's rights are not the client's")
         }
         _ => None,
+    }
+}
+
+/// CGI and its heirs (WSGI, PHP) read `X_Remote_User` as they read `X-Remote-User`.
+fn deceives(name: &str) -> bool {
+    name.contains('_') && {
+        let dashed = name.replace('_', "-");
+        dashed == "content-length" || dropped(&dashed, false).is_some()
     }
 }
 
@@ -92,7 +101,7 @@ pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
 pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>, impersonation: bool) -> Result<()> {
     let trailers = takes_trailers(headers);
     drop_nominated(headers)?;
-    drop_all(headers, |name| dropped(name, impersonation).is_some());
+    drop_all(headers, |name| deceives(name) || dropped(name, impersonation).is_some());
     if trailers {
         headers.insert(header::TE, TRAILERS);
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -145,7 +154,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Turns the target's fields into those for the client, except framing.
-pub fn toward_client(headers: &mut HeaderMap) {
+pub fn toward_client(status: StatusCode, headers: &mut HeaderMap) {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // No body follows, whatever the target says of one (RFC 9110, 8.6): a client that believed it would wait, or read another answer.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     // A target that nominates nonsense harms only its own answer.
     let _ = drop_nominated(headers);
     drop_all(headers, of_one_connection);
@@ -154,7 +167,7 @@ pub fn toward_client(headers: &mut HeaderMap) {
 
 /// Trailers may carry neither framing, nor routing, nor identities (RFC 9110, 6.5.1).
 pub fn trailers(headers: &mut HeaderMap) {
-    drop_all(headers, |name| dropped(name, false).is_some());
+    drop_all(headers, |name| deceives(name) || dropped(name, false).is_some());
     for name in [header::HOST, header::CONTENT_LENGTH, header::TRAILER, header::SET_COOKIE] {
         headers.remove(name);
     }
@@ -237,6 +250,9 @@ mod tests {
             ("impersonate-extra-scopes", "all"),
             ("x-remote-user", "admin"),
             ("x-remote-group", "system:masters"),
+            ("x_remote_user", "admin"),
+            ("impersonate_user", "admin"),
+            ("transfer_encoding", "chunked"),
             ("proxy-authorization", "Basic eA=="),
             ("proxy-connection", "keep-alive"),
             ("audit-id", "somebody-elses"),
@@ -276,7 +292,7 @@ mod tests {
     fn a_client_that_takes_trailers_makes_a_gateway_that_takes_trailers() {
         for (te, said) in [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)] {
             let mut headers = map(&[("te", te), ("connection", "TE, x-secret"), ("x-secret", "1")]);
-            toward_target(&mut headers, None).unwrap();
+            toward_target(&mut headers, None, false).unwrap();
             assert_eq!(names(&headers), if said { ["connection", "te"].as_slice() } else { &[] }, "{te}");
             assert!(!said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te", "{te}");
             toward_h2(&mut headers);

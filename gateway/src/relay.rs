@@ -50,8 +50,7 @@ enum Turn {
     NewCredential,
 }
 
-/// Carries one request from its head to the last byte of its answer. True: the client's connection is in a defined state and may carry
-/// another (HTTP/1.1).
+/// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
 async fn serve(front: &Front, mut request: Request, mut body: Body<'_>, mut reply: Reply<'_>, protocol: &'static str) -> bool {
     let passage = match front.passage(&mut request).await {
         Ok(passage) => passage,
@@ -106,7 +105,12 @@ async fn forward(
     let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     for attempt in 1..=MAX_TRIES {
-        let mut session = upstream.session(&lease.dial, want).await?;
+        let mut session = tokio::select! {
+            biased;
+            session = upstream.session(&lease.dial, want) => session?,
+            // Or a client that resets its streams at once would leave as many dials behind.
+            why = reply.gone() => return Err(Error::ClientGone(why)),
+        };
         let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
         let ran = exchange.run(&mut session, body, reply).await;
         upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
@@ -257,6 +261,7 @@ impl Exchange<'_> {
                 sending.end(true);
                 Error::ClientGone(body.gone().await)
             }
+            Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
@@ -276,12 +281,16 @@ impl Exchange<'_> {
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
             return Ok(Turn::NewCredential);
         }
-        headers::toward_client(&mut answer.headers);
+        headers::toward_client(answer.status, &mut answer.headers);
         if let (Some(outward), Some(target)) = (&self.request.outward, self.lease.route.targets.first()) {
             outward.apply(&mut answer.headers, target);
         }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
+        if answer.framing == Framing::None {
+            // Whatever a target sends behind a head that ends its answer is no part of it.
+            return sink.flush().await.map_err(Error::ClientGone).map(|()| Turn::Done);
+        }
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(Turn::Done),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
@@ -297,7 +306,7 @@ impl Exchange<'_> {
             tokio::time::sleep(limit).await;
         });
         for _ in 0..MAX_INTERIM {
-            let answer = tokio::select! {
+            let mut answer = tokio::select! {
                 biased;
                 answer = answers.head() => answer?,
                 why = reply.gone() => return Err(Error::ClientGone(why)),
@@ -306,6 +315,7 @@ impl Exchange<'_> {
             if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
             }
+            headers::toward_client(answer.status, &mut answer.headers);
             reply.interim(answer.status, answer.headers).await?;
         }
         Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "interim answers without end".to_owned() })

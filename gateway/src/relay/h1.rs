@@ -11,7 +11,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::body::{self, H1Source};
-use super::client::{Body, Reply};
+use super::client::{self, Body, Reply};
 use super::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
 use crate::connections::let_go;
 use crate::error::{Error, Result};
@@ -118,11 +118,17 @@ impl Connection {
         // What follows a refused upgrade may be meant for the other protocol: it must not be taken for a request.
         let last = minor == 0 || request.upgrade.is_some();
         let close = last || headers::connection_has(&request.headers, "close");
+        let untouched = Decoder::from(request.framing);
+        let awaits = client::expects_continue(&request.headers);
         let mut decoder = Decoder::from(request.framing);
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
         let reply = Reply::H1 { io: write, out, minor, close, shutdown };
         let again = super::serve(front, request, body, reply, "h1").await;
+        if awaits && decoder == untouched {
+            // Nobody asked for the body: what comes next may be it, or another request (RFC 9110, 10.1.1).
+            return again && decoder == Decoder::Done;
+        }
         again && (decoder == Decoder::Done || self.drain(&mut decoder).await)
     }
 

@@ -110,7 +110,7 @@ async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused
     let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
     let length = wire::length(&head.headers).map_err(|error| broken(format!("{error:?}")))?;
     let framing = match length {
-        _ if ended || *method == Method::HEAD => Framing::None,
+        _ if ended || *method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };

@@ -11,6 +11,8 @@ mod flow;
 mod forward;
 mod frames;
 mod goaway;
+mod h2spec;
+mod hostile;
 mod http;
 mod kubernetes;
 mod leaves;

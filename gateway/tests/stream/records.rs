@@ -19,7 +19,14 @@ thread_local! {
     /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Other tests need no log, and would be slow with one of everything.
-    static LISTENS: Cell<bool> = const { Cell::new(false) };
+    static LISTENS: Cell<Listens> = const { Cell::new(Listens::Nothing) };
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Listens {
+    Nothing,
+    Access,
+    Everything,
 }
 
 static SUBSCRIBED: Once = Once::new();
@@ -39,20 +46,40 @@ impl Write for Log {
 }
 
 impl Log {
+    /// Of everything and everyone: h2, hyper and kube too.
     pub fn start() -> Log {
+        Log::listen(Listens::Everything)
+    }
+
+    /// Of access records only.
+    pub fn of_access() -> Log {
+        Log::listen(Listens::Access)
+    }
+
+    fn listen(to: Listens) -> Log {
         SUBSCRIBED.call_once(|| {
-            // Of everything and everyone: h2, hyper and kube too.
             let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(|| Log);
-            let filter = dynamic_filter_fn(|_, _| LISTENS.get());
+            let filter = dynamic_filter_fn(|metadata, _| match LISTENS.get() {
+                Listens::Nothing => false,
+                Listens::Access => metadata.target() == "access",
+                Listens::Everything => true,
+            });
             tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         });
-        LISTENS.set(true);
+        LISTENS.set(to);
         LINES.take();
         Log
     }
 
     fn text(&self) -> String {
         LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
+    }
+
+    /// What was recorded since the last call.
+    pub fn take_access(&self) -> Vec<serde_json::Value> {
+        let records = self.access();
+        LINES.take();
+        records
     }
 
     pub fn access(&self) -> Vec<serde_json::Value> {
