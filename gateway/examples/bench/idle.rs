@@ -32,33 +32,30 @@ async fn compare(lab: &Lab, protocol: Protocol) -> Result<Vec<Figure>> {
     let what = format!("{count} idle {} tunnels", protocol.name());
     let ways = [BARE, HAPROXY, TUNNEL];
     let mut memory = Figure::new(what.clone(), "KiB each", ways).goal(TUNNEL, Bound::Plus(6.0));
-    let mut cpu = Figure::new(what, "CPU, % of a core", ways).goal(TUNNEL, Bound::Most(1.0));
-    let rounds = if count > MANY { 1 } else { lab.options.rounds.min(3) };
-    for _ in 0..rounds {
-        for way in 0..ways.len() {
-            let peer = match way {
-                0 => lab.server(protocol, BARE).await?,
-                1 => lab.haproxy(protocol).await?,
-                _ => lab.tunnel(protocol).await?,
-            };
-            let (kib, percent) = held(lab, &peer, protocol, count).await?;
-            memory.add(way, kib);
-            cpu.add(way, percent);
+    let mut cpu = Figure::new(what, "CPU, % of a core", [TUNNEL]).goal(TUNNEL, Bound::Most(1.0));
+    let rounds = if count > MANY { 1 } else { lab.options.rounds.min(2) };
+    for round in 0..rounds {
+        let peers = [lab.server(protocol, BARE).await?, lab.haproxy(protocol).await?, lab.tunnel(protocol).await?];
+        for (way, peer) in peers.iter().enumerate() {
+            let warm = open(lab, peer, protocol, WARM_UP).await?;
+            let before = peer.process.resident_kib()?;
+            let held = open(lab, peer, protocol, count).await?;
+            tokio::time::sleep(SETTLED).await;
+            memory.add(way, (peer.process.resident_kib()? - before) / count as f64);
+            if round == 0 && peer.way.name == TUNNEL {
+                cpu.add(0, percent(peer).await?);
+            }
+            drop((warm, held));
         }
     }
     Ok(vec![memory, cpu])
 }
 
-async fn held(lab: &Lab, peer: &Peer, protocol: Protocol, count: usize) -> Result<(f64, f64)> {
-    let warm = open(lab, peer, protocol, WARM_UP).await?;
-    let before = peer.process.resident_kib()?;
-    let held = open(lab, peer, protocol, count).await?;
-    tokio::time::sleep(SETTLED).await;
-    let (kib, cpu) = (peer.process.resident_kib()? - before, peer.process.cpu()?);
+/// Of a core, while nothing happens.
+async fn percent(peer: &Peer) -> Result<f64> {
+    let before = peer.process.cpu()?;
     tokio::time::sleep(WATCHED).await;
-    let cpu = peer.process.cpu()? - cpu;
-    drop((warm, held));
-    Ok((kib / count as f64, cpu / WATCHED.as_secs_f64() * 100.0))
+    Ok((peer.process.cpu()? - before) / WATCHED.as_secs_f64() * 100.0)
 }
 
 async fn open(lab: &Lab, peer: &Peer, protocol: Protocol, count: usize) -> Result<Vec<Connection>> {

@@ -162,6 +162,8 @@ fn list(samples: &[f64]) -> String {
 /// Three digits that count.
 fn figure(number: f64) -> String {
     match number.abs() {
+        // Of nothing, when what it is compared with is nothing.
+        size if !size.is_finite() => "–".to_owned(),
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
