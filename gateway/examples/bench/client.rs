@@ -1,6 +1,7 @@
 //! The load: connections by each way, and requests over them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -87,7 +88,7 @@ impl Client {
         let tls = self.open(way, protocol).await?;
         match protocol {
             Protocol::H1 => Ok(Connection::H1 { tls, request: (way.head(LIST) + "\r\n").into_bytes() }),
-            Protocol::H2 => Ok(Connection::H2 { send: h2(tls).await?, request: way.request(LIST)? }),
+            Protocol::H2 => Ok(Connection::H2 { send: h2(tls).await?, request: Arc::new(way.request(LIST)?) }),
         }
     }
 }
@@ -95,7 +96,7 @@ impl Client {
 /// A connection with the request that is sent over it.
 pub enum Connection {
     H1 { tls: Tls, request: Vec<u8> },
-    H2 { send: SendRequest<Bytes>, request: http::Request<()> },
+    H2 { send: SendRequest<Bytes>, request: Arc<http::Request<()>> },
 }
 
 impl Connection {
@@ -103,7 +104,7 @@ impl Connection {
     pub async fn exchange(&mut self) -> Result<()> {
         match self {
             Connection::H1 { tls, request } => exchange_h1(tls, request).await,
-            Connection::H2 { send, request } => exchange_h2(send, request.clone()).await,
+            Connection::H2 { send, request } => exchange_h2(send, http::Request::clone(request)).await,
         }
     }
 
