@@ -123,18 +123,20 @@ async fn main() -> Result<()> {
 async fn run(options: Options) -> Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let environment = environment::describe(&options)?;
-    println!("{}", report::environment(&environment));
+    println!("{}\n{}", report::environment(&environment), report::HEAD);
     let lab = Lab::new(options.clone()).await?;
     let mut figures = Vec::new();
     for measurement in Measurement::value_variants() {
         if options.only.is_empty() || options.only.contains(measurement) {
             let started = Instant::now();
             let measured = tokio::time::timeout(PATIENCE, measure(*measurement, &lab)).await;
-            figures.extend(measured.context("it hangs").flatten().with_context(|| format!("measuring {measurement:?}"))?);
+            let found = measured.context("it hangs").flatten().with_context(|| format!("measuring {measurement:?}"))?;
+            // At once: a run that fails later has measured this all the same.
+            print!("{}", report::rows(&found));
+            figures.extend(found);
             eprintln!("{measurement:?}: {:.0} s", started.elapsed().as_secs_f64());
         }
     }
-    println!("{}", report::markdown(&figures));
     if let Some(path) = &options.json {
         std::fs::write(path, report::json(&environment, &figures)?)?;
     }

@@ -97,9 +97,12 @@ pub fn environment(environment: &[(&str, String)]) -> String {
     text
 }
 
-pub fn markdown(figures: &[Figure]) -> String {
-    let mut table = "| what | way | median | more than the first | ratio | ratio of each round | goal |\n".to_owned();
-    table.push_str("|---|---|---|---|---|---|---|\n");
+pub const HEAD: &str =
+    "| what | way | median | more than the first | ratio | ratio of each round | goal |\n|---|---|---|---|---|---|---|";
+
+/// Rows below `HEAD`.
+pub fn rows(figures: &[Figure]) -> String {
+    let mut table = String::new();
     for measured in figures {
         for (index, series) in measured.series.iter().enumerate() {
             measured.row(&mut table, index, series);
