@@ -105,7 +105,7 @@ impl Lab {
         let port = free_port().await?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").args(["--port", &port.to_string(), "--protocol", protocol.name()]);
-        command.arg("--identity").arg(&self.authorities.leaf);
+        command.arg("--identity").arg(&self.authorities.leaf).args((name != BARE).then_some("--gather"));
         let process = Process::start(command, port, &self.folder("server")?.join("log")).await?;
         Ok(Peer { way: Lab::direct_to(port, name), process: Rc::new(process) })
     }

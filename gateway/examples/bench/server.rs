@@ -39,6 +39,9 @@ pub struct Options {
     /// PEM of certificate, chain and key.
     #[arg(long)]
     identity: PathBuf,
+    /// Gather frames of HTTP/2, as a target that is not bare.
+    #[arg(long)]
+    gather: bool,
 }
 
 /// What a path asks for.
@@ -77,7 +80,7 @@ pub async fn run(options: Options) -> Result<()> {
         let (stream, _) = listener.accept().await?;
         let context = context.clone();
         // An error is the end of one connection; the client's own error tells the rest.
-        tokio::spawn(async move { serve(&context, stream).await });
+        tokio::spawn(async move { serve(&context, stream, options.gather).await });
     }
 }
 
@@ -106,13 +109,13 @@ fn context(identity: &Path, alpn: &'static [u8]) -> Result<SslContext> {
     Ok(context.build())
 }
 
-async fn serve(context: &SslContext, stream: TcpStream) -> Result<()> {
+async fn serve(context: &SslContext, stream: TcpStream, gather: bool) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut tls = SslStream::new(Ssl::new(context)?, stream)?;
     Box::pin(async { Pin::new(&mut tls).accept().await }).await?;
     // Boxed, so that a connection is as large as what its own protocol needs.
     match tls.ssl().selected_alpn_protocol() {
-        Some(b"h2") => Box::pin(h2::serve(tls)).await,
+        Some(b"h2") => Box::pin(h2::serve(tls, gather)).await,
         _ => Box::pin(h1::serve(tls)).await,
     }
 }

@@ -7,12 +7,22 @@ use anyhow::Result;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::{Asked, BODY, CREDENTIAL, event};
 
-pub async fn serve(tls: SslStream<TcpStream>) -> Result<()> {
+/// Go's server gathers so many bytes of frames before it writes.
+const GATHERED: usize = 4 << 10;
+
+/// `gather`: frames that are ready together leave together, as with an API server. It costs each connection a buffer, and a bare server
+/// has none.
+pub async fn serve(tls: SslStream<TcpStream>, gather: bool) -> Result<()> {
+    if gather { answer(BufWriter::with_capacity(GATHERED, tls)).await } else { answer(tls).await }
+}
+
+async fn answer(tls: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
     let mut connection = h2::server::handshake(tls).await?;
     let body = Bytes::from(vec![b'x'; BODY]);
     while let Some(request) = connection.accept().await {
