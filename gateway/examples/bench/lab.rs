@@ -124,10 +124,10 @@ impl Lab {
         Ok(Haproxy::start(self).await?.peer(protocol))
     }
 
-    /// HAProxy, then the gateway in both modes.
+    /// HAProxy, then the gateway in both modes: each a process of its own, or one would find the connections to the target that the other
+    /// has left.
     pub async fn peers(&self, protocol: Protocol) -> Result<Vec<Peer>> {
-        let gateway = self.gateway().await?;
-        let tunnel = gateway.tunnel(protocol.name(), self.target(protocol));
-        Ok(vec![self.haproxy(protocol).await?, tunnel, gateway.reverse(protocol.name())])
+        let reverse = self.gateway().await?.reverse(protocol.name());
+        Ok(vec![self.haproxy(protocol).await?, self.tunnel(protocol).await?, reverse])
     }
 }
