@@ -85,7 +85,7 @@ pub const ROWS: [Row; 45] = [
     (
         "hop-by-hop fields without Connection",
         request!("GET /a", "TE: trailers\r\nKeep-Alive: timeout=9\r\nUpgrade: websocket\r\nHTTP2-Settings: AAMAAABk\r\n"),
-        Seen(&["GET /a\n\n"]),
+        Seen(&["GET /a\nte: trailers\n\n"]),
     ),
     (
         "an upgrade to h2c",
@@ -110,6 +110,6 @@ pub const ROWS: [Row; 45] = [
     (
         "X-Forwarded-Host and its like",
         request!("GET /a", "X-Forwarded-Host: other.example\r\nX-HTTP-Method-Override: DELETE\r\n"),
-        Seen(&["GET /a\nx-forwarded-host: other.example\nx-http-method-override: DELETE\n\n"]),
+        Seen(&["GET /a\nx-http-method-override: DELETE\n\n"]),
     ),
 ];

@@ -39,7 +39,7 @@ pub const ROWS: [Row; 60] = [
     ),
     ("upgrade to h2c", |at| at.get(&[("upgrade", "h2c")]), MALFORMED),
     ("upgrade to websocket", |at| at.get(&[("upgrade", "websocket")]), MALFORMED),
-    ("te: trailers", |at| at.get(&[("te", "trailers")]), Seen("GET /a\n\n")),
+    ("te: trailers", |at| at.get(&[("te", "trailers")]), Seen("GET /a\nte: trailers\n\n")),
     ("te: gzip", |at| at.get(&[("te", "gzip")]), MALFORMED),
     ("a name in capitals", |at| at.get(&[("X-A", "1")]), UNREADABLE),
     ("an empty name", |at| at.get(&[("", "1")]), UNREADABLE),

@@ -106,8 +106,8 @@ async fn an_http2_client_that_resets_or_dies_in_its_body_leaves_no_whole_request
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_arrives_and_the_targets_connection_is_not_used_again() {
-    const EARLY: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
+async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_not_asked_again_on_that_connection() {
+    const EARLY: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
     for (framing, part, rest) in
         [("Content-Length: 10", "hello", "world"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n")]
     {
