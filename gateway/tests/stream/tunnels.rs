@@ -46,8 +46,8 @@ async fn curl_gets_through_in_either_protocol() {
 #[tokio::test]
 async fn users_of_a_connector_speak_as_others_only_if_it_says_so() {
     let (world, target) = World::with_target(false).await;
-    let ca = format!("caCertSecretRef: {{name: target-ca}}");
-    let allowing = connector("target", &target.url(), &ca, SECRET, &world.target_ca.pem());
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let allowing = connector("target", &target.url(), ca, SECRET, &world.target_ca.pem());
     let annotated = "metadata: {namespace: demo, name: target, annotations: {connectors.cpaas.io/allow-impersonation: \"true\"}}\nspec:\n  connectorClassName";
     let allowing = allowing.replace("metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName", annotated);
     let url = format!("{}/head", target.url());
