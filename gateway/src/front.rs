@@ -2,6 +2,7 @@
 //! `h1` and `h2` bring them here, before `request` admits them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -30,6 +31,14 @@ impl Front {
         match self {
             Front::Tunnel(tunnel) => tunnel.passage(request),
             Front::Direct(direct) => direct.passage(request).await,
+        }
+    }
+
+    /// How long a connection may wait for its next request: for ever once we know whose it is, else everybody could hold many for nothing.
+    pub fn patience(&self) -> Option<Duration> {
+        match self {
+            Front::Direct(direct) if !direct.is_known() => Some(direct.gateway.parts.settings.load().timeouts.head),
+            Front::Direct(_) | Front::Tunnel(_) => None,
         }
     }
 

@@ -109,6 +109,10 @@ fn covered(route: &Route, passage: &Passage, path: &str) -> Result<()> {
 /// Says once for each passage that a client sends a token of its own, which goes nowhere. Only the first that comes is looked at, by what
 /// it says of itself: that costs nothing for all others, and clients do not change their habits.
 fn note_foreign(passage: &Passage, headers: &HeaderMap) {
+    // In reverse mode it is the login.
+    if passage.aim == Aim::Address {
+        return;
+    }
     let Some(value) = headers.get(header::AUTHORIZATION) else { return };
     if passage.looked.load(Ordering::Relaxed) || passage.looked.swap(true, Ordering::Relaxed) {
         return;

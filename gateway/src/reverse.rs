@@ -45,6 +45,11 @@ impl Direct {
         Direct { gateway, client, name, last: ArcSwapOption::empty() }
     }
 
+    /// A request of this connection has proved whose it is.
+    pub fn is_known(&self) -> bool {
+        self.last.load().is_some()
+    }
+
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
         if request.method == http::Method::CONNECT {
             return Err(Error::Malformed("a CONNECT must be the first request of its connection, over HTTP/1.1"));
@@ -109,12 +114,10 @@ impl Direct {
         let login = head::login(&request.headers)?.map_err(|error| Error::Login(error.to_string()))?;
         tunnel::bounded(&self.gateway, &login)?;
         let principal = self.valid(&login.token).await?.map_err(|why| Error::Login(why.to_owned()))?;
+        let serving = tunnel::serving(table, &login, &origin);
         let covers = |connector: &&ConnectorRef| tunnel::covers(table, connector, &origin, request.path.as_str());
-        let found = login.connectors.iter().find(covers).cloned();
-        let connector = match found {
-            Some(connector) => connector,
-            None => tunnel::serving(table, &login, &origin).swap_remove(0),
-        };
+        let connector = serving.iter().find(covers).or(serving.first()).cloned();
+        let connector = connector.ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
         tunnel::reachable(&self.gateway, &principal, table, &connector, &login, &origin).await?;
         Ok(self.same_or_new(principal, connector, Aim::Origin(origin)))
     }

@@ -61,12 +61,17 @@ pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>
 }
 
 impl Connection {
-    /// The next head; none when the client has left between two. Waits for its first byte as long as the client likes.
+    /// The next head; none when the client has left between two. Waits for its first byte as long as a known client likes.
     async fn head(&mut self, front: &Front, first: &mut Option<RequestHead>) -> Result<Option<RequestHead>> {
         if let Some(head) = first.take() {
             return Ok(Some(head));
         }
-        if self.buf.is_empty() && self.fill(IDLE_READ).await? == 0 {
+        let begun = match front.patience() {
+            _ if !self.buf.is_empty() => true,
+            None => self.fill(IDLE_READ).await? > 0,
+            Some(limit) => tokio::time::timeout(limit, self.fill(IDLE_READ)).await.unwrap_or(Ok(0))? > 0,
+        };
+        if !begun {
             return Ok(None);
         }
         let (limit, time) = {

@@ -1,6 +1,7 @@
 //! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
 //! dead clients and a GOAWAY on drain.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora_core::server::ShutdownWatch;
+use tokio::time::timeout;
 
 use super::client::{Body, Reply};
 use super::wire::{self, Framing};
@@ -31,19 +33,18 @@ const TAKEN_BACK: usize = 500;
 
 /// Serves a connection to its end.
 pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
-    let mut connection = match handshake(stream, Some(options(front))).await {
-        Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%error, "no HTTP/2"),
+    let timeouts = front.gateway().parts.settings.load().timeouts.clone();
+    let mut connection = match timeout(timeouts.head, handshake(stream, Some(options(front)))).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
+        Err(_) => return tracing::debug!("the client did not begin its HTTP/2 in time"),
     };
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
     let (mut asked, taken_back) = (0, Arc::new(AtomicUsize::new(0)));
-    let (ping, pong) = {
-        let timeouts = &front.gateway().parts.settings.load().timeouts;
-        (timeouts.ping, timeouts.pong)
-    };
-    let mut dead = pin!(silence(connection.ping_pong(), ping, pong));
+    let mut dead = pin!(silence(connection.ping_pong(), timeouts.ping, timeouts.pong));
+    let mut nobody = pin!(stays_unknown(front));
     loop {
         tokio::select! {
             biased;
@@ -70,8 +71,20 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
                 Some(Err(_)) | None => return,
             },
             () = &mut dead => return,
+            () = &mut nobody => return,
         }
     }
+}
+
+/// Resolves when no request has proved in time whose the connection is.
+async fn stays_unknown(front: &Front) {
+    if let Some(limit) = front.patience() {
+        tokio::time::sleep(limit).await;
+        if front.patience().is_some() {
+            return;
+        }
+    }
+    pending().await
 }
 
 fn options(front: &Front) -> H2Options {
@@ -88,10 +101,10 @@ fn options(front: &Front) -> H2Options {
 
 /// Resolves when the client answers no PING any more.
 async fn silence(ping: Option<PingPong>, quiet: Duration, patience: Duration) {
-    let Some(mut ping) = ping else { return std::future::pending().await };
+    let Some(mut ping) = ping else { return pending().await };
     loop {
         tokio::time::sleep(quiet).await;
-        if !matches!(tokio::time::timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+        if !matches!(timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
     }
