@@ -53,6 +53,24 @@ pub async fn upgrades(cluster: &Cluster) -> Result<()> {
             ensure!(found == expected, "{what} (WebSocket: {websockets}): expected {expected:?}, found {found:?}");
         }
     }
+    over_tls(cluster).await
+}
+
+/// A volume may ask for a proxy that speaks TLS: then the token of the login is nowhere in the clear.
+async fn over_tls(cluster: &Cluster) -> Result<()> {
+    let names = "configuration.names: \"kubeconfig\"";
+    let params = "configuration.params: '{\"kubeconfig\": {\"proxyScheme\": \"https\"}}'";
+    let secure = |yaml: String| yaml.replace(POD, "secure").replace(names, &format!("{names}\n        {params}"));
+    cluster.started_pod(NAMESPACE, secure).await?;
+    cluster.kubectl(&format!("wait --for condition=Ready -n {NAMESPACE} pod/secure --timeout 90s")).await?;
+    let proxy = cluster.exec(NAMESPACE, "secure", "grep -c 'proxy-url: https://' /opt/kube/kubeconfig").await?;
+    ensure!(proxy == "1", "the kubeconfig has another proxy-url");
+    for websockets in ["true", "false"] {
+        let line =
+            format!("echo hi | KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} kubectl exec -i -n {NAMESPACE} {POD} -- cat");
+        let found = cluster.exec(NAMESPACE, "secure", &line).await?;
+        ensure!(found == "hi", "exec by a proxy over TLS (WebSocket: {websockets}): {found:?}");
+    }
     Ok(())
 }
 
