@@ -21,6 +21,7 @@ pub mod head;
 pub mod headers;
 pub mod io;
 pub mod leaf;
+pub mod log;
 pub mod metrics;
 pub mod outward;
 pub mod parts;

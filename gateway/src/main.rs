@@ -21,7 +21,7 @@ use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
 use connectors_gateway::table::watch::Sink;
 use connectors_gateway::target_policy::ApiServer;
-use connectors_gateway::{accept, ca, standalone, table};
+use connectors_gateway::{accept, ca, log, standalone, table};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use tokio::net::TcpListener;
@@ -92,7 +92,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).finish().with(filter_fn(harmless)).init(),
+        LogFormat::Json => subscriber.event_format(log::Json).finish().with(filter_fn(harmless)).init(),
         LogFormat::Text => subscriber.finish().with(filter_fn(harmless)).init(),
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod body;
 mod client;
+mod gather;
 pub mod h1;
 pub mod h2;
 mod sending;
@@ -14,10 +15,12 @@ use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
+use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
@@ -37,6 +40,8 @@ use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
+/// A client that leaves is noticed so much later than it could be.
+const UNWATCHED: Duration = Duration::from_millis(10);
 /// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
 const MAX_TRIES: usize = 3;
 
@@ -259,6 +264,8 @@ impl Exchange<'_> {
         match carried {
             Ok(()) => {
                 sending.end(true);
+                // Most answers are there before a client could leave: they cost no look at it.
+                fast_sleep(UNWATCHED).await;
                 Error::ClientGone(body.gone().await)
             }
             Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
@@ -303,7 +310,8 @@ impl Exchange<'_> {
         let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
             sent.notified().await;
-            tokio::time::sleep(limit).await;
+            // Shares a coarse clock: a timer of tokio would wake its driver for every request.
+            fast_sleep(limit).await;
         });
         for _ in 0..MAX_INTERIM {
             let mut answer = tokio::select! {

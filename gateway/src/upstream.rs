@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::accept::KEEPALIVE;
 use crate::credential::Credentials;
 use crate::error::{Error, Result};
+use crate::leaf::GROUPS;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::passage;
@@ -291,6 +292,8 @@ fn peer(
     options.verify_hostname = false;
     options.alpn = if settings.upstream.h2 && !keep_chain { ALPN::H2H1 } else { ALPN::H1 };
     options.max_h2_streams = MAX_STREAMS as usize;
+    // As toward clients: OpenSSL would put an ML-KEM key of 1.2 KB into every first message.
+    options.curves = Some(GROUPS.into());
     options.tcp_keepalive = Some(KEEPALIVE);
     options.total_connection_timeout = Some(settings.timeouts.connect);
     options.upstream_tls_handshake_complete_hook = Some(Arc::new(move |ssl| {

@@ -1,22 +1,24 @@
 //! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
 //! dead clients and a GOAWAY on drain.
 
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::server::{Connection, SendResponse};
 use h2::{PingPong, Reason, RecvStream};
 use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use tokio::time::timeout;
 
 use super::client::{Body, Reply};
+use super::gather::{Drain, Gathering, gather};
 use super::wire::{self, Framing};
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -34,11 +36,13 @@ const TAKEN_BACK: usize = 500;
 /// Serves a connection to its end.
 pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = front.gateway().parts.settings.load().timeouts.clone();
-    let mut connection = match timeout(timeouts.head, handshake(stream, Some(options(front)))).await {
+    let (stream, drain) = gather(stream);
+    let mut connection = match timeout(timeouts.head, options(front).handshake(stream)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
         Err(_) => return tracing::debug!("the client did not begin its HTTP/2 in time"),
     };
+    drain.begin();
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
@@ -52,7 +56,7 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
                 connection.graceful_shutdown();
                 draining = true;
             }
-            stream = connection.accept() => match stream {
+            stream = poll_fn(|cx| accept(&mut connection, &drain, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
                     let so_far = taken_back.load(Ordering::Relaxed);
@@ -73,6 +77,21 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
             () = &mut dead => return,
             () = &mut nobody => return,
         }
+    }
+}
+
+/// The next stream. When there is none for now, what this turn has written leaves.
+fn accept(
+    connection: &mut Connection<Gathering, Bytes>,
+    drain: &Drain,
+    cx: &mut Context<'_>,
+) -> Poll<Option<std::result::Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+    match pin!(connection.accept()).poll(cx) {
+        Poll::Pending => match drain.poll(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        },
+        stream => stream,
     }
 }
 
