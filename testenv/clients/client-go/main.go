@@ -201,7 +201,8 @@ func (c client) copy(ctx context.Context) (string, error) {
 		return "", err
 	}
 	there := "/tmp/" + c.name
-	if err := c.command(ctx, file, os.Stderr, "sh", "-c", "cat >"+there); err != nil {
+	// With && the shell stays: a command that gives up its output is taken to be at its end.
+	if err := c.command(ctx, file, os.Stderr, "sh", "-c", "cat >"+there+" && echo written"); err != nil {
 		return "", err
 	}
 	back := sha256.New()

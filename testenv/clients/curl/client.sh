@@ -3,20 +3,19 @@
 #   client.sh KUBECONFIG OPERATION NAME      NAME is for what it makes; see docs/clients.md
 set -eu
 kubeconfig=$1 operation=$2 name=$3
-head=/tmp/$name.head
 
 setting() { sed -n "s/^ *$1: //p" "$kubeconfig"; }
 
-# Through the proxy the login of proxy-url says who asks; without one the token does.
+# Through the proxy the login of proxy-url says who asks; without one the token does. curl's proxies are at port 1080 unless told.
 request() {
   setting certificate-authority-data | base64 -d >"/tmp/$name.ca"
   proxy=$(setting proxy-url)
   if [ -n "$proxy" ]; then
-    set -- --proxy "$proxy" "$@"
+    set -- --proxy "$proxy:80" "$@"
   else
     set -- --header "Authorization: Bearer $(cat "${kubeconfig%/*}/$(setting tokenFile)")" "$@"
   fi
-  curl --silent --show-error --no-buffer --fail-with-body --cacert "/tmp/$name.ca" "$@"
+  ${run-} curl --silent --show-error --no-buffer --fail-with-body --cacert "/tmp/$name.ca" "$@"
 }
 
 server() { echo "$(setting server)/api/v1/namespaces/clients$1"; }
@@ -26,15 +25,16 @@ field() { sed -n "s/^ *\"$1\": \"\([^\"]*\)\".*/\1/p"; }
 
 list() { request "$(server '/configmaps?labelSelector=for%3Dlist')" | field name | paste -s -d ,; }
 
-# The head of the answer comes when the API server watches, the first line with the first change.
+# The head of the answer comes when the API server watches; its end is an empty line.
 watch() {
   from=$(request "$(server '/configmaps?fieldSelector=metadata.name%3Dwatched')" | field resourceVersion | head -n 1)
   mkfifo "/tmp/$name"
-  request --dump-header "$head" "$(server "/configmaps?watch=1&fieldSelector=metadata.name%3Dwatched&resourceVersion=$from")" >"/tmp/$name" &
-  until [ -s "$head" ]; do sleep 0.1; done
+  run=exec request --include --suppress-connect-headers "$(server "/configmaps?watch=1&fieldSelector=metadata.name%3Dwatched&resourceVersion=$from")" >"/tmp/$name" &
+  exec 3<"/tmp/$name"
+  while read -r line <&3 && [ -n "$(printf %s "$line" | tr -d '\r')" ]; do :; done
   echo watching
-  read -r changed <"/tmp/$name"
-  kill $! 2>/dev/null || true
+  read -r changed <&3
+  kill $!
   echo "$changed" | sed 's/.*"data":{"value":"\([^"]*\)".*/changed to \1/'
 }
 

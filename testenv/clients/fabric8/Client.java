@@ -18,6 +18,7 @@ import io.fabric8.kubernetes.client.dsl.Resource;
 import io.fabric8.kubernetes.client.dsl.base.PatchContext;
 import io.fabric8.kubernetes.client.dsl.base.PatchType;
 import java.io.BufferedReader;
+import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.InputStreamReader;
 import java.net.URI;
@@ -64,12 +65,12 @@ public final class Client {
     System.exit(0);
   }
 
-  // The client takes an http proxy-url for http servers only, leaves out its login, and does not read a user's tokenFile.
+  // The client takes an http proxy-url for http servers only, wants a port in it, and does not read a user's tokenFile.
   private static void help(Config config, File kubeconfig) {
     if (config.getHttpProxy() != null) {
       URI proxy = URI.create(config.getHttpProxy());
       String[] login = proxy.getRawUserInfo().split(":", 2);
-      config.setHttpsProxy("http://" + proxy.getHost());
+      config.setHttpsProxy("http://" + proxy.getHost() + ":" + Math.max(proxy.getPort(), 80));
       config.setHttpProxy(null);
       config.setProxyUsername(URLDecoder.decode(login[0], StandardCharsets.UTF_8));
       config.setProxyPassword(login[1]);
@@ -158,12 +159,12 @@ public final class Client {
   }
 
   private String exec() throws Exception {
-    try (ExecWatch run = pod().redirectingInput().redirectingOutput().exec("sh", "-c", "read line; echo \"got $line\"; exit 7")) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    try (ExecWatch run = pod().redirectingInput().writingOutput(out).exec("sh", "-c", "read line; echo \"got $line\"; exit 7")) {
       run.getInput().write("hello\n".getBytes(StandardCharsets.UTF_8));
       run.getInput().flush();
       int status = run.exitCode().get(30, TimeUnit.SECONDS);
-      String out = new String(run.getOutput().readAllBytes(), StandardCharsets.UTF_8);
-      return out.strip() + ", exit " + status;
+      return out.toString(StandardCharsets.UTF_8).strip() + ", exit " + status;
     }
   }
 

@@ -11,9 +11,9 @@ helm() { "$HELM" --namespace clients "$@"; }
 # What the cluster has, by a chart that only looks.
 ask() { helm template ask "$here/ask" --dry-run=server "$@"; }
 
-list() { ask | sed -n 's/^name: //p' | sort | paste -s -d ,; }
+list() { ask | sed -n 's/^  \(.*\): listed$/\1/p' | sort | paste -s -d ,; }
 
-value() { ask --set "name=$name" | sed -n 's/^value: //p'; }
+value() { ask --set "name=$name" | sed -n 's/^  value: //p' | tr -d '"'; }
 
 write() {
   helm install "$name" "$here/chart" >/dev/null

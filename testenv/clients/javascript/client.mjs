@@ -6,6 +6,7 @@ import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import * as k8s from '@kubernetes/client-node';
 
 const namespace = 'clients';
@@ -84,13 +85,15 @@ async function exec(config) {
   return `${out.trim()}, exit ${status.details.causes[0].message}`;
 }
 
-// Cp does not tell when a copy has ended; the command that it runs in the Pod does.
+// Cp does not tell when a copy has ended: then the command that it runs in the Pod has, and what it unpacks here is written.
 class EndingExec extends k8s.Exec {
   exec(...words) {
     const told = words.pop();
-    this.ended = new Promise((resolve, reject) => {
+    const status = new Promise((resolve, reject) => {
       super.exec(...words, (status) => told(status).then(resolve, reject)).catch(reject);
     });
+    const stdout = words[4];
+    this.ended = Promise.all([status, stdout && finished(stdout)]);
   }
 }
 
@@ -133,7 +136,7 @@ function download(url) {
 }
 
 function version() {
-  return JSON.parse(fs.readFileSync(new URL('node_modules/@kubernetes/client-node/package.json', import.meta.url))).version;
+  return JSON.parse(fs.readFileSync('/node_modules/@kubernetes/client-node/package.json')).version;
 }
 
 const operations = { plain: () => list(load()), list, watch, write, logs, exec, copy, forward };

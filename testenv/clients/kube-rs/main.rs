@@ -133,7 +133,8 @@ async fn exec(pods: &Api<Pod>) -> Result<String> {
 /// Brings a file into the Pod and back, and says what came back.
 async fn copy(pods: &Api<Pod>, name: &str) -> Result<String> {
     let (file, there) = (tokio::fs::read("/tmp/file").await?, format!("/tmp/{name}"));
-    let (_, code) = command(pods, &["sh", "-c", &format!("cat >{there}")], Some(&file)).await?;
+    // With && the shell stays: a command that gives up its output is taken to be at its end.
+    let (_, code) = command(pods, &["sh", "-c", &format!("cat >{there} && echo written")], Some(&file)).await?;
     ensure!(code == 0, "writing ended with status {code}");
     let (back, code) = command(pods, &["cat", &there], None).await?;
     ensure!(code == 0, "reading ended with status {code}");

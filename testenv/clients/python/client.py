@@ -16,10 +16,11 @@ import urllib3
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward, stream
+from kubernetes.stream.ws_client import STDIN_CHANNEL
 
 NAMESPACE = "clients"
 POD = "server"
-SIZE = 64 * 1024 * 1024
+PIECE = 4 << 20
 
 
 def load(kubeconfig):
@@ -29,11 +30,14 @@ def load(kubeconfig):
 
 
 def helped(kubeconfig):
-    """The client goes to proxy-url and leaves out the login that stands in it."""
+    """The client goes to proxy-url, leaves out the login that stands in it, and its streams want a port in it."""
     settings = load(kubeconfig)
     if settings.proxy:
         login = urlsplit(settings.proxy)
         words = f"{unquote(login.username)}:{login.password}"
+        settings.proxy = f"http://{login.hostname}:{login.port or 80}"
+        # It would set what the kubeconfig says again, before each request.
+        settings.refresh_api_key_hook = None
         settings.proxy_headers = urllib3.make_headers(proxy_basic_auth=words)
     return settings
 
@@ -83,26 +87,36 @@ def execute(api, _name):
 
 
 def copy(api, name):
-    """Brings a file into the Pod and back, as the client's examples do (tar), and says what came back."""
+    """Brings a file into the Pod and back, and says what came back. The client has no cp: its streams carry what tar and dd say."""
     run = command(api, ["tar", "xf", "-", "-C", "/tmp"], stdin=True, binary=True)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add("/tmp/file", arcname=name)
     for start in range(0, archive.tell(), 1 << 20):
         run.write_stdin(archive.getbuffer()[start:start + (1 << 20)].tobytes())
+    run.close_channel(STDIN_CHANNEL)
     run.run_forever(timeout=120)
     assert run.returncode == 0, run.read_stderr()
 
-    run = command(api, ["tar", "cf", "-", "-C", "/tmp", name], binary=True)
-    parts = []
-    while run.is_open():
-        run.update(timeout=30)
-        parts.append(run.read_stdout())
-    with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as tar:
-        content = tar.extractfile(name).read()
-    assert len(content) == SIZE, f"{len(content)} bytes came back"
+    size = os.path.getsize("/tmp/file")
+    content = b"".join(piece(api, name, start, min(PIECE, size - start)) for start in range(0, size, PIECE))
     command(api, ["rm", f"/tmp/{name}"]).run_forever(timeout=30)
     return hashlib.sha256(content).hexdigest()
+
+
+def piece(api, name, start, size):
+    """In pieces, for the client's time grows with the square of what it has not handed out yet. The command stays until all has come:
+    the end of one that has a slow reader takes the rest along, without a gateway too."""
+    words = f"dd if=/tmp/{name} bs=1M skip={start >> 20} count={PIECE >> 20} 2>/dev/null; read end"
+    run = command(api, ["sh", "-c", words], stdin=True, binary=True)
+    content = b""
+    while run.is_open() and len(content) < size:
+        run.update(timeout=30)
+        content += run.read_stdout(timeout=0)
+    run.write_stdin(b"\n")
+    run.run_forever(timeout=30)
+    assert len(content) == size, f"{len(content)} bytes came back instead of {size}"
+    return content
 
 
 def download(api):
