@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-upgrades lint crds images load archives root prerequisites
+.PHONY: help demo shell test test-upgrades bench lint crds images load archives root prerequisites
 
 VERSION := 0.1.0
 # Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
@@ -37,6 +37,12 @@ test: lint images ## everything that CI checks: lint, unit tests, a real API ser
 
 test-upgrades: prerequisites ## 10,000 upgrades over WebSocket and as many over SPDY: none may be lost (minutes)
 	timeout 1800 cargo run --quiet --locked --example upgrades -- 10000
+
+# For example: make bench BENCH='--only h1,h32 --rounds 3'. load-tests/README.md lists what there is.
+bench: ALSO = need haproxy haproxy -v;
+bench: prerequisites ## what the gateway costs beside HAProxy and bare servers (the first release build takes minutes)
+	cargo build --release --locked --package connectors-gateway --bins --example bench
+	timeout 1800 target/release/examples/bench run target/release/connectors-gateway $(BENCH)
 
 lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
 	cargo fmt --all --check
@@ -78,7 +84,7 @@ prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
 	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need perl perl --version; need pkg-config pkg-config --version; \
 	need libssl-dev pkg-config --exists openssl; need curl curl --version; need procps ps --version; \
-	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); \
+	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
 	echo "installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null

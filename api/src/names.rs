@@ -49,6 +49,8 @@ pub const INNER_NAMESPACE_LABEL: &str = "cpaas.io/inner-namespace";
 pub const PROJECT_LABEL: &str = "cpaas.io/project";
 /// Annotation on a Connector: comma list of SHA-256 fingerprints that an operator accepts after a target's certificate changed.
 pub const ACCEPT_CERTIFICATE_ANNOTATION: &str = "connectors.cpaas.io/accept-certificate";
+/// Annotation on a Connector: `"true"` lets its users send `Impersonate-*` headers, as far as its credential may impersonate.
+pub const ALLOW_IMPERSONATION_ANNOTATION: &str = "connectors.cpaas.io/allow-impersonation";
 /// Annotation on a class: `host` (default) or `path`.
 pub const RESOLVER_ANNOTATION: &str = "connectors.cpaas.io/proxy-resolver";
 

@@ -81,7 +81,7 @@ impl Authenticator {
             return Err(Rejection::Invalid("the token is empty or too long"));
         }
         let key = self.key(text);
-        if let Some(known) = self.answers.fresh(&key, || self.question(token, jwt::expiry(text))).await {
+        if let Some(known) = self.answers.fresh(&key, || self.again(token, jwt::expiry(text))).await {
             return self.judge(known);
         }
         let expires = match self.keys.check(text, &self.audience, self.grace).await? {
@@ -108,6 +108,21 @@ impl Authenticator {
         digest.update(&self.digest_key);
         digest.update(token.as_bytes());
         digest.finish()
+    }
+
+    /// The question about a token that was answered before. One that has ended since is asked about no more: its answer stays, and says so.
+    fn again(
+        &self,
+        token: &SecretString,
+        expires: Option<SystemTime>,
+    ) -> impl Future<Output = Result<Fresh<Option<Arc<Principal>>>, Away>> + Send + 'static {
+        let question = self.question(token, expires);
+        async move {
+            match expires {
+                Some(end) if end <= SystemTime::now() => Err(Away),
+                _ => question.await,
+            }
+        }
     }
 
     fn question(

@@ -3,8 +3,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::stream::{AbortHandle, Abortable};
+use pingora_core::server::ShutdownWatch;
+
+/// When a drain begins, a request may be on its way over any connection, and its client would not know whether it was seen. Each has so
+/// long for one more, which is told to be the last. Shorter than what the process waits for a last stream.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
+
+/// Resolves when a connection that waits for a request need not wait longer.
+pub async fn let_go(mut shutdown: ShutdownWatch) {
+    let _ = shutdown.wait_for(|ending| *ending).await;
+    tokio::time::sleep(LAST_REQUEST).await;
+}
 
 #[derive(Default)]
 pub struct Connections {

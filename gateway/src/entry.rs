@@ -2,6 +2,7 @@
 //! that each say where they belong (`reverse`). The https listener (`secure`) does its handshake here and is the same from there on: ALPN
 //! is not asked, for Go writes an HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::connections::let_go;
 use crate::error::Error;
 use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::head::{self, First};
 use crate::io::Replay;
 use crate::metrics::Refusal;
+use crate::passage::Client;
 use crate::relay::{self, wire};
 use crate::reverse::Direct;
 use crate::{tls, tunnel};
@@ -32,10 +35,10 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
         return begin(gateway, stream, None, shutdown).await;
     }
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
-    let mut ending = shutdown.clone();
     let accepted = tokio::select! {
+        biased;
         accepted = Box::pin(tls::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
-        _ = ending.wait_for(|ending| *ending) => return,
+        () = let_go(shutdown.clone()) => return,
     };
     match accepted {
         Ok(tls) => {
@@ -56,21 +59,23 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
         let settings = gateway.parts.settings.load();
         (settings.limits.head_bytes, settings.timeouts.head)
     };
-    let secure = name.is_some();
-    let mut ending = shutdown.clone();
+    let address =
+        stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet()).map(SocketAddr::ip));
+    let client = Client { address, secure: name.is_some() };
     let first = tokio::select! {
-        first = head::read(&mut stream, limit, secure, Instant::now() + time) => first,
+        biased;
+        first = head::read(&mut stream, limit, client.secure, Instant::now() + time) => first,
         // Half a head must not hold up a drain.
-        _ = ending.wait_for(|ending| *ending) => return,
+        () = let_go(shutdown.clone()) => return,
     };
-    let direct = |gateway| Front::Direct(Arc::new(Direct::new(gateway, secure, name.filter(|name| !name.is_empty()))));
+    let direct = |gateway| Front::Direct(Arc::new(Direct::new(gateway, client, name.filter(|name| !name.is_empty()))));
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     match first {
         Ok(None) => {}
         Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => match head::connect(&head, rest.freeze()) {
             Ok(connect) => {
                 drop(head);
-                Box::pin(tunnel::serve(gateway, stream, connect, shutdown)).await;
+                Box::pin(tunnel::serve(gateway, stream, connect, address, shutdown)).await;
             }
             Err(error) => refuse(&gateway, stream, &error).await,
         },

@@ -1,11 +1,9 @@
 //! The one error of the data plane: who is to blame, and what client and log are told. Every stage returns it, `record` counts it;
 //! the client's words are in `status`.
 
-use connectors_api::proxy_auth::ConnectorRef;
-use http::StatusCode;
-
 use crate::metrics::Refusal;
 use crate::status::{self, Failure};
+use connectors_api::proxy_auth::ConnectorRef;
 
 /// Whose fault a failed request or tunnel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +28,10 @@ impl Blame {
 pub enum Error {
     #[error("malformed request: {0}")]
     Malformed(&'static str),
+    #[error("malformed request body: {0}")]
+    Body(String),
+    #[error("method {0:?} is not carried")]
+    Method(String),
     #[error("request head is larger than {0} bytes")]
     HeadTooLarge(usize),
     #[error("request head did not arrive in time")]
@@ -99,6 +101,8 @@ impl Error {
         use Error::*;
         match self {
             Malformed(_)
+            | Body(_)
+            | Method(_)
             | HeadTooLarge(_)
             | HeadTimeout
             | NoConnector(_)
@@ -118,6 +122,10 @@ impl Error {
         use Error::*;
         match self {
             Malformed(why) => status::bad_request(why),
+            Body(_) => status::bad_request("the chunks of the body are not valid"),
+            Method(method) => status::not_carried(&format!(
+                "the gateway does not carry {method}: its answer could hold the connector's credential"
+            )),
             HeadTooLarge(limit) => status::head_too_large(*limit),
             HeadTimeout => status::head_timeout(),
             NoConnector(host) => status::no_connector(host),
@@ -129,10 +137,9 @@ impl Error {
             NotFound(connector) => status::not_found(connector),
             Misdirected(host) => status::misdirected(host),
             OutsidePath { connector } => status::target_forbidden("the path", &connector.to_string()),
-            Upgrade(protocol) => Failure {
-                code: StatusCode::NOT_IMPLEMENTED,
-                ..status::bad_request(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
-            },
+            Upgrade(protocol) => {
+                status::not_carried(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
+            }
             ClientGone(_) => status::bad_request("the client went away"),
             Unusable { connector, why } => status::unusable(connector, why),
             ReviewUnavailable => status::unavailable(),
@@ -154,7 +161,7 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         use Error::*;
         match self {
-            Malformed(_) | NoConnector(_) | Misdirected(_) | Upgrade(_) => Some(Refusal::Malformed),
+            Malformed(_) | Body(_) | Method(_) | NoConnector(_) | Misdirected(_) | Upgrade(_) => Some(Refusal::Malformed),
             HeadTooLarge(_) => Some(Refusal::TooLarge),
             HeadTimeout => Some(Refusal::Timeout),
             Login(_) | Token(_) | TokenInside(_) => Some(Refusal::Unauthenticated),

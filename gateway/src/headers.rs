@@ -1,29 +1,56 @@
 //! What happens to each header field on its way, in one table. `relay` applies it to every request and response, whichever protocol the
 //! legs speak; the credential is added here and nowhere else.
 
+use std::net::IpAddr;
+
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
 
-/// Fields of one connection (RFC 9110, 7.6.1): never passed on, in either direction. An upgrade gets its own two by `set_upgrade`.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("http2-settings"),
-];
+/// What becomes of a field of a request on its way to the target: why it is dropped, or none if it passes. Names are in lower case.
+/// `impersonation`: the connector lets its users speak as others.
+fn dropped(name: &str, impersonation: bool) -> Option<&'static str> {
+    match name {
+        "authorization" => Some("the client's own goes nowhere: the connector's credential takes its place"),
+        "audit-id" => Some("ours says who did it: a client must not write into another's trail"),
+        "forwarded" | "x-real-ip" => Some("says where a request came from: only we know (upstream.forwarded)"),
+        _ if of_one_connection(name) => Some("of one connection (RFC 9110, 7.6.1): an upgrade gets its own two by `set_upgrade`"),
+        _ if name.starts_with("x-forwarded-") => Some("as x-real-ip"),
+        _ if name.starts_with("proxy-") => Some("meant for the gateway: the login is in there"),
+        _ if name.starts_with("x-remote-") => {
+            Some("request-header authentication of the API server: who sets it is somebody else")
+        }
+        _ if name.starts_with("impersonate-") && !impersonation => {
+            Some("impersonation: the credential's rights are not the client's")
+        }
+        _ => None,
+    }
+}
 
-/// Fields by which a client could speak as someone else, or that are meant for the gateway. The names are those of the API server:
-/// request-header authentication and impersonation.
-const IDENTITY_PREFIXES: [&str; 3] = ["impersonate-", "x-remote-", "proxy-"];
+/// CGI and its heirs (WSGI, PHP) read `X_Remote_User` as they read `X-Remote-User`.
+fn deceives(name: &str) -> bool {
+    name.contains('_') && {
+        let dashed = name.replace('_', "-");
+        dashed == "content-length" || dropped(&dashed, false).is_some()
+    }
+}
+
+/// Never passed on, in either direction.
+fn of_one_connection(name: &str) -> bool {
+    matches!(name, "connection" | "transfer-encoding" | "upgrade" | "te" | "keep-alive" | "http2-settings")
+}
 
 /// Subprotocol by which browsers carry a bearer token in a WebSocket.
 const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
+/// The one value of `TE` that HTTP/2 knows too.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Protocols that a client may change to: those of exec, attach, cp and port-forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +91,40 @@ pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
 
 /// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which drop those of the other.
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
+    headers.remove(header::TE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(protocol.token()));
 }
 
-/// Turns the client's fields into those for the target, except framing and `Host`, which belong to the leg. `Authorization` is dropped
-/// unread; `ours`, the connector's credential, replaces it.
-pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>) -> Result<()> {
+/// Turns the client's fields into those for an HTTP/1.1 target, except framing and `Host`, which belong to the leg. `ours` is the
+/// connector's credential. `TE: trailers` is true of us if it is of the client, and said again.
+pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>, impersonation: bool) -> Result<()> {
+    let trailers = takes_trailers(headers);
     drop_nominated(headers)?;
-    drop_hop_by_hop(headers);
-    drop_identities(headers);
+    drop_all(headers, |name| deceives(name) || dropped(name, impersonation).is_some());
+    if trailers {
+        headers.insert(header::TE, TRAILERS);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     drop_bearer_subprotocols(headers);
     set_credential(headers, ours);
     Ok(())
+}
+
+/// By which the target's audit log and our record of a request are found in each other.
+pub fn set_audit_id(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(AUDIT_ID, id);
+}
+
+/// Tells the target where a request came from (`upstream.forwarded`): the client's address, the scheme and host that it named.
+pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, scheme: &'static str, host: &str) {
+    if let Some(client) = client.and_then(|client| HeaderValue::try_from(client.to_string()).ok()) {
+        headers.insert(HeaderName::from_static("x-forwarded-for"), client);
+    }
+    headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(scheme));
+    if let Ok(host) = HeaderValue::try_from(host) {
+        headers.insert(HeaderName::from_static("x-forwarded-host"), host);
+    }
 }
 
 /// The one place where a credential gets into a request.
@@ -85,6 +133,13 @@ pub fn set_credential(headers: &mut HeaderMap, ours: Option<&HeaderValue>) {
         Some(authorization) => headers.insert(header::AUTHORIZATION, authorization.clone()),
         None => headers.remove(header::AUTHORIZATION),
     };
+}
+
+/// The rest of the way to an HTTP/2 target, which knows no `Connection`.
+pub fn toward_h2(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    // Streams do without: the gateway itself has said 100 Continue.
+    headers.remove(header::EXPECT);
 }
 
 /// HTTP/2 may split `Cookie` into several fields, HTTP/1.1 may not (RFC 9113, 8.2.3).
@@ -99,24 +154,28 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Turns the target's fields into those for the client, except framing.
-pub fn toward_client(headers: &mut HeaderMap) {
+pub fn toward_client(status: StatusCode, headers: &mut HeaderMap) {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // No body follows, whatever the target says of one (RFC 9110, 8.6): a client that believed it would wait, or read another answer.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     // A target that nominates nonsense harms only its own answer.
     let _ = drop_nominated(headers);
-    drop_hop_by_hop(headers);
+    drop_all(headers, of_one_connection);
     headers.remove(header::PROXY_AUTHENTICATE);
 }
 
 /// Trailers may carry neither framing, nor routing, nor identities (RFC 9110, 6.5.1).
 pub fn trailers(headers: &mut HeaderMap) {
-    drop_hop_by_hop(headers);
-    drop_identities(headers);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::TRAILER, header::SET_COOKIE] {
+    drop_all(headers, |name| deceives(name) || dropped(name, false).is_some());
+    for name in [header::HOST, header::CONTENT_LENGTH, header::TRAILER, header::SET_COOKIE] {
         headers.remove(name);
     }
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+fn drop_all(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -137,17 +196,6 @@ fn drop_nominated(headers: &mut HeaderMap) -> Result<()> {
     Ok(())
 }
 
-fn drop_identities(headers: &mut HeaderMap) {
-    let is_identity = |name: &HeaderName| IDENTITY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-    if !headers.keys().any(is_identity) {
-        return;
-    }
-    let names: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-}
-
 fn drop_bearer_subprotocols(headers: &mut HeaderMap) {
     if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
         return;
@@ -166,6 +214,11 @@ fn drop_bearer_subprotocols(headers: &mut HeaderMap) {
 fn tokens(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether the client says that it takes trailers. gRPC servers insist on it.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE) && tokens(headers, header::TE).iter().any(|token| token.eq_ignore_ascii_case("trailers"))
 }
 
 /// Whether `Connection` holds this token, in any case.
@@ -197,13 +250,26 @@ mod tests {
             ("impersonate-extra-scopes", "all"),
             ("x-remote-user", "admin"),
             ("x-remote-group", "system:masters"),
+            ("x_remote_user", "admin"),
+            ("impersonate_user", "admin"),
+            ("transfer_encoding", "chunked"),
             ("proxy-authorization", "Basic eA=="),
             ("proxy-connection", "keep-alive"),
+            ("audit-id", "somebody-elses"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
             ("x-custom", "stays"),
         ]);
-        toward_target(&mut headers, Some(&HeaderValue::from_static("Bearer ours"))).unwrap();
+        toward_target(&mut headers, Some(&HeaderValue::from_static("Bearer ours")), false).unwrap();
         assert_eq!(names(&headers), ["accept", "authorization", "x-custom"]);
         assert_eq!(headers[header::AUTHORIZATION], "Bearer ours");
+    }
+
+    #[test]
+    fn impersonation_is_the_connectors_to_allow() {
+        let mut headers = map(&[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("x-remote-user", "admin")]);
+        toward_target(&mut headers, None, true).unwrap();
+        assert_eq!(names(&headers), ["impersonate-group", "impersonate-user"]);
     }
 
     #[test]
@@ -213,20 +279,32 @@ mod tests {
             ("connection", "x-other"),
             ("x-secret", "1"),
             ("x-other", "1"),
-            ("te", "trailers"),
+            ("te", "gzip"),
             ("keep-alive", "timeout=5"),
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        toward_target(&mut headers, None).unwrap();
+        toward_target(&mut headers, None, false).unwrap();
         assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_makes_a_gateway_that_takes_trailers() {
+        for (te, said) in [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)] {
+            let mut headers = map(&[("te", te), ("connection", "TE, x-secret"), ("x-secret", "1")]);
+            toward_target(&mut headers, None, false).unwrap();
+            assert_eq!(names(&headers), if said { ["connection", "te"].as_slice() } else { &[] }, "{te}");
+            assert!(!said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te", "{te}");
+            toward_h2(&mut headers);
+            assert_eq!(names(&headers), if said { ["te"].as_slice() } else { &[] }, "{te}");
+        }
     }
 
     #[test]
     fn connection_may_not_nominate_what_frames_or_routes_the_message() {
         for value in ["host", "Content-Length", "a b"] {
             let mut headers = map(&[("connection", value)]);
-            assert!(toward_target(&mut headers, None).is_err(), "{value}");
+            assert!(toward_target(&mut headers, None, false).is_err(), "{value}");
         }
     }
 
@@ -254,8 +332,9 @@ mod tests {
 
     #[test]
     fn the_fields_of_an_upgrade_are_ours() {
-        let mut headers = map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1")]);
-        toward_target(&mut headers, None).unwrap();
+        let mut headers =
+            map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1"), ("te", "trailers")]);
+        toward_target(&mut headers, None, false).unwrap();
         set_upgrade(&mut headers, Protocol::WebSocket);
         assert_eq!(names(&headers), ["connection", "upgrade"]);
         assert_eq!(
@@ -270,7 +349,7 @@ mod tests {
             "sec-websocket-protocol",
             "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0, v4.channel.k8s.io",
         )]);
-        toward_target(&mut headers, None).unwrap();
+        toward_target(&mut headers, None, false).unwrap();
         assert_eq!(headers[header::SEC_WEBSOCKET_PROTOCOL], "v5.channel.k8s.io, v4.channel.k8s.io");
     }
 }

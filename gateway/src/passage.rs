@@ -2,6 +2,7 @@
 //! each connector that its host belongs to, a connection in reverse mode one at a time. `request` admits requests by it.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -29,9 +30,19 @@ pub struct Passage {
     pub expired: bool,
     pub connector: ConnectorRef,
     pub aim: Aim,
+    pub client: Client,
     /// The first Authorization inside was looked at.
     pub looked: AtomicBool,
     lease: ArcSwapOption<Standing>,
+}
+
+/// The other end of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// None where the connection is no socket.
+    pub address: Option<IpAddr>,
+    /// Its requests come over TLS, in a tunnel or on the https port.
+    pub secure: bool,
 }
 
 /// Which of the connector's targets is meant.
@@ -83,8 +94,18 @@ impl Standing {
 }
 
 impl Passage {
-    pub fn new(gateway: Arc<Gateway>, principal: Arc<Principal>, expired: bool, connector: ConnectorRef, aim: Aim) -> Passage {
-        Passage { gateway, principal, expired, connector, aim, looked: AtomicBool::new(false), lease: ArcSwapOption::empty() }
+    pub fn new(gateway: Arc<Gateway>, principal: Arc<Principal>, connector: ConnectorRef, aim: Aim, client: Client) -> Passage {
+        let expired = false;
+        Passage {
+            gateway,
+            principal,
+            expired,
+            connector,
+            aim,
+            client,
+            looked: AtomicBool::new(false),
+            lease: ArcSwapOption::empty(),
+        }
     }
 
     /// The targets that requests of this passage may be for. All of them share one origin.

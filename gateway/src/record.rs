@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use uuid::Uuid;
 
 use crate::error::{Blame, Error};
 use crate::gateway::Gateway;
@@ -40,6 +41,8 @@ pub struct Record {
     method: Method,
     path: PathAndQuery,
     protocol: &'static str,
+    /// Sent to the target as `Audit-ID`.
+    pub audit_id: HeaderValue,
     started: Instant,
     status: AtomicU16,
     /// Bytes of the request's and of the answer's body that were delivered.
@@ -57,6 +60,7 @@ impl Record {
             method,
             path,
             protocol,
+            audit_id: audit_id(),
             started: Instant::now(),
             status: AtomicU16::new(0),
             up: AtomicU64::new(0),
@@ -97,6 +101,8 @@ impl Record {
         };
         tracing::info!(
             target: "access",
+            audit_id = self.audit_id.to_str().unwrap_or_default(),
+            client = self.passage.client.address.map(tracing::field::display),
             user = &*principal.user,
             pod = pod.map(|pod| &*pod.name),
             pod_namespace = pod.map(|pod| &*pod.namespace),
@@ -148,6 +154,11 @@ pub fn refused(gateway: &Gateway, passage: Option<&Passage>, error: &Error, prot
         cause = %error,
         "request refused"
     );
+}
+
+/// A random UUID, as the API server makes them.
+fn audit_id() -> HeaderValue {
+    HeaderValue::try_from(Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// As Kubernetes' audit says it, from what the URL shows. Exec over WebSocket is a GET and still creates.

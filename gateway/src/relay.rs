@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 pub mod h1;
 pub mod h2;
+mod sending;
 mod target;
 mod upgrade;
 pub mod wire;
@@ -12,7 +13,7 @@ pub mod wire;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
+use self::sending::Sending;
 pub use self::target::{Answer, Answers, put_head, send_head};
 use self::wire::{Decoder, Encoder, Framing};
 use crate::error::{Error, Result, Retry};
@@ -48,8 +50,7 @@ enum Turn {
     NewCredential,
 }
 
-/// Carries one request from its head to the last byte of its answer. True: the client's connection is in a defined state and may carry
-/// another (HTTP/1.1).
+/// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
 async fn serve(front: &Front, mut request: Request, mut body: Body<'_>, mut reply: Reply<'_>, protocol: &'static str) -> bool {
     let passage = match front.passage(&mut request).await {
         Ok(passage) => passage,
@@ -97,22 +98,24 @@ async fn forward(
     record: &Record,
 ) -> Result<()> {
     let mut lease = request::admit(passage, request).await?;
-    headers::toward_target(&mut request.headers, lease.credential.authorization())?;
+    prepare(passage, request, &lease, record)?;
     if let Some(protocol) = request.upgrade {
         headers::set_upgrade(&mut request.headers, protocol);
     }
     let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     for attempt in 1..=MAX_TRIES {
-        let mut session = upstream.session(&lease.dial, want).await?;
+        let mut session = tokio::select! {
+            biased;
+            session = upstream.session(&lease.dial, want) => session?,
+            // Or a client that resets its streams at once would leave as many dials behind.
+            why = reply.gone() => return Err(Error::ClientGone(why)),
+        };
         let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
-        match exchange.run(&mut session, body, reply).await {
-            Ok((Turn::Done, reusable)) => {
-                if reusable {
-                    upstream.release(&lease.dial, session).await;
-                }
-                return Ok(());
-            }
+        let ran = exchange.run(&mut session, body, reply).await;
+        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
+        match ran {
+            Ok((Turn::Done, _)) => return Ok(()),
             Ok((Turn::NewCredential, _)) => {
                 lease = passage.renewed().await?;
                 headers::set_credential(&mut request.headers, lease.credential.authorization());
@@ -122,6 +125,17 @@ async fn forward(
         }
     }
     Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// The head as the target gets it, whichever protocol its leg speaks.
+fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
+    headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
+    headers::set_audit_id(&mut request.headers, record.audit_id.clone());
+    if passage.gateway.parts.settings.load().upstream.forwarded {
+        let scheme = if passage.client.secure { "https" } else { "http" };
+        headers::set_forwarded(&mut request.headers, passage.client.address, scheme, &request.authority);
+    }
+    Ok(())
 }
 
 /// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.
@@ -211,31 +225,47 @@ impl Exchange<'_> {
         upload: Option<Sink<'_>>,
         mut answers: Answers<'_>,
     ) -> Result<(Turn, bool, bool)> {
-        let (sent, whole) = (Notify::new(), AtomicBool::new(false));
+        let (sending, carries) = (Sending::default(), upload.is_some());
+        let mut upload = pin!(self.upload(body, upload, &sending));
         let turn = tokio::select! {
             biased;
-            turn = self.download(&mut answers, reply, &sent) => turn?,
-            error = self.upload(body, upload, &sent, &whole) => return Err(error),
+            turn = self.download(&mut answers, reply, &sending.ended) => turn?,
+            error = &mut upload => return Err(error),
         };
-        Ok((turn, whole.load(Ordering::Relaxed), answers.close))
+        // The answer is complete, and the target has not said that it reads no more.
+        if carries && !answers.close && !sending.whole() && self.sends() {
+            tokio::select! {
+                biased;
+                () = sending.over.notified() => {}
+                () = answers.closed() => {}
+                () = sending::stalls(&self.record.up) => {}
+                error = &mut upload => return Err(error),
+            }
+        }
+        Ok((turn, sending.whole(), answers.close))
+    }
+
+    /// Not so a client that waits for leave to send its body, and has been given another answer.
+    fn sends(&self) -> bool {
+        self.record.up.load(Ordering::Relaxed) > 0 || !client::expects_continue(&self.request.headers)
     }
 
     /// Sends the body, then watches for the client to leave. Comes back with an error only.
-    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sent: &Notify, whole: &AtomicBool) -> Error {
+    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sending: &Sending) -> Error {
         let carried = match sink {
             Some(mut sink) => copy(&mut body.source(), &mut sink, &self.record.up).await,
             None => Ok(()),
         };
-        whole.store(carried.is_ok(), Ordering::Relaxed);
         match carried {
             Ok(()) => {
-                sent.notify_one();
+                sending.end(true);
                 Error::ClientGone(body.gone().await)
             }
+            Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
-                sent.notify_one();
+                sending.end(false);
                 pending().await
             }
         }
@@ -251,12 +281,16 @@ impl Exchange<'_> {
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
             return Ok(Turn::NewCredential);
         }
-        headers::toward_client(&mut answer.headers);
+        headers::toward_client(answer.status, &mut answer.headers);
         if let (Some(outward), Some(target)) = (&self.request.outward, self.lease.route.targets.first()) {
             outward.apply(&mut answer.headers, target);
         }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
+        if answer.framing == Framing::None {
+            // Whatever a target sends behind a head that ends its answer is no part of it.
+            return sink.flush().await.map_err(Error::ClientGone).map(|()| Turn::Done);
+        }
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(Turn::Done),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
@@ -272,7 +306,7 @@ impl Exchange<'_> {
             tokio::time::sleep(limit).await;
         });
         for _ in 0..MAX_INTERIM {
-            let answer = tokio::select! {
+            let mut answer = tokio::select! {
                 biased;
                 answer = answers.head() => answer?,
                 why = reply.gone() => return Err(Error::ClientGone(why)),
@@ -281,6 +315,7 @@ impl Exchange<'_> {
             if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
             }
+            headers::toward_client(answer.status, &mut answer.headers);
             reply.interim(answer.status, answer.headers).await?;
         }
         Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "interim answers without end".to_owned() })

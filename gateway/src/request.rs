@@ -62,11 +62,18 @@ pub async fn admit(passage: &Passage, request: &Request) -> Result<Lease> {
     }
     let lease = passage.lease().await?;
     directed(&passage.aim, &lease.dial, &request.authority)?;
-    if request.method == Method::CONNECT {
-        return Err(Error::Malformed("a CONNECT inside of a tunnel"));
-    }
+    carried(&request.method)?;
     covered(&lease.route, passage, request.path.as_str())?;
     Ok(lease)
+}
+
+/// A target answers TRACE with the request as it came to it, credential and all; some servers know TRACK for the same.
+fn carried(method: &Method) -> Result<()> {
+    match method.as_str() {
+        "CONNECT" => Err(Error::Malformed("a CONNECT inside of a tunnel")),
+        "TRACE" | "TRACK" => Err(Error::Method(method.to_string())),
+        _ => Ok(()),
+    }
 }
 
 /// The host must be the one that the passage is for. Nearly always it is spelled as we would, and nothing has to be parsed.
@@ -165,8 +172,18 @@ pub fn parse_target(target: bytes::Bytes, headers: &mut HeaderMap) -> Result<Whe
     let uri = Uri::from_maybe_shared(target).map_err(|_| INVALID)?;
     match (uri.scheme_str().and_then(Scheme::parse), uri.authority(), uri.path_and_query()) {
         (Some(scheme), Some(authority), Some(path)) => {
-            Ok(Whereto { scheme: Some(scheme), authority: authority.to_string(), path: path.clone() })
+            Ok(Whereto { scheme: Some(scheme), authority: authority.to_string(), path: rooted(path)? })
         }
+        _ => Err(INVALID),
+    }
+}
+
+/// A path begins with a slash. An absolute URL may go without (`https://host?a`); anything else would make another request line of it.
+pub fn rooted(path: &PathAndQuery) -> Result<PathAndQuery> {
+    const INVALID: Error = Error::Malformed("the path does not begin with a slash");
+    match path.as_str().bytes().next() {
+        Some(b'/') => Ok(path.clone()),
+        Some(b'?') => PathAndQuery::try_from(format!("/{}", path.as_str())).map_err(|_| INVALID),
         _ => Err(INVALID),
     }
 }

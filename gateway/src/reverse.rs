@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::head;
 use crate::outward::Outward;
-use crate::passage::{Aim, Origin, Passage};
+use crate::passage::{Aim, Client, Origin, Passage};
 use crate::principal::Principal;
 use crate::request::{Request, Scheme};
 use crate::route::{Entry, Table};
@@ -25,8 +25,7 @@ use crate::tunnel;
 /// A connection whose requests each say where they belong.
 pub struct Direct {
     pub gateway: Arc<Gateway>,
-    /// The client's leg is TLS.
-    secure: bool,
+    client: Client,
     /// The host that the client named in its handshake.
     name: Option<String>,
     /// Of the last request: most connections have one client and one connector.
@@ -42,8 +41,8 @@ enum Place {
 }
 
 impl Direct {
-    pub fn new(gateway: Arc<Gateway>, secure: bool, name: Option<String>) -> Direct {
-        Direct { gateway, secure, name, last: ArcSwapOption::empty() }
+    pub fn new(gateway: Arc<Gateway>, client: Client, name: Option<String>) -> Direct {
+        Direct { gateway, client, name, last: ArcSwapOption::empty() }
     }
 
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
@@ -52,7 +51,7 @@ impl Direct {
         }
         let authority = Authority::parse(&request.authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;
         let table = self.gateway.parts.table.load_full();
-        match place(&table, &authority, request, self.secure)? {
+        match place(&table, &authority, request, self.client.secure)? {
             Place::Connector { connector, mount } => {
                 self.named(&authority)?;
                 let principal = self.bearer(&request.headers).await?;
@@ -99,9 +98,9 @@ impl Direct {
         if let Some(path) = asked {
             request.path = PathAndQuery::try_from(path).map_err(|_| Error::Malformed("the path is not valid"))?;
         }
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = if self.client.secure { "https" } else { "http" };
         let origin = format!("{scheme}://{}", request.authority);
-        request.outward = Some(Outward { origin, mount, added, secure: self.secure });
+        request.outward = Some(Outward { origin, mount, added, secure: self.client.secure });
         Ok(())
     }
 
@@ -129,7 +128,7 @@ impl Direct {
         if let Some(known) = self.last.load_full().filter(|known| same(known)) {
             return known;
         }
-        let passage = Arc::new(Passage::new(self.gateway.clone(), principal, false, connector, aim));
+        let passage = Arc::new(Passage::new(self.gateway.clone(), principal, connector, aim, self.client));
         self.last.store(Some(passage.clone()));
         passage
     }

@@ -30,6 +30,8 @@ pub struct Route {
     /// None for an anonymous connector.
     pub credential: Option<Arc<CredentialSource>>,
     pub trust: TrustSource,
+    /// Users of the connector may send `Impersonate-*`.
+    pub impersonation: bool,
     /// `pool_key()` of the three above: the pool's group key.
     pub pool_key: u64,
 }

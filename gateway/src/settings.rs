@@ -60,6 +60,13 @@ pub struct Timeouts {
     /// From the last byte of a request to the target's response head. Watches answer their head at once, so this never cuts one. Default 60s.
     #[serde(deserialize_with = "duration")]
     pub response_header: Duration,
+    /// An HTTP/2 connection gets a PING so long after its last answer to one. A target has 5 s more, then its streams end, so that watches
+    /// are set up anew. Default 15s.
+    #[serde(deserialize_with = "duration")]
+    pub ping: Duration,
+    /// How long an HTTP/2 client may take to answer a PING. Default 10s.
+    #[serde(deserialize_with = "duration")]
+    pub pong: Duration,
     /// How long open streams may go on after SIGTERM; the process ends earlier when none is left. Default 30s.
     #[serde(deserialize_with = "duration")]
     pub drain: Duration,
@@ -129,6 +136,8 @@ pub struct UpstreamSettings {
     pub unverified: Unverified,
     /// Offer HTTP/2 to targets. Default true. Live.
     pub h2: bool,
+    /// Tell targets by X-Forwarded-For, -Proto and -Host where a request came from. Default false. Live.
+    pub forwarded: bool,
     /// Idle upstream connections kept in all. Default 512. Restart.
     pub pool_size: usize,
     /// An idle upstream connection is closed after this time. Default 90s. Live.
@@ -181,6 +190,8 @@ impl Default for Timeouts {
             handshake: Duration::from_secs(10),
             connect: Duration::from_secs(5),
             response_header: Duration::from_secs(60),
+            ping: Duration::from_secs(15),
+            pong: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             api_server: Duration::from_secs(3),
         }
@@ -195,7 +206,13 @@ impl Default for Limits {
 
 impl Default for UpstreamSettings {
     fn default() -> Self {
-        UpstreamSettings { unverified: Unverified::Pin, h2: true, pool_size: 512, idle: Duration::from_secs(90) }
+        UpstreamSettings {
+            unverified: Unverified::Pin,
+            h2: true,
+            forwarded: false,
+            pool_size: 512,
+            idle: Duration::from_secs(90),
+        }
     }
 }
 
@@ -250,6 +267,8 @@ impl Settings {
             ("timeouts.handshake", timeouts.handshake),
             ("timeouts.connect", timeouts.connect),
             ("timeouts.response_header", timeouts.response_header),
+            ("timeouts.ping", timeouts.ping),
+            ("timeouts.pong", timeouts.pong),
             ("timeouts.api_server", timeouts.api_server),
             ("authorization.fresh", self.authorization.fresh),
         ] {
@@ -313,6 +332,7 @@ mod tests {
         for (yaml, key, value) in [
             ("timeouts: {connect: soon}", "timeouts.connect", "soon"),
             ("timeouts: {connect: 0s}", "timeouts.connect", "0"),
+            ("timeouts: {ping: 0s}", "timeouts.ping", "0"),
             ("timeouts: {conect: 5s}", "conect", "timeouts"),
             ("upstream: {unverified: maybe}", "unverified", "maybe"),
             ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),

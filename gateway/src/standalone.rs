@@ -193,7 +193,8 @@ impl Objects {
             status.credential = credential;
             status.trust.get_or_insert_default().ca_resource_version = ca;
             connector.metadata.uid.get_or_insert_with(|| name.to_string());
-            connector.metadata.resource_version = version(&(&connector.spec, &connector.status)).ok();
+            connector.metadata.resource_version =
+                version(&(&connector.spec, &connector.status, &connector.metadata.annotations)).ok();
             self.builder.put_connector(DeserializeGuard(Ok(connector)));
         }
     }

@@ -127,6 +127,11 @@ pub fn bad_request(why: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "BadRequest", why.to_owned())
 }
 
+/// What HTTP allows and the gateway does not do.
+pub fn not_carried(why: &str) -> Failure {
+    Failure { code: StatusCode::NOT_IMPLEMENTED, ..bad_request(why) }
+}
+
 /// The head is over `limits.head_bytes`.
 pub fn head_too_large(limit: usize) -> Failure {
     let message = format!("the request head is larger than {limit} bytes (limits.head_bytes)");

@@ -2,6 +2,7 @@
 //! of the connector, or a malformed head; all else is told inside, where clients show it. Comes after `entry`.
 
 use std::iter;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +22,7 @@ use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::head::Connect;
 use crate::metrics::Refusal;
-use crate::passage::{self, Aim, Origin, Passage};
+use crate::passage::{self, Aim, Client, Origin, Passage};
 use crate::principal::Principal;
 use crate::relay::{self, body};
 use crate::request::{Request, Scheme};
@@ -73,9 +74,9 @@ impl Drop for Tunnel {
 }
 
 /// Serves one tunnel to its end.
-pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, shutdown: &ShutdownWatch) {
+pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, address: Option<IpAddr>, shutdown: &ShutdownWatch) {
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
-    let (tunnel, context, rest) = match admit(&gateway, connect).await {
+    let (tunnel, context, rest) = match admit(&gateway, connect, address).await {
         Ok(admitted) => admitted,
         Err(error) => return entry::refuse(&gateway, stream, &error).await,
     };
@@ -94,7 +95,7 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, shut
 }
 
 /// Who is it, and is what it asks for a tunnel that we open at all?
-async fn admit(gateway: &Arc<Gateway>, connect: Connect) -> Result<(Tunnel, SslContext, Bytes)> {
+async fn admit(gateway: &Arc<Gateway>, connect: Connect, address: Option<IpAddr>) -> Result<(Tunnel, SslContext, Bytes)> {
     let Connect { origin, login, rest } = connect;
     let login = login.map_err(|error| Error::Login(error.to_string()))?;
     bounded(gateway, &login)?;
@@ -110,9 +111,12 @@ async fn admit(gateway: &Arc<Gateway>, connect: Connect) -> Result<(Tunnel, SslC
     reachable(gateway, &principal, &table, first, &login, &origin).await?;
     // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and the key stays here.
     let context = gateway.leaves.context(&origin.host, has_target(&table, first, &origin))?;
-    let passages = connectors
-        .into_iter()
-        .map(|connector| Passage::new(gateway.clone(), principal.clone(), expired, connector, Aim::Origin(origin.clone())));
+    let passages = connectors.into_iter().map(|connector| {
+        let aim = Aim::Origin(origin.clone());
+        let mut passage = Passage::new(gateway.clone(), principal.clone(), connector, aim, Client { address, secure: true });
+        passage.expired = expired;
+        passage
+    });
     Ok((Tunnel::new(gateway, passages)?, context, rest))
 }
 

@@ -36,12 +36,9 @@ use crate::trust::{self, Anchors, Judged, Verdict};
 const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
 /// Concurrent streams on one HTTP/2 connection to a target; Go's server allows 250.
-const MAX_STREAMS: usize = 200;
-/// Window of one stream, and of a connection: so much greater that streams whose reader has stopped stall nobody else.
+const MAX_STREAMS: u32 = 200;
+/// What one stream may have on its way to a reader that has stopped.
 pub const STREAM_WINDOW: u32 = 256 << 10;
-pub const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
-/// A dead target is found after this and 5 s more; its streams end, so that watches are set up anew.
-pub const PING: Duration = Duration::from_secs(20);
 /// With several addresses, one that does not answer may take this long before the next is tried.
 const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 
@@ -191,10 +188,11 @@ impl Upstream {
             return Ok(Session::H1 { stream, reused: false, peer: index });
         }
         let mut h2 = H2HandshakeSettings::new();
-        h2.max_streams = MAX_STREAMS;
-        h2.ping_interval = Some(PING);
+        h2.max_streams = MAX_STREAMS as usize;
+        // pingora waits 5 s for the answer, then ends the connection and all its streams.
+        h2.ping_interval = Some(settings.timeouts.ping);
         h2.stream_window_size = Some(STREAM_WINDOW);
-        h2.connection_window_size = Some(CONNECTION_WINDOW);
+        h2.connection_window_size = Some(connection_window(MAX_STREAMS));
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
         let connection = handshake(stream, h2).await.map_err(|error| broken(error.to_string()))?;
         let session = connection.spawn_stream().await.map_err(|error| broken(error.to_string()))?;
@@ -230,12 +228,13 @@ impl Upstream {
         self.connector.transport().new_stream(peer).await.map_err(|error| unreachable(dial, &error))
     }
 
-    /// Gives a connection back whose exchange is over to the last byte, with nothing unread. Anything else must be dropped instead.
-    pub async fn release(&self, dial: &Dial, session: Session) {
+    /// Gives a connection back. `clean`: its exchange is over to the last byte, with nothing unread; otherwise HTTP/1.1 is closed. A stream
+    /// of HTTP/2 is reset if it has not ended, and its connection is always given back: one without streams would never idle out else.
+    pub fn release(&self, dial: &Dial, session: Session, clean: bool) {
         let idle = Some(self.settings.load().upstream.idle);
         match session {
             Session::H1 { stream, peer, .. } => {
-                if let Some(peer) = dial.peers.get(peer) {
+                if let Some(peer) = dial.peers.get(peer).filter(|_| clean) {
                     self.connector.transport().release_stream(stream, peer.reuse_hash(), idle);
                 }
             }
@@ -258,6 +257,12 @@ impl Dial {
             peers,
         }
     }
+}
+
+/// Room for all streams of a connection at once: those whose readers have stopped leave the others theirs. Greater ones than 2 GiB do not
+/// exist (RFC 9113, 6.9.1).
+pub fn connection_window(streams: u32) -> u32 {
+    streams.saturating_mul(STREAM_WINDOW).clamp(STREAM_WINDOW, i32::MAX as u32)
 }
 
 /// A peer with the ALPN for what is wanted.
@@ -285,7 +290,7 @@ fn peer(
     options.verify_cert = false;
     options.verify_hostname = false;
     options.alpn = if settings.upstream.h2 && !keep_chain { ALPN::H2H1 } else { ALPN::H1 };
-    options.max_h2_streams = MAX_STREAMS;
+    options.max_h2_streams = MAX_STREAMS as usize;
     options.tcp_keepalive = Some(KEEPALIVE);
     options.total_connection_timeout = Some(settings.timeouts.connect);
     options.upstream_tls_handshake_complete_hook = Some(Arc::new(move |ssl| {

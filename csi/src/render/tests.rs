@@ -111,6 +111,16 @@ current-context: k8s
 }
 
 #[test]
+fn the_proxy_of_a_kubeconfig_speaks_tls_if_the_volume_asks_for_it() {
+    let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", "https://10.0.0.1:6443")]);
+    let params = |scheme: &str| json!({ "kubeconfig": { "proxyScheme": scheme } }).to_string();
+    let file = rendered("kubeconfig", &params("https"), &inputs).unwrap().remove("kubeconfig").unwrap();
+    assert!(file.contains(&format!("proxy-url: https://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local\n")), "{file}");
+    let refused = rendered("kubeconfig", &params("socks5"), &inputs).unwrap_err();
+    assert!(refused.to_string().contains("proxyScheme"), "{refused}");
+}
+
+#[test]
 fn the_reverse_kubeconfig_names_the_connectors_host_and_no_proxy() {
     for (address, server) in [
         ("https://10.0.0.1:6443", "https://c-k8s.demo.svc"),

@@ -1,76 +1,52 @@
-//! The gateway as its own process, and what the kernel counts for it.
+//! A peer as a process of its own, and what the kernel counts for it.
 
-use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::target::Certificates;
-
-pub const TOKEN: &str = "bench";
-
-pub struct Gateway {
-    pub port: u16,
+/// Ends with its value.
+pub struct Process {
     child: Child,
-    _files: tempfile::TempDir,
+    log: PathBuf,
 }
 
-impl Gateway {
-    pub async fn start(binary: &str, certificates: &Certificates, h1: u16, h2: u16) -> Result<Gateway> {
-        let files = tempfile::tempdir()?;
-        let write = |name: &str, content: &str| -> Result<String> {
-            let path = files.path().join(name);
-            std::fs::File::create(&path)?.write_all(content.as_bytes())?;
-            Ok(path.to_string_lossy().into_owned())
-        };
-        std::fs::create_dir(files.path().join("manifests"))?;
-        write("manifests/all.yaml", &manifests(&certificates.root_pem, h1, h2))?;
-        let clients = format!("- {{token: {TOKEN}, user: 'system:serviceaccount:demo:bench', connectors: [demo/h1, demo/h2]}}\n");
-        let (port, admin, https) = (free_port().await?, free_port().await?, free_port().await?);
-        let settings = format!(
-            "threads: 1\nlisteners: {{http: '127.0.0.1:{port}', admin: '127.0.0.1:{admin}', https: '127.0.0.1:{https}'}}\ntargets: {{allow: [{{cidrs: [127.0.0.0/8]}}]}}\n"
-        );
-        write("gateway.yaml", &settings)?;
-        let child = Command::new(binary)
-            .arg("--settings-dir")
-            .arg(files.path())
-            .arg("--manifests")
-            .arg(files.path().join("manifests"))
-            .args(["--clients", &write("clients.yaml", &clients)?])
-            .args([
-                "--ca-cert",
-                &write("ca.crt", &certificates.root_pem)?,
-                "--ca-key",
-                &write("ca.key", &certificates.root_key_pem)?,
-            ])
-            .stderr(std::fs::File::create("/tmp/bench-gateway.log")?)
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {binary}"))?;
-        let gateway = Gateway { port, child, _files: files };
-        gateway.ready().await?;
-        Ok(gateway)
-    }
-
-    async fn ready(&self) -> Result<()> {
+impl Process {
+    /// Starts a command and waits until it listens. Its output goes to `log`.
+    pub async fn start(mut command: Command, port: u16, log: &Path) -> Result<Process> {
+        let file = std::fs::File::create(log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
+        let program = command.as_std().get_program().to_owned();
+        let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
+        let mut process = Process { child, log: log.to_owned() };
         for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                return Ok(());
+            if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return Ok(process);
+            }
+            if process.child.try_wait()?.is_some() {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("the gateway does not listen: see /tmp/bench-gateway.log")
+        bail!("{} does not listen: {}", program.display(), process.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned()
+    }
+
+    fn path(&self, file: &str) -> Result<String> {
+        let pid = self.child.id().with_context(|| format!("the process has ended: {}", self.last_words()))?;
+        Ok(format!("/proc/{pid}/{file}"))
     }
 
     fn proc(&self, file: &str) -> Result<String> {
-        let pid = self.child.id().context("the gateway has ended: see /tmp/bench-gateway.log")?;
-        Ok(std::fs::read_to_string(format!("/proc/{pid}/{file}"))?)
+        Ok(std::fs::read_to_string(self.path(file)?)?)
     }
 
     /// User and system time in seconds; the kernel's unit is 1/100 s.
@@ -82,24 +58,33 @@ impl Gateway {
         Ok((ticks(11)? + ticks(12)?) / 100.0)
     }
 
-    pub fn resident_kib(&self) -> Result<u64> {
-        let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    pub fn resident_kib(&self) -> Result<f64> {
+        kib(&self.proc("smaps_rollup")?, "Rss:")
+    }
+
+    /// The most that was resident since `forget_peak`.
+    pub fn peak_kib(&self) -> Result<f64> {
+        kib(&self.proc("status")?, "VmHWM:")
+    }
+
+    pub fn forget_peak(&self) -> Result<()> {
+        Ok(std::fs::write(self.path("clear_refs")?, "5")?)
     }
 }
 
-async fn free_port() -> Result<u16> {
+fn kib(text: &str, key: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+pub async fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
-fn manifests(ca: &str, h1: u16, h2: u16) -> String {
-    let ca = STANDARD.encode(ca);
-    let mut all = "kind: ConnectorClass\napiVersion: connectors.alauda.io/v1alpha1\nmetadata: {name: k8s}\nspec: {auth: {types: [{name: t, secretType: connectors.cpaas.io/bearer-token}]}}\n".to_owned();
-    for (name, port) in [("h1", h1), ("h2", h2)] {
-        all.push_str(&format!(
-            "---\nkind: Secret\napiVersion: v1\nmetadata: {{namespace: demo, name: {name}}}\ntype: connectors.cpaas.io/bearer-token\nstringData: {{token: real}}\ndata: {{ca.crt: '{ca}'}}\n---\nkind: Connector\napiVersion: connectors.alauda.io/v1alpha1\nmetadata: {{namespace: demo, name: {name}}}\nspec: {{connectorClassName: k8s, address: 'https://127.0.0.1:{port}', auth: {{name: t, secretRef: {{name: {name}}}}}}}\n"
-        ));
-    }
-    all
+/// Raises the number of open files, for this process and those that it starts, as far as it may. Gives what it is then.
+pub fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(1 << 20);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

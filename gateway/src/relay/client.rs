@@ -7,6 +7,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, header};
+use pingora_core::server::ShutdownWatch;
 
 use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
 use super::status_headers;
@@ -30,6 +31,11 @@ impl Body<'_> {
         }
     }
 
+    /// Its end cannot be found any more (HTTP/1.1).
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Body::H1 { decoder: Decoder::Broken, .. })
+    }
+
     /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is kept for later.
     pub async fn gone(&mut self) -> String {
         let Body::H1 { io, buf, .. } = self else { return pending().await };
@@ -46,8 +52,8 @@ impl Body<'_> {
 
 /// Where the answer goes.
 pub enum Reply<'a> {
-    H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool },
-    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>> },
+    H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool, shutdown: &'a ShutdownWatch },
+    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, answered: bool },
 }
 
 impl Reply<'_> {
@@ -66,28 +72,33 @@ impl Reply<'_> {
     /// The head of the answer, and where its body goes.
     pub fn head(&mut self, method: &Method, status: StatusCode, mut headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
         match self {
-            Reply::H1 { io, out, minor, close } => {
+            Reply::H1 { io, out, minor, close, shutdown } => {
                 let framing = for_h1(framing, *minor);
                 if framing == Framing::None && may_have_body(method, status) {
                     // The end of an HTTP/2 stream said so; here only a length can.
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
                 }
-                *close |= framing == Framing::UntilClose;
+                // Asked now, for the drain may have begun since the request came.
+                *close |= framing == Framing::UntilClose || *shutdown.borrow();
                 wire::put_response(out, status, &headers, framing == Framing::Chunked, *close);
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
                 Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))
             }
-            Reply::H2 { respond, stream } => {
+            Reply::H2 { respond, stream, answered } => {
                 let end = framing == Framing::None;
+                *answered = true;
                 let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
                 Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened)) })
             }
         }
     }
 
-    /// The connection is in a defined state and may carry another answer (HTTP/1.1).
+    /// HTTP/1.1: the connection is in a defined state and may carry another answer. HTTP/2: an answer was begun.
     pub fn open(&self) -> bool {
-        !matches!(self, Reply::H1 { close: true, .. })
+        match self {
+            Reply::H1 { close, .. } => !close,
+            Reply::H2 { answered, .. } => *answered,
+        }
     }
 
     /// Resolves when an HTTP/2 client gives up before its answer began.
@@ -105,8 +116,9 @@ impl Reply<'_> {
     pub async fn refuse(&mut self, method: &Method, error: &Error) -> Result<()> {
         let failure = error.failure();
         let (headers, body) = status_headers(&failure);
-        if let Reply::H1 { out, .. } = self {
+        if let Reply::H1 { out, close, .. } = self {
             out.clear();
+            *close |= matches!(error, Error::Body(_));
         }
         let framing = if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
         let mut sink = self.head(method, failure.code, headers, framing)?;
@@ -117,7 +129,7 @@ impl Reply<'_> {
     pub fn cut(&mut self) {
         match self {
             Reply::H1 { close, .. } => *close = true,
-            Reply::H2 { respond, stream: None } => respond.send_reset(Reason::INTERNAL_ERROR),
+            Reply::H2 { respond, stream: None, .. } => respond.send_reset(Reason::INTERNAL_ERROR),
             Reply::H2 { stream: Some(stream), .. } => stream.send_reset(Reason::INTERNAL_ERROR),
         }
     }

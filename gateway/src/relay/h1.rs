@@ -11,8 +11,9 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::body::{self, H1Source};
-use super::client::{Body, Reply};
+use super::client::{self, Body, Reply};
 use super::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
+use crate::connections::let_go;
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::headers;
@@ -35,23 +36,19 @@ struct Connection {
 pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>, buf: BytesMut, shutdown: &ShutdownWatch) {
     let (read, write) = tokio::io::split(stream);
     let mut connection = Connection { read, write, buf, out: BytesMut::new() };
-    let mut watch = shutdown.clone();
-    let mut ending = pin!(watch.wait_for(|ending| *ending));
+    let mut ending = pin!(let_go(shutdown.clone()));
     loop {
         let head = tokio::select! {
             biased;
             head = connection.head(front, &mut first) => head,
-            _ = &mut ending => break,
+            () = &mut ending => break,
         };
         let again = match head {
             Ok(None) => return,
             // Boxed, so that an idle tunnel is small.
-            Ok(Some(head)) => {
-                let draining = shutdown.has_changed().unwrap_or(true);
-                Box::pin(connection.exchange(front, head, draining)).await
-            }
+            Ok(Some(head)) => Box::pin(connection.exchange(front, head, shutdown)).await,
             Err(error) => {
-                connection.refuse(front, &error).await;
+                connection.refuse(front, &error, shutdown).await;
                 false
             }
         };
@@ -109,23 +106,29 @@ impl Connection {
     }
 
     /// One request and its answer. True: another may follow.
-    async fn exchange(&mut self, front: &Front, head: RequestHead, ending: bool) -> bool {
+    async fn exchange(&mut self, front: &Front, head: RequestHead, shutdown: &ShutdownWatch) -> bool {
         let minor = head.minor;
         let request = match request_of(head) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse(front, &error).await;
+                self.refuse(front, &error, shutdown).await;
                 return false;
             }
         };
         // What follows a refused upgrade may be meant for the other protocol: it must not be taken for a request.
-        let last = ending || minor == 0 || request.upgrade.is_some();
+        let last = minor == 0 || request.upgrade.is_some();
         let close = last || headers::connection_has(&request.headers, "close");
+        let untouched = Decoder::from(request.framing);
+        let awaits = client::expects_continue(&request.headers);
         let mut decoder = Decoder::from(request.framing);
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
-        let reply = Reply::H1 { io: write, out, minor, close };
+        let reply = Reply::H1 { io: write, out, minor, close, shutdown };
         let again = super::serve(front, request, body, reply, "h1").await;
+        if awaits && decoder == untouched {
+            // Nobody asked for the body: what comes next may be it, or another request (RFC 9110, 10.1.1).
+            return again && decoder == Decoder::Done;
+        }
         again && (decoder == Decoder::Done || self.drain(&mut decoder).await)
     }
 
@@ -146,12 +149,12 @@ impl Connection {
     }
 
     /// A head that is no request: a Status, then the end of the connection.
-    async fn refuse(&mut self, front: &Front, error: &Error) {
+    async fn refuse(&mut self, front: &Front, error: &Error, shutdown: &ShutdownWatch) {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
         front.refused(error, "h1");
-        let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true };
+        let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");
         }

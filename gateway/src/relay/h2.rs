@@ -2,11 +2,13 @@
 //! dead clients and a GOAWAY on drain.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{PingPong, RecvStream};
+use h2::{PingPong, Reason, RecvStream};
 use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
@@ -17,13 +19,15 @@ use super::wire::{self, Framing};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::headers;
-use crate::request::{Request, Scheme};
-use crate::upstream::{CONNECTION_WINDOW, PING, STREAM_WINDOW};
+use crate::request::{self, Request, Scheme};
+use crate::upstream::{STREAM_WINDOW, connection_window};
 
-/// A client that answers no PING for so long is gone.
-const PONG: Duration = Duration::from_secs(10);
 /// Bytes of answers that may wait for a stream's window.
 const SEND_BUFFER: usize = 256 << 10;
+
+/// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
+/// target's time, on a connection that others use too (CVE-2023-44487).
+const TAKEN_BACK: usize = 500;
 
 /// Serves a connection to its end.
 pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
@@ -34,7 +38,12 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
-    let mut dead = pin!(silence(connection.ping_pong()));
+    let (mut asked, taken_back) = (0, Arc::new(AtomicUsize::new(0)));
+    let (ping, pong) = {
+        let timeouts = &front.gateway().parts.settings.load().timeouts;
+        (timeouts.ping, timeouts.pong)
+    };
+    let mut dead = pin!(silence(connection.ping_pong(), ping, pong));
     loop {
         tokio::select! {
             biased;
@@ -44,8 +53,18 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
             }
             stream = connection.accept() => match stream {
                 Some(Ok((request, respond))) => {
-                    let front = front.clone();
-                    tokio::spawn(async move { exchange(&front, request, respond).await });
+                    asked += 1;
+                    let so_far = taken_back.load(Ordering::Relaxed);
+                    if so_far > TAKEN_BACK && so_far * 2 > asked {
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        continue;
+                    }
+                    let (front, taken_back) = (front.clone(), taken_back.clone());
+                    tokio::spawn(async move {
+                        if !exchange(&front, request, respond).await {
+                            taken_back.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
                 }
                 // Its streams end with it: each writes its own record.
                 Some(Err(_)) | None => return,
@@ -60,7 +79,7 @@ fn options(front: &Front) -> H2Options {
     let mut options = default_h2_options();
     options
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER);
@@ -68,28 +87,28 @@ fn options(front: &Front) -> H2Options {
 }
 
 /// Resolves when the client answers no PING any more.
-async fn silence(ping: Option<PingPong>) {
+async fn silence(ping: Option<PingPong>, quiet: Duration, patience: Duration) {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(PING).await;
-        if !matches!(tokio::time::timeout(PONG, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+        tokio::time::sleep(quiet).await;
+        if !matches!(tokio::time::timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
     }
 }
 
-async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+/// One request. True: the client has waited for the beginning of its answer.
+async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, body) = request.into_parts();
-    let mut reply = Reply::H2 { respond, stream: None };
+    let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => {
-            super::serve(front, request, Body::H2(body), reply, "h2").await;
-        }
+        Ok(request) => super::serve(front, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
             front.refused(&error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }
+            reply.open()
         }
     }
 }
@@ -105,7 +124,7 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
         (None, Some(host)) => host,
         (None, None) => return Err(Error::Malformed("the request names no host")),
     };
-    let path = uri.path_and_query().cloned().ok_or(Error::Malformed("the request has no path"))?;
+    let path = request::rooted(uri.path_and_query().ok_or(Error::Malformed("the request has no path"))?)?;
     let length = wire::length(&headers).map_err(|_| Error::Malformed("the Content-Length is not one number"))?;
     let framing = match length {
         _ if ended => Framing::None,
@@ -114,7 +133,8 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
     };
     headers::join_cookies(&mut headers);
     // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
-    let scheme = uri.scheme_str().and_then(Scheme::parse);
+    let scheme = uri.scheme_str().map(|scheme| Scheme::parse(scheme).ok_or(Error::Malformed("the scheme is not http or https")));
+    let scheme = scheme.transpose()?;
     Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, outward: None })
 }
 

@@ -1,7 +1,7 @@
 //! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
 
 use bytes::BytesMut;
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri};
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_http::RequestHeader;
@@ -50,8 +50,7 @@ pub fn send_head(session: &mut Http2Session, request: &Request, authority: &str,
     *head.uri_mut() = uri;
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
-    // The stream's flow does without: we have said 100 Continue ourselves.
-    head.headers_mut().remove(header::EXPECT);
+    headers::toward_h2(head.headers_mut());
     let (parts, ()) = head.into_parts();
     let end = request.framing == Framing::None;
     session.write_request_header(Box::new(RequestHeader::from(parts)), end).map_err(|error| broken(error.to_string()))
@@ -70,6 +69,15 @@ impl Answers<'_> {
             return Err(Error::Protocol { host: host.to_owned(), cause: "101 without an upgrade".to_owned() });
         }
         Ok(answer)
+    }
+
+    /// Resolves when an HTTP/1.1 target, whose answer is complete, closes or says more. One of HTTP/2 resets its stream, as the sender of
+    /// the request notices.
+    pub async fn closed(&mut self) {
+        match &mut self.source {
+            Source::H1(h1) => drop(body::fill(h1.io, h1.buf, body::READ_SIZE).await),
+            Source::Target(_) | Source::Client(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -94,18 +102,29 @@ async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused:
 
 async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused: bool) -> Result<Answer> {
     let broken = |cause: String| Error::Protocol { host: host.to_owned(), cause };
-    session.read_response_header().await.map_err(|mut error| {
-        error.retry.decide_reuse(reused);
-        let retry = if error.retry() { Retry::Always } else { Retry::Never };
+    session.read_response_header().await.map_err(|error| {
+        let retry = retry(error.root_cause().downcast_ref(), reused);
         Error::Cut { host: host.to_owned(), cause: error.to_string(), retry }
     })?;
     let ended = session.check_response_end_or_error().map_err(|error| broken(error.to_string()))?;
     let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
     let length = wire::length(&head.headers).map_err(|error| broken(format!("{error:?}")))?;
     let framing = match length {
-        _ if ended || *method == Method::HEAD => Framing::None,
+        _ if ended || *method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
     Ok(Answer { status: head.status, headers: head.headers.clone(), framing })
+}
+
+/// What an error of a stream says about its request. pingora's own judgement is for proxies that may send a request twice.
+fn retry(error: Option<&h2::Error>, reused: bool) -> Retry {
+    match error {
+        // Such an error comes only to streams above the last one that the target will answer for (RFC 9113, 6.8).
+        Some(error) if error.is_remote() && error.is_go_away() => Retry::Always,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
+        // The connection broke, and the request may have been acted on before.
+        Some(error) if error.is_io() && reused => Retry::IfIdempotent,
+        _ => Retry::Never,
+    }
 }

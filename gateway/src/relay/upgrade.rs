@@ -8,7 +8,6 @@ use std::future::pending;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use http::header;
 use pingora_core::protocols::Stream;
 use tokio::sync::Notify;
 
@@ -82,8 +81,7 @@ impl Exchange<'_> {
         if headers::upgrade(&headers).ok().flatten() != Some(protocol) {
             return Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "101 to another protocol".to_owned() });
         }
-        headers::toward_client(&mut headers);
-        headers.remove(header::CONTENT_LENGTH);
+        headers::toward_client(status, &mut headers);
         headers::set_upgrade(&mut headers, protocol);
         let (Body::H1 { io: from, buf, .. }, Reply::H1 { io: to, out, .. }) = (body, reply) else {
             return Err(Error::Internal("an upgrade over HTTP/2".to_owned()));

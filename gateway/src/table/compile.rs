@@ -1,10 +1,11 @@
 //! One connector and its class → one route, or the words why not. Pure; uses the same rules as the controller, so both say the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use connectors_api::conditions::{self, Condition, reason};
 use connectors_api::connector::{ConnectorStatus, ObjectReference};
-use connectors_api::names::{BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
+use connectors_api::names::{ALLOW_IMPERSONATION_ANNOTATION, BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::rules::{self, Violation};
 
@@ -122,8 +123,13 @@ fn compile(
         uid,
         credential,
         trust,
+        impersonation: meta.annotations.as_ref().is_some_and(allows_impersonation),
         pool_key,
     })
+}
+
+fn allows_impersonation(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(ALLOW_IMPERSONATION_ANNOTATION).is_some_and(|value| value == "true")
 }
 
 /// How the class's Secret type is sent.

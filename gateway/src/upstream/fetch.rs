@@ -81,7 +81,7 @@ impl Upstream {
         let (parts, ()) = request.into_parts();
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut headers = parts.headers;
-        headers::toward_target(&mut headers, credential.and_then(Credential::authorization))?;
+        headers::toward_target(&mut headers, credential.and_then(Credential::authorization), false)?;
         let authority = target.authority();
         let request = Request {
             method: parts.method,

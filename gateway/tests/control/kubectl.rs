@@ -1,9 +1,10 @@
 //! The binary beside a real API server, with the rights of its ServiceAccount: probe as the controller, then kubectl as a Pod would. Home
 //! and target are the same API server here, told apart by the tokens.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,12 +13,13 @@ use connectors_api::names::{PROBE_AUDIENCE, SYSTEM_NAMESPACE};
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
 use kube::Api;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::probes::http;
 use crate::process::{Process, ended, free_address, terminate, write};
+use crate::tokens::signed_again;
 use crate::world::{PATIENCE, World, connector, eventually, installed, manifests, run, secret_role};
 
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
@@ -111,9 +113,13 @@ impl Demo {
     /// A watch that has shown its first Pod, and the lines that follow.
     async fn watch(&self) -> (Child, Lines<BufReader<ChildStdout>>) {
         self.granted("demo").await;
+        self.watch_by(&self.flag()).await
+    }
+
+    async fn watch_by(&self, flag: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
         let kubectl = tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
         let mut watch = Command::new(kubectl)
-            .args([&self.flag(), "get", "pods", "--namespace=demo", "--watch", "--output=name"])
+            .args([flag, "get", "pods", "--namespace=demo", "--watch", "--output=name"])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -121,6 +127,18 @@ impl Demo {
         let mut seen = BufReader::new(watch.stdout.take().unwrap()).lines();
         assert_eq!(seen.next_line().await.unwrap().as_deref(), Some("pod/client"));
         (watch, seen)
+    }
+
+    /// A kubeconfig as the volume has it after a while: the login of the proxy's URL is an old one, `tokenFile` is kept fresh.
+    fn aged(&self, login: &str, token_file: &Path) -> tempfile::NamedTempFile {
+        let text = std::fs::read_to_string(self.kubeconfig.path()).unwrap();
+        let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+        let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+        cluster["proxy-url"] = json!(format!("http://demo%2Fk8s:{login}@{}", self.gateway.http));
+        kubeconfig["users"][0]["user"]["tokenFile"] = json!(token_file);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
+        file
     }
 
     async fn granted(&self, namespace: &str) {
@@ -187,5 +205,55 @@ fn a_watch_that_outlasts_the_drain_is_cut_and_recorded() {
             .lines()
             .any(|line| line.contains("\"target\":\"access\"") && line.contains("watch=true") && line.contains("\"cut\":true"));
         assert!(recorded, "{log}");
+    });
+}
+
+/// kubelet renews the file, but nobody renews what a client has read of a proxy's URL.
+#[test]
+fn a_login_that_ends_cuts_no_watch_and_the_token_file_speaks_for_new_requests() {
+    run(async {
+        let demo = Demo::new("demo", "30s").await;
+        demo.granted("demo").await;
+        let fresh = demo.world.pod_token("demo", "client").await;
+        let strangers = demo.world.pod_token("demo", "stranger").await;
+        let ends = SystemTime::now() + Duration::from_secs(8);
+        let seconds = ends.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let short = signed_again(&demo.world, &fresh, |claims| claims["exp"] = json!(seconds), true);
+        let token_file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token_file.path(), &short).unwrap();
+        let kubeconfig = demo.aged(&short, token_file.path());
+        let flag = format!("--kubeconfig={}", kubeconfig.path().display());
+        let (mut watch, mut seen) = demo.watch_by(&flag).await;
+        eventually("the login has ended", async || SystemTime::now() > ends + Duration::from_secs(1)).await;
+        let reviews = async || {
+            let (_, metrics) = http(&demo.gateway.admin, "GET", "/metrics", None, "").await;
+            metrics
+                .lines()
+                .filter(|line| line.starts_with("connectors_gateway_token_reviews_total"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let before = reviews().await;
+        for (token, whose) in [(&short, "the ended login's"), (&strangers, "another Pod's"), (&"opaque".to_owned(), "nobody's")] {
+            std::fs::write(token_file.path(), token).unwrap();
+            let answer = demo.world.plane.kubectl(&[&flag, "get", "pods", "-n", "demo"]).await.unwrap();
+            let told = String::from_utf8_lossy(&answer.stderr).into_owned();
+            assert!(!answer.status.success() && told.contains("the token of this tunnel has expired"), "{whose}: {told}");
+        }
+        assert_eq!(reviews().await, before, "nobody is asked of a token that cannot be the Pod's");
+        std::fs::write(token_file.path(), &fresh).unwrap();
+        let listed = demo.world.plane.kubectl(&[&flag, "get", "pods", "-n", "demo", "-o", "name"]).await.unwrap();
+        assert!(String::from_utf8_lossy(&listed.stdout).contains("pod/client"), "{}", String::from_utf8_lossy(&listed.stderr));
+        demo.world.pod_token("demo", "latecomer").await;
+        let event = async {
+            while let Some(line) = seen.next_line().await.unwrap() {
+                if line == "pod/latecomer" {
+                    return;
+                }
+            }
+            panic!("the watch was cut");
+        };
+        tokio::time::timeout(PATIENCE, event).await.expect("no event");
+        watch.kill().await.unwrap();
     });
 }

@@ -67,6 +67,7 @@ fn copy(route: &connectors_gateway::route::Route) -> connectors_gateway::route::
         targets: route.targets.clone(),
         credential: route.credential.clone(),
         trust: route.trust.clone(),
+        impersonation: route.impersonation,
         pool_key: route.pool_key,
     }
 }

@@ -119,6 +119,24 @@ fn an_idle_gateway_ends_at_once_when_told_although_a_client_is_connected() {
     });
 }
 
+/// What the kernel does when an open connection to this local address goes on in silence (`/proc/net/tcp`: 2 is keep-alive).
+fn timer(address: &str) -> Option<u8> {
+    let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1].ends_with(&format!(":{port:04X}")) && row[3] == "01")?;
+    row[5].split_once(':')?.0.parse().ok()
+}
+
+#[test]
+fn the_kernel_watches_over_idle_clients() {
+    run(async {
+        let process = start().await;
+        let _idle = TcpStream::connect(&process.http).await.unwrap();
+        eventually("a keep-alive timer", async || timer(&process.http) == Some(2)).await;
+    });
+}
+
 #[test]
 fn broken_settings_keep_it_from_starting_and_are_named() {
     run(async {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::{World, asked, run};
 
 /// The token with other claims, signed again: with the API server's own key, or with one of ours.
-fn signed_again(world: &World, token: &str, change: impl Fn(&mut Value), own_key: bool) -> String {
+pub fn signed_again(world: &World, token: &str, change: impl Fn(&mut Value), own_key: bool) -> String {
     let parts: Vec<&str> = token.split('.').collect();
     let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
     change(&mut claims);

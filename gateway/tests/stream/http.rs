@@ -23,11 +23,21 @@ pub fn get(path: &str, authority: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer fake-token\r\n\r\n")
 }
 
+#[derive(Clone)]
 pub struct H2Client(SendRequest<Bytes>);
+
+impl From<SendRequest<Bytes>> for H2Client {
+    fn from(send: SendRequest<Bytes>) -> H2Client {
+        H2Client(send)
+    }
+}
 
 impl H2Client {
     pub async fn open(world: &World, connector: &str, authority: &str) -> H2Client {
-        let tls = world.tunnel(connector, authority, H2).await;
+        H2Client::over(world.tunnel(connector, authority, H2).await).await
+    }
+
+    pub async fn over(tls: Tls) -> H2Client {
         assert_eq!(tls.ssl().selected_alpn_protocol(), Some(&b"h2"[..]));
         let (send, connection) = h2::client::Builder::new().initial_window_size(1 << 20).handshake(tls).await.unwrap();
         tokio::spawn(connection);

@@ -4,11 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that calls them")]
 
 mod bad_input;
+mod both;
+mod crossing;
 mod drains;
+mod flow;
 mod forward;
+mod frames;
+mod goaway;
+mod h2spec;
+mod hostile;
 mod http;
 mod kubernetes;
 mod leaves;
+mod peers;
+mod pipe;
 mod pki;
 mod records;
 mod refusals;

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::http::{self, H1, H2Client, collect};
-use crate::target::{Target, read_head};
+use crate::target::{Target, field, read_head};
 use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
 
@@ -19,13 +19,20 @@ thread_local! {
     /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Other tests need no log, and would be slow with one of everything.
-    static LISTENS: Cell<bool> = const { Cell::new(false) };
+    static LISTENS: Cell<Listens> = const { Cell::new(Listens::Nothing) };
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Listens {
+    Nothing,
+    Access,
+    Everything,
 }
 
 static SUBSCRIBED: Once = Once::new();
 
 /// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be cached across them.
-struct Log;
+pub struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -39,14 +46,27 @@ impl Write for Log {
 }
 
 impl Log {
-    fn start() -> Log {
+    /// Of everything and everyone: h2, hyper and kube too.
+    pub fn start() -> Log {
+        Log::listen(Listens::Everything)
+    }
+
+    /// Of access records only.
+    pub fn of_access() -> Log {
+        Log::listen(Listens::Access)
+    }
+
+    fn listen(to: Listens) -> Log {
         SUBSCRIBED.call_once(|| {
-            // Of everything and everyone: h2, hyper and kube too.
             let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(|| Log);
-            let filter = dynamic_filter_fn(|_, _| LISTENS.get());
+            let filter = dynamic_filter_fn(|metadata, _| match LISTENS.get() {
+                Listens::Nothing => false,
+                Listens::Access => metadata.target() == "access",
+                Listens::Everything => true,
+            });
             tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         });
-        LISTENS.set(true);
+        LISTENS.set(to);
         LINES.take();
         Log
     }
@@ -55,7 +75,14 @@ impl Log {
         LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
     }
 
-    fn access(&self) -> Vec<serde_json::Value> {
+    /// What was recorded since the last call.
+    pub fn take_access(&self) -> Vec<serde_json::Value> {
+        let records = self.access();
+        LINES.take();
+        records
+    }
+
+    pub fn access(&self) -> Vec<serde_json::Value> {
         let lines = self.text();
         let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         records.filter(|record| record["target"] == "access").collect()
@@ -80,6 +107,10 @@ async fn a_request_is_recorded_with_who_what_and_how_much() {
         assert_eq!(record[key], value, "{record}");
     }
     assert_eq!((&record["status"], &record["cut"]), (&200.into(), &false.into()), "{record}");
+    let audited = target.seen.heads();
+    let audit_id = field(&audited[0], "audit-id").unwrap();
+    assert!(audit_id.len() == 36 && record["audit_id"] == audit_id, "{record}");
+    assert_eq!(record["client"], "127.0.0.1", "{record}");
 }
 
 #[tokio::test]

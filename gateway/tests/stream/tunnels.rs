@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
-use crate::target::{field, read_head};
+use crate::target::{Target, field, read_head};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, connector, eventually};
 
 #[tokio::test]
@@ -40,6 +40,39 @@ async fn curl_gets_through_in_either_protocol() {
         let seen = String::from_utf8(world.curl(&[version, "-H", "Impersonate-User: admin", &url]).await).unwrap();
         assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{version} {h2}: {seen}");
         assert!(!seen.to_lowercase().contains("impersonate") && !seen.contains(TOKEN), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn users_of_a_connector_speak_as_others_only_if_it_says_so() {
+    let (world, target) = World::with_target(false).await;
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let allowing = connector("target", &target.url(), ca, SECRET, &world.target_ca.pem());
+    let annotated = "metadata: {namespace: demo, name: target, annotations: {connectors.cpaas.io/allow-impersonation: \"true\"}}\nspec:\n  connectorClassName";
+    let allowing = allowing.replace("metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName", annotated);
+    let url = format!("{}/head", target.url());
+    let arguments = ["-H", "Impersonate-User: jane", "-H", "X-Remote-User: admin", url.as_str()];
+    let seen = String::from_utf8(world.curl(&arguments).await).unwrap();
+    assert_eq!(field(&seen, "impersonate-user"), None, "{seen}");
+    world.apply(&allowing);
+    let seen = String::from_utf8(world.curl(&arguments).await).unwrap();
+    assert_eq!((field(&seen, "impersonate-user"), field(&seen, "x-remote-user")), (Some("jane"), None), "{seen}");
+}
+
+#[tokio::test]
+async fn a_target_learns_where_a_request_came_from_only_if_the_operator_says_so() {
+    for forwarded in [false, true] {
+        let world = World::with(|settings| settings.upstream.forwarded = forwarded).await;
+        let target = Target::http(&world.leaf(), false).await;
+        world.connect("target", &target.url());
+        let url = format!("{}/head", target.url());
+        let seen =
+            String::from_utf8(world.curl(&["-H", "X-Forwarded-For: 10.0.0.1", "-H", "Forwarded: for=10.0.0.1", &url]).await)
+                .unwrap();
+        let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"].map(|name| field(&seen, name));
+        let authority = target.authority();
+        let expected = [Some("127.0.0.1"), Some("https"), Some(authority.as_str()), None];
+        assert_eq!(told, if forwarded { expected } else { [None; 4] }, "{seen}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! One gateway with its CA, its clients and as many connectors as a test describes.
 
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use connectors_gateway::target_policy::ApiServer;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -142,7 +144,12 @@ impl World {
 
     /// The CONNECT alone.
     pub async fn opened(&self, connector: &str, authority: &str, token: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        self.opened_over(stream, connector, authority, token).await
+    }
+
+    /// The same over a connection to the proxy port.
+    pub async fn opened_over(&self, mut stream: TcpStream, connector: &str, authority: &str, token: &str) -> TcpStream {
         stream.set_nodelay(true).unwrap();
         stream.write_all(connect_head(connector, authority, token).as_bytes()).await.unwrap();
         let head = crate::target::read_head(&mut stream).await;
@@ -297,8 +304,11 @@ async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
+            let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+            let mut stream = L4::from(stream);
+            stream.set_socket_digest(digest);
             let (app, shutdown) = (app.clone(), shutdown.clone());
-            tokio::spawn(async move { app.process_new(Box::new(L4::from(stream)), &shutdown).await });
+            tokio::spawn(async move { app.process_new(Box::new(stream), &shutdown).await });
         }
     });
     port

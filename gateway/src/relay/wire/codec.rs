@@ -28,6 +28,8 @@ pub enum Decoder {
     ChunkEnd,
     Trailers,
     UntilClose,
+    /// It was not valid: nobody knows where it ends, and nothing behind it may be taken for a message.
+    Broken,
 }
 
 impl From<Framing> for Decoder {
@@ -44,9 +46,18 @@ impl From<Framing> for Decoder {
 impl Decoder {
     /// The next piece, or none if the buffer must be filled first.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, WireError> {
+        let piece = self.piece(buf);
+        if piece.is_err() {
+            *self = Decoder::Broken;
+        }
+        piece
+    }
+
+    fn piece(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, WireError> {
         loop {
             match self {
                 Decoder::Done => return Ok(Some(Frame::End)),
+                Decoder::Broken => return Err(WireError::Invalid("the body was not valid")),
                 Decoder::Length(left) | Decoder::ChunkData(left) => {
                     let Some(data) = take(buf, left) else { return Ok(None) };
                     if *left == 0 {

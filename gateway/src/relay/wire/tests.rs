@@ -108,6 +108,16 @@ fn broken_chunks_are_refused() {
 }
 
 #[test]
+fn behind_a_broken_body_nothing_is_read() {
+    let mut buf = BytesMut::from("X-A: 1\nX-B: 2\r\n\r\nX-C: 3\r\n\r\n");
+    let mut decoder = Decoder::Trailers;
+    for _ in 0..2 {
+        assert!(decoder.next(&mut buf).is_err());
+        assert_eq!(decoder, Decoder::Broken);
+    }
+}
+
+#[test]
 fn a_body_of_known_length_leaves_what_follows_it() {
     let mut buf = BytesMut::from("helloGET /");
     let mut decoder = Decoder::from(Framing::Length(5));

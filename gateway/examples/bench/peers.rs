@@ -1,0 +1,7 @@
+//! What stands between client and target: each a process of its own on one thread, configured for the same work.
+
+pub mod gateway;
+pub mod haproxy;
+
+pub use gateway::Gateway;
+pub use haproxy::Haproxy;

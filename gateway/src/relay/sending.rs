@@ -1,0 +1,45 @@
+//! How far the body of a request is, for whoever carries its answer at the same time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// A target that has answered completely and takes nothing more of the request for so long will not. The client may have left: one of
+/// HTTP/1.1 whose body nobody takes cannot be seen to.
+const STALLED: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub struct Sending {
+    whole: AtomicBool,
+    /// The deadline of the answer begins.
+    pub ended: Notify,
+    /// The same, for who has the whole answer already.
+    pub over: Notify,
+}
+
+impl Sending {
+    /// Nothing more is sent: that was the whole body, or the target takes no more.
+    pub fn end(&self, whole: bool) {
+        self.whole.store(whole, Ordering::Relaxed);
+        self.ended.notify_one();
+        self.over.notify_one();
+    }
+
+    pub fn whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
+    }
+}
+
+/// Resolves when no more has been taken for a while.
+pub async fn stalls(taken: &AtomicU64) {
+    let mut before = None;
+    loop {
+        let now = Some(taken.load(Ordering::Relaxed));
+        if now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(STALLED).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Readers that stop hold up nobody but themselves, and little is held for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use connectors_gateway::upstream::STREAM_WINDOW;
+use futures::StreamExt;
+use http::Request;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+
+use crate::http::{self as client, H1, H2, H2Client, collect};
+use crate::target::{Seen, Target, Tls, read_head};
+use crate::world::{TOKEN, World};
+
+/// More than the connection window of many servers and proxies has room for.
+const STALLED: usize = 150;
+/// What a client that does not read has granted for each of its streams (RFC 9113, 6.5.2).
+const CLIENT_WINDOW: usize = 65_535;
+/// Needs the stream's window several times over, so that a connection without room would stop it.
+const LARGE: usize = 1 << 20;
+
+/// `/endless` is sent as long as there is room for it, and counted; all else is answered with `LARGE` bytes.
+async fn serve(tls: Tls, seen: Arc<Seen>) {
+    let mut connection = h2::server::Builder::new().max_send_buffer_size(16 << 10).handshake::<_, Bytes>(tls).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            let stream = respond.send_response(http::Response::new(()), false).unwrap();
+            match request.uri().path() {
+                "/endless" => send(stream, usize::MAX, &seen.bytes).await,
+                _ => send(stream, LARGE, &AtomicUsize::new(0)).await,
+            }
+        });
+    }
+}
+
+async fn send(mut stream: h2::SendStream<Bytes>, mut left: usize, sent: &AtomicUsize) {
+    static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    while left > 0 {
+        let want = left.min(ZEROS.len());
+        stream.reserve_capacity(want);
+        let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+        let piece = room.min(want);
+        left -= piece;
+        sent.fetch_add(piece, Ordering::SeqCst);
+        if stream.send_data(Bytes::from_static(&ZEROS[..piece]), left == 0).is_err() {
+            return;
+        }
+    }
+}
+
+async fn endless_target(world: &World) -> Target {
+    let target = Target::script(&world.leaf(), &[], H2, serve).await;
+    world.connect("target", &target.url());
+    target
+}
+
+/// What the target has sent when nothing moves any more.
+async fn stalled(target: &Target) -> usize {
+    let sent = || target.seen.bytes.load(Ordering::SeqCst);
+    let (mut last, mut since, end) = (sent(), Instant::now(), Instant::now() + Duration::from_secs(60));
+    while since.elapsed() < Duration::from_millis(500) {
+        assert!(Instant::now() < end, "{last} bytes were taken from the target for clients that read none");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if sent() != last {
+            (last, since) = (sent(), Instant::now());
+        }
+    }
+    last
+}
+
+async fn get_large(mut client: H2Client, url: String) -> usize {
+    let (_, _, body) = client.send(Request::get(url).body(()).unwrap(), None).await.unwrap();
+    collect(body).await.unwrap().0.len()
+}
+
+/// Requests of somebody else and, over the client's own connection, of the same client.
+async fn others_are_served(world: &World, target: &Target, same: &H2Client) {
+    let other = H2Client::open(world, "target", &target.authority()).await;
+    let clients = [other, same.clone()];
+    let all = (0..40).map(|i| get_large(clients[i % 2].clone(), target.url()));
+    let served = futures::stream::iter(all).buffer_unordered(4).collect::<Vec<usize>>();
+    let served = tokio::time::timeout(Duration::from_secs(30), served).await.expect("stopped readers hold up the others");
+    assert!(served.iter().all(|length| *length == LARGE));
+}
+
+#[tokio::test]
+async fn stopped_readers_of_one_connection_leave_its_other_streams_their_room() {
+    let world = World::new().await;
+    let target = endless_target(&world).await;
+    let tls = world.tunnel("target", &target.authority(), H2).await;
+    let (send, connection) =
+        h2::client::Builder::new().initial_connection_window_size(64 << 20).handshake::<_, Bytes>(tls).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = H2Client::from(send);
+    let mut unread = Vec::new();
+    for _ in 0..STALLED {
+        unread.push(client.send(Request::get(format!("{}/endless", target.url())).body(()).unwrap(), None).await.unwrap().2);
+    }
+    let taken = stalled(&target).await;
+    assert_eq!(target.seen.connections(), 1, "all of them share one connection to the target");
+    // The window towards the target, the client's window, and frames on their way through.
+    let most = STREAM_WINDOW as usize + CLIENT_WINDOW + (48 << 10);
+    assert!(taken >= STALLED * CLIENT_WINDOW, "{taken}: not all of them are stalled");
+    assert!(taken <= STALLED * most, "{} bytes are held for each stopped reader", taken / STALLED - CLIENT_WINDOW);
+    others_are_served(&world, &target, &client).await;
+    assert_eq!(target.seen.connections(), 1);
+    drop(unread);
+}
+
+#[tokio::test]
+async fn stopped_clients_leave_those_who_share_their_connection_to_the_target_theirs() {
+    let world = World::new().await;
+    let target = endless_target(&world).await;
+    let mut unread = Vec::new();
+    for _ in 0..STALLED {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that it is the gateway that holds bytes back, not the kernel that takes them.
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let stream = socket.connect(([127, 0, 0, 1], world.port).into()).await.unwrap();
+        let stream = world.opened_over(stream, "target", &target.authority(), TOKEN).await;
+        let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+        tls.write_all(client::get("/endless", &target.authority()).as_bytes()).await.unwrap();
+        read_head(&mut tls).await;
+        unread.push(tls);
+    }
+    let taken = stalled(&target).await;
+    assert_eq!(target.seen.connections(), 1, "all of them share one connection to the target");
+    assert!(taken >= STALLED * STREAM_WINDOW as usize, "{taken}: not all of them are stalled");
+    let client = H2Client::open(&world, "target", &target.authority()).await;
+    others_are_served(&world, &target, &client).await;
+    assert_eq!(target.seen.connections(), 1);
+}
