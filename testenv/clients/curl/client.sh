@@ -25,13 +25,12 @@ field() { sed -n "s/^ *\"$1\": \"\([^\"]*\)\".*/\1/p"; }
 
 list() { request "$(server '/configmaps?labelSelector=for%3Dlist')" | field name | paste -s -d ,; }
 
-# The head of the answer comes when the API server watches; its end is an empty line.
+# The state of now comes first, then each change.
 watch() {
-  from=$(request "$(server '/configmaps?fieldSelector=metadata.name%3Dwatched')" | field resourceVersion | head -n 1)
   mkfifo "/tmp/$name"
-  run=exec request --include --suppress-connect-headers "$(server "/configmaps?watch=1&fieldSelector=metadata.name%3Dwatched&resourceVersion=$from")" >"/tmp/$name" &
+  run=exec request "$(server '/configmaps?watch=1&fieldSelector=metadata.name%3Dwatched')" >"/tmp/$name" &
   exec 3<"/tmp/$name"
-  while read -r line <&3 && [ -n "$(printf %s "$line" | tr -d '\r')" ]; do :; done
+  read -r now <&3
   echo watching
   read -r changed <&3
   kill $!

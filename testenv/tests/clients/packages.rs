@@ -50,9 +50,14 @@ pub fn python() -> Result<Row> {
         flavour: Some(Flavour::Proxy),
         operations: PLAIN,
         says: "407 Proxy Authentication Required",
-        because: "it goes to `proxy-url` but leaves out the login that stands in it; `configuration.proxy_headers = \
-                  urllib3.make_headers(proxy_basic_auth=…)` adds it, and then the rest works",
+        because: "it goes to `proxy-url` but leaves out the login that stands in it, and its streams want a port there; \
+                  `configuration.proxy` with `:80` and `proxy_headers = urllib3.make_headers(proxy_basic_auth=…)` help, and then the rest works",
     });
+    row.note = Some(
+        "Python reads `tokenFile` once: a process that lives longer than the token (30 minutes) must load the kubeconfig again. Its \
+         time for a large answer of `exec` grows with the square of the size, and a slow reader loses the end, without a gateway too: \
+         the test fetches pieces of 4 MiB.",
+    );
     Ok(row)
 }
 
@@ -77,6 +82,10 @@ pub fn javascript() -> Result<Row> {
         because: "it does not read a user's `tokenFile`; `user.authProvider = { name: 'tokenFile', config: { tokenFile: … } }` makes it \
                   read the file again every minute, and then the rest works",
     });
+    row.note = Some(
+        "JavaScript's watch ends after 30 s without an event unless `watch.requestTimeoutMs` is raised, and after five minutes whatever \
+         it is: watch again then, as its informers do.",
+    );
     Ok(row)
 }
 
@@ -101,7 +110,7 @@ pub fn fabric8() -> Result<Row> {
         operations: PLAIN,
         says: "PKIX path building failed",
         because: "it takes a `proxy-url` of scheme `http` for `http` servers only, goes to the target directly and, rightly, does not \
-                  trust it; `setHttpsProxy`, `setProxyUsername` and `setProxyPassword` help, and then the rest works",
+                  trust it; `setHttpsProxy` with port 80, `setProxyUsername` and `setProxyPassword` help, and then the rest works",
     });
     row.cannot.push(Cannot {
         flavour: Some(Flavour::Reverse),
@@ -109,6 +118,10 @@ pub fn fabric8() -> Result<Row> {
         says: "401",
         because: "it does not read a user's `tokenFile`; `config.setOauthTokenProvider(…)` with that file helps, and then the rest works",
     });
+    row.note = Some(
+        "fabric8's port-forward: on a busy machine now and then nothing comes on a connection, without a gateway too; the test opens \
+         another after 10 s.",
+    );
     Ok(row)
 }
 

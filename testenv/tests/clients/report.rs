@@ -34,6 +34,10 @@ pub fn write(rows: &[Row], found: &Found) -> Result<()> {
     for (n, reason) in reasons.iter().enumerate() {
         writeln!(page, "{}. {reason}.", n + 1)?;
     }
+    page += "\n## What else to know\n\n";
+    for note in rows.iter().filter_map(|row| row.note) {
+        writeln!(page, "* {note}")?;
+    }
     std::fs::write(FILE, page).with_context(|| format!("write {FILE}"))
 }
 

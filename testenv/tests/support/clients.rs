@@ -1,6 +1,6 @@
 //! The clients that need nothing but this machine and our Go tools.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use connectors_testenv::tool;
 
 use crate::matrix::{Cannot, Mount, Operation, Row};
@@ -39,9 +39,4 @@ pub fn curl() -> Result<Row> {
         because: "curl speaks neither Kubernetes' WebSocket protocols nor SPDY: the API server's answer to it, 400, comes through",
     });
     Ok(row)
-}
-
-/// Builds what the rows need of our tools. Inside of a run there is no network to fetch with.
-pub fn build(tools: &[&str]) -> Result<()> {
-    tools.iter().try_for_each(|name| tool(name).map(drop).with_context(|| format!("build {name}")))
 }

@@ -54,8 +54,11 @@ impl Open<'_> {
             String::from_utf8_lossy(&bytes).into_owned()
         });
         let mut open = Open { row, flavour, child, out, err, said: String::new(), watching: false };
-        // One that does not come so far is judged at the end, like the others.
-        let _ = timeout(OPEN, open.until_watching()).await;
+        // One that ends before is judged like the others; one that hangs must not count as idle.
+        let begun = timeout(OPEN, open.until_watching()).await;
+        begun.with_context(|| {
+            format!("{} / {}: it does not watch after {} s: {}", row.name, flavour.file(), OPEN.as_secs(), open.said)
+        })??;
         Ok(open)
     }
 

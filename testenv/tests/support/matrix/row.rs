@@ -15,6 +15,8 @@ pub struct Row {
     /// Its `watch` must say this, if anything: the sign of its keep-alive.
     pub keep_alive: Option<&'static str>,
     pub cannot: Vec<Cannot>,
+    /// What a reader should know beside that.
+    pub note: Option<&'static str>,
 }
 
 /// Declared and verified: it fails, and these are its words.
@@ -30,7 +32,16 @@ pub struct Cannot {
 
 impl Row {
     pub fn new(name: &'static str, title: &'static str, program: impl Into<String>, mounts: Vec<Mount>) -> Row {
-        Row { name, title, program: program.into(), mounts, watched: "changed to 2", keep_alive: None, cannot: Vec::new() }
+        Row {
+            name,
+            title,
+            program: program.into(),
+            mounts,
+            watched: "changed to 2",
+            keep_alive: None,
+            cannot: Vec::new(),
+            note: None,
+        }
     }
 
     pub fn cannot(&self, flavour: Flavour, operation: Operation) -> Option<&Cannot> {
