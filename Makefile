@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-upgrades bench lint crds images load archives root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades bench lint crds images load archives root prerequisites
 
 VERSION := 0.1.0
 # Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
@@ -34,6 +34,11 @@ load: root images ## the load test with k6, against a cluster of its own
 
 test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
 	cargo test --workspace --locked
+
+# Without --package for the same reason as above.
+test-clients: ALSO = need python3-pip python3 -m pip --version; need npm npm --version; need maven mvn --version; need openjdk-17-jdk-headless javac --version;
+test-clients: root images ## nine clients over both kubeconfigs on a real node; writes docs/clients.md (minutes)
+	timeout 2700 cargo test --locked --test clients
 
 test-upgrades: prerequisites ## 10,000 upgrades over WebSocket and as many over SPDY: none may be lost (minutes)
 	timeout 1800 cargo run --quiet --locked --example upgrades -- 10000

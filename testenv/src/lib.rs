@@ -9,6 +9,7 @@ mod control_plane;
 mod image;
 mod images;
 mod kubeconfig;
+mod packages;
 mod pki;
 mod prerequisites;
 mod process;
@@ -18,4 +19,5 @@ pub mod session;
 mod tools;
 
 pub use control_plane::ControlPlane;
+pub use packages::{Step, packages};
 pub use tools::{tool, tool_names};

@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::say::say;
+
+/// How often a long step says that it is still alive.
+const REPORT: Duration = Duration::from_secs(5);
 
 type Job = (Command, Sender<io::Result<Child>>);
 
@@ -40,6 +46,31 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     let gone = || io::Error::other("the thread that starts processes is gone");
     SPAWNER.send((command, answer)).map_err(|_| gone())?;
     reply.recv().map_err(|_| gone())?
+}
+
+/// Runs a [`bound`] command to its end and says meanwhile that it does. Its output goes into `log`, which is gone when all went well.
+pub(crate) fn finish(mut command: Command, log: &Path, label: &str) -> Result<()> {
+    let started = Instant::now();
+    let mut reported = started;
+    say(label);
+    let output = File::create(log).with_context(|| format!("write {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let mut child = spawn(command).context("start a command (through setpriv, which is in Debian's util-linux)")?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        if reported.elapsed() >= REPORT {
+            reported = Instant::now();
+            say(format_args!("{label}: {} s", started.elapsed().as_secs()));
+        }
+    };
+    if !status.success() {
+        bail!("{label} failed; the last lines of {}:\n{}", log.display(), tail(log, 15));
+    }
+    let _ = std::fs::remove_file(log);
+    Ok(())
 }
 
 /// A running component.

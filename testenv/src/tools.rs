@@ -1,4 +1,4 @@
-//! The Go tools: built on demand from the pinned modules in `tools/` and `tools-k6/` into a cache folder outside of the
+//! The Go tools: built on demand from the pinned modules in `tools/` and `tools-*/` into a cache folder outside of the
 //! checkout, one build at a time, never twice for the same go.mod, go.sum, flags and Go version.
 
 mod build;
@@ -7,14 +7,37 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// One go.mod with everything that must run together; k6 has its own, because its dependencies would move the others'.
+pub(crate) use build::{cache, digest, lock};
+
+/// A pinned go.mod. One has everything that must run together; whose dependencies would move the others' has its own.
 struct Module {
     go_mod: &'static str,
     go_sum: &'static str,
+    /// Without these a binary does not know its version, and others draw conclusions from that.
+    ldflags: &'static str,
 }
 
-static KUBERNETES: Module = Module { go_mod: include_str!("../tools/go.mod"), go_sum: include_str!("../tools/go.sum") };
-static K6: Module = Module { go_mod: include_str!("../tools-k6/go.mod"), go_sum: include_str!("../tools-k6/go.sum") };
+static KUBERNETES: Module = Module {
+    go_mod: include_str!("../tools/go.mod"),
+    go_sum: include_str!("../tools/go.sum"),
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 \
+     -X k8s.io/component-base/version.gitTreeState=clean",
+};
+static OLD_KUBECTL: Module = Module {
+    go_mod: include_str!("../tools-kubectl/go.mod"),
+    go_sum: include_str!("../tools-kubectl/go.sum"),
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.30.1 \
+     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=30 \
+     -X k8s.io/component-base/version.gitTreeState=clean",
+};
+static HELM: Module = Module {
+    go_mod: include_str!("../tools-helm/go.mod"),
+    go_sum: include_str!("../tools-helm/go.sum"),
+    ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+};
+static K6: Module =
+    Module { go_mod: include_str!("../tools-k6/go.mod"), go_sum: include_str!("../tools-k6/go.sum"), ldflags: "-s -w" };
 
 /// A binary, the package it is built from, and its module.
 struct Tool {
@@ -23,14 +46,16 @@ struct Tool {
     module: &'static Module,
     /// runc alone links C (libseccomp); everything else is static.
     cgo: bool,
+    /// The one file of a program of our own, which uses what the module pins.
+    source: Option<&'static str>,
 }
 
 const fn go(name: &'static str, package: &'static str) -> Tool {
-    Tool { name, package, module: &KUBERNETES, cgo: false }
+    Tool { name, package, module: &KUBERNETES, cgo: false, source: None }
 }
 
 /// In the order in which they are best built: the slowest first, what a control plane needs before what a node needs.
-static TOOLS: [Tool; 18] = [
+static TOOLS: [Tool; 21] = [
     go("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
     go("etcd", "go.etcd.io/etcd/server/v3"),
     go("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
@@ -49,6 +74,10 @@ static TOOLS: [Tool; 18] = [
     go("csi-sanity", "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
     go("h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
     Tool { module: &K6, ..go("k6", "go.k6.io/k6") },
+    // Clients that are tested through the gateway.
+    Tool { source: Some(include_str!("../clients/client-go/main.go")), ..go("client-go", "./client-go") },
+    Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", "k8s.io/kubernetes/cmd/kubectl") },
+    Tool { module: &HELM, ..go("helm", "helm.sh/helm/v4/cmd/helm") },
 ];
 
 /// The path of a tool (`kubectl`, `csi-sanity`, `h2spec`, …), built first if this machine does not have it yet.

@@ -3,23 +3,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{KUBERNETES, Module, Tool};
-use crate::process::{bound, spawn, tail};
+use super::{Module, Tool};
+use crate::process::{bound, finish};
 use crate::say::say;
-
-/// How often a long build says that it is still alive.
-const REPORT: Duration = Duration::from_secs(5);
-
-/// Without these a kube-apiserver calls itself v0.0.0-master, and clients draw conclusions from that.
-const VERSION_FLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
-     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 \
-     -X k8s.io/component-base/version.gitTreeState=clean";
 
 /// The paths of the tools, after building those that are missing.
 pub(super) fn all(wanted: &[&'static Tool]) -> Result<Vec<PathBuf>> {
@@ -46,23 +37,22 @@ pub(crate) fn cache() -> Result<PathBuf> {
 }
 
 fn path(tool: &Tool) -> Result<PathBuf> {
-    Ok(folder(tool.module)?.join(tool.name))
+    let name = tool.source.map_or_else(|| tool.name.to_owned(), |source| format!("{}-{}", tool.name, digest(source)));
+    Ok(folder(tool.module)?.join(name))
 }
 
 /// One folder per state of a module: what is built from other versions, flags or by another Go is never mixed.
 fn folder(module: &Module) -> Result<PathBuf> {
-    let key = [module.go_mod, module.go_sum, ldflags(module), go_version()?].join("\0");
-    let digest = openssl::sha::sha256(key.as_bytes());
-    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(cache()?.join("tools").join(name))
+    let key = [module.go_mod, module.go_sum, module.ldflags, go_version()?].join("\0");
+    Ok(cache()?.join("tools").join(digest(&key)))
 }
 
-fn ldflags(module: &Module) -> &'static str {
-    if std::ptr::eq(module, &KUBERNETES) { VERSION_FLAGS } else { "-s -w" }
+pub(crate) fn digest(text: &str) -> String {
+    openssl::sha::sha256(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Two builds of Kubernetes at once would need twice the memory and take longer than one after the other.
-fn lock(cache: &Path) -> Result<File> {
+pub(crate) fn lock(cache: &Path) -> Result<File> {
     let path = cache.join("tools.lock");
     let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
     match file.try_lock() {
@@ -82,46 +72,26 @@ fn build(tool: &Tool, path: &Path, label: &str) -> Result<()> {
     fs::create_dir_all(&source)?;
     fs::write(source.join("go.mod"), tool.module.go_mod)?;
     fs::write(source.join("go.sum"), tool.module.go_sum)?;
-    let unfinished = source.join(tool.name);
+    if let Some(program) = tool.source {
+        fs::create_dir_all(source.join(tool.package))?;
+        fs::write(source.join(tool.package).join("main.go"), program)?;
+    }
+    let unfinished = source.join(format!("{}.unfinished", tool.name));
     let log = source.join(format!("{}.log", tool.name));
-    run(go_build(tool, &source, &unfinished), &log, label)?;
-    fs::rename(&unfinished, path)?;
-    let _ = fs::remove_file(log);
-    Ok(())
+    finish(go_build(tool, &source, &unfinished), &log, &format!("building {label}"))?;
+    Ok(fs::rename(&unfinished, path)?)
 }
 
 fn go_build(tool: &Tool, source: &Path, output: &Path) -> Command {
     let mut command = bound(go());
     // The user's own flags or workspace must not change what is pinned.
     command.current_dir(source).env("GOFLAGS", "").env("GOWORK", "off").env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
-    command.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", ldflags(tool.module)]);
+    command.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", tool.module.ldflags]);
     if tool.cgo {
         command.args(["-tags", "seccomp"]);
     }
     command.arg("-o").arg(output).arg(tool.package);
     command
-}
-
-fn run(mut command: Command, log: &Path, label: &str) -> Result<()> {
-    let started = Instant::now();
-    let mut reported = started;
-    say(format_args!("building {label}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
-    let mut child = spawn(command).context("start go (through setpriv, which is in Debian's util-linux)")?;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-        if reported.elapsed() >= REPORT {
-            reported = Instant::now();
-            say(format_args!("building {label}: {} s", started.elapsed().as_secs()));
-        }
-    };
-    if !status.success() {
-        bail!("go could not build {label}; the last lines of {}:\n{}", log.display(), tail(log, 15));
-    }
-    Ok(())
 }
 
 /// Go's own folder counts too: root's PATH often lacks it.

@@ -79,9 +79,14 @@ impl Cluster {
 
     /// A shell line inside of a Pod.
     pub async fn exec(&self, namespace: &str, pod: &str, line: &str) -> Result<String> {
+        run(self.exec_command(namespace, pod, line), None).await
+    }
+
+    /// The same, to be started and listened to.
+    pub fn exec_command(&self, namespace: &str, pod: &str, line: &str) -> Command {
         let mut command = kubectl(&format!("exec -n {namespace} {pod} -- sh -c"));
-        command.arg(line);
-        run(command, None).await
+        command.arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     pub async fn json(&self, words: &str) -> Result<Value> {

@@ -4,19 +4,27 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
 
+mod client_matrix;
+#[path = "../support/clients.rs"]
+mod clients;
 mod cluster;
 mod connectors;
+#[path = "../support/matrix/matrix.rs"]
+#[allow(dead_code, unused_imports, reason = "the whole matrix writes a table from the rest")]
+mod matrix;
 mod mounts;
 mod path_address;
 mod quick_start;
 mod restarts;
+#[path = "../support/start.rs"]
+mod start;
 mod streams;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+use connectors_testenv::tool;
 use futures::future::join_all;
 
 use cluster::Cluster;
@@ -34,7 +42,9 @@ async fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if std::env::var_os(INSIDE).is_none() {
-        return outside(&words);
+        // Built outside: inside there is no network to fetch with.
+        tokio::task::spawn_blocking(|| tool("client-go")).await??;
+        return start::again_beside_a_node(INSIDE, &words);
     }
     let cluster = Cluster::install().await?;
     let mut failed = together(peaceful(&cluster), &words).await;
@@ -46,20 +56,6 @@ async fn main() -> Result<ExitCode> {
     }
     eprintln!("{}", cluster.explain().await);
     Ok(ExitCode::FAILURE)
-}
-
-/// The target needs no node: an API server that lists Pods is enough.
-fn outside(words: &[String]) -> Result<ExitCode> {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_testenv"));
-    command.args(["run", "--home", "node", "--target", "control-plane"]);
-    for component in ["gateway", "controller", "csi"] {
-        let image = format!("{}/../target/images/connectors-{component}.tar", env!("CARGO_MANIFEST_DIR"));
-        ensure!(Path::new(&image).exists(), "{image} is missing: the node tests run the images of `make images`");
-        command.args(["--image", &image]);
-    }
-    let status =
-        command.arg("--").arg(std::env::current_exe()?).args(words).env(INSIDE, "1").status().context("start testenv")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
@@ -74,6 +70,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
         ("the_users_annotations_stay", Box::pin(connectors::with_a_description(cluster))),
         ("viewers_see_connectors_and_cannot_use_them", Box::pin(connectors::seen_by_viewers(cluster))),
         ("exec_cp_and_port_forward_pass_over_websocket_and_spdy", Box::pin(streams::upgrades(cluster))),
+        ("clients_do_what_the_table_of_clients_says", Box::pin(client_matrix::without_packages(cluster))),
         ("a_wrong_volume_is_told_by_an_event", Box::pin(mounts::wrong_attributes(cluster))),
     ]
 }
