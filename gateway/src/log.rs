@@ -1,5 +1,5 @@
-//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. tracing-subscriber's own format took a quarter of the
-//! instructions of a request, for its record; this one takes a tenth of that.
+//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. With tracing-subscriber's own format the record took a
+//! quarter of a request's instructions (callgrind, HTTP/1.1, 1 KiB).
 
 use std::fmt::{self, Write};
 

@@ -1,6 +1,6 @@
 //! Gathers what one turn of an HTTP/2 connection writes: the h2 crate hands over the head and the body of each answer apart, and flushes
-//! each. One TLS record and one system call for all answers of a turn, in place of two for each, halved the CPU per request. `h2` drains it
-//! when the connection has nothing more to say for now, so nothing waits for a clock.
+//! each. So one TLS record and one system call serve all answers of a turn, in place of two for each. `h2` drains it when the connection has
+//! nothing more to say for now, so nothing waits for a clock.
 
 use std::io;
 use std::pin::Pin;

@@ -80,12 +80,15 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     }
 }
 
+/// A request, and where its answer goes.
+type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
+
 /// The next stream. When there is none for now, what this turn has written leaves.
 fn accept(
     connection: &mut Connection<Gathering, Bytes>,
     drain: &Drain,
     cx: &mut Context<'_>,
-) -> Poll<Option<std::result::Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+) -> Poll<Option<std::result::Result<Asked, h2::Error>>> {
     match pin!(connection.accept()).poll(cx) {
         Poll::Pending => match drain.poll(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
