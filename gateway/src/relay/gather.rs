@@ -15,30 +15,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const FULL: usize = 16 << 10;
 
 /// The stream for the h2 crate.
-pub struct Gathering(Arc<Mutex<Gather>>);
+pub struct Gathering<S = Stream>(Arc<Mutex<Gather<S>>>);
 
 /// Writes what was gathered. Used by the task of the connection alone, like the stream, so nobody waits for the lock.
-pub struct Drain(Arc<Mutex<Gather>>);
+pub struct Drain<S = Stream>(Arc<Mutex<Gather<S>>>);
 
-struct Gather {
-    io: Stream,
+struct Gather<S> {
+    io: S,
     /// Free while nothing is gathered.
     buf: BytesMut,
+    /// All is written, and may still lie in a buffer below.
+    unflushed: bool,
     /// Flushing is left to `Drain`.
     gathers: bool,
 }
 
 /// Passes everything on until [`Drain::begin`]: the beginning of a connection is a talk.
-pub fn gather(io: Stream) -> (Gathering, Drain) {
-    let gather = Arc::new(Mutex::new(Gather { io, buf: BytesMut::new(), gathers: false }));
+pub fn gather<S>(io: S) -> (Gathering<S>, Drain<S>) {
+    let gather = Arc::new(Mutex::new(Gather { io, buf: BytesMut::new(), unflushed: false, gathers: false }));
     (Gathering(gather.clone()), Drain(gather))
 }
 
-fn lock(gather: &Mutex<Gather>) -> MutexGuard<'_, Gather> {
+fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
     gather.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drain {
+impl<S: AsyncWrite + Unpin> Drain<S> {
     pub fn begin(&self) {
         lock(&self.0).gathers = true;
     }
@@ -48,9 +50,9 @@ impl Drain {
     }
 }
 
-impl Gather {
+impl<S: AsyncWrite + Unpin> Gather<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.buf.is_empty() {
+        if self.buf.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(()));
         }
         while !self.buf.is_empty() {
@@ -58,19 +60,22 @@ impl Gather {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.buf.advance(n),
             }
+            self.unflushed = true;
         }
         self.buf = BytesMut::new();
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncRead for Gathering {
+impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut lock(&self.0).io).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Gathering {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let mut gather = lock(&self.0);
         if !gather.buf.is_empty() && gather.buf.len() + data.len() > FULL {
@@ -98,21 +103,15 @@ impl AsyncWrite for Gathering {
 
 #[cfg(test)]
 mod tests {
-    use pingora_core::protocols::l4::stream::Stream as L4;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
 
-    async fn pair() -> (Stream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Box::new(L4::from(listener.accept().await.unwrap().0)), far)
-    }
-
     #[tokio::test]
     async fn writes_wait_for_the_drain_and_come_in_order() {
-        let (near, mut far) = pair().await;
+        let (near, mut far) = duplex(1 << 20);
         let (mut gathering, drain) = gather(near);
         gathering.write_all(b"first, ").await.unwrap();
         gathering.flush().await.unwrap();
@@ -121,8 +120,10 @@ mod tests {
         drain.begin();
         gathering.write_all(b"second, ").await.unwrap();
         gathering.flush().await.unwrap();
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), far.read_u8()).await;
+        assert!(early.is_err(), "written before the end of the turn");
         gathering.write_all(&[b'x'; 3 * FULL]).await.unwrap();
-        std::future::poll_fn(|cx| drain.poll(cx)).await.unwrap();
+        poll_fn(|cx| drain.poll(cx)).await.unwrap();
         gathering.write_all(b"last").await.unwrap();
         gathering.shutdown().await.unwrap();
         let mut all = Vec::new();
@@ -130,9 +131,25 @@ mod tests {
         assert_eq!(all, [b"second, ".as_slice(), &[b'x'; 3 * FULL], b"last"].concat());
     }
 
+    /// A stream of pingora has a buffer of its own.
+    #[tokio::test]
+    async fn what_lies_below_is_flushed_when_the_reader_goes_on() {
+        let (near, mut far) = duplex(64);
+        let (mut gathering, drain) = gather(BufWriter::with_capacity(8 << 10, near));
+        drain.begin();
+        gathering.write_all(&[b'x'; 1000]).await.unwrap();
+        let waits = poll_fn(|cx| Poll::Ready(drain.poll(cx).is_pending())).await;
+        assert!(waits, "the reader has no room");
+        let mut seen = vec![0; 1000];
+        let read = tokio::time::timeout(std::time::Duration::from_secs(5), far.read_exact(&mut seen));
+        let (drained, read) = tokio::join!(poll_fn(|cx| drain.poll(cx)), read);
+        drained.unwrap();
+        read.expect("it lies there still").unwrap();
+    }
+
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
-        let (near, _far) = pair().await;
+        let (near, _far) = duplex(1 << 10);
         let (mut gathering, drain) = gather(near);
         drain.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
