@@ -63,21 +63,22 @@ async fn list(maps: &Api<ConfigMap>) -> Result<String> {
     Ok(names.join(","))
 }
 
-/// Says when it watches, and ends with the first change after that.
+/// Says when it watches, and ends with the first change after that. kube-rs asks the API server to end a watch after 290 s.
 async fn watch(maps: &Api<ConfigMap>) -> Result<String> {
     let one = "metadata.name=watched";
     let found = maps.list(&ListParams::default().fields(one)).await?;
-    let version = found.metadata.resource_version.context("a list has a version")?;
-    let mut events = maps.watch(&WatchParams::default().fields(one), &version).await?.boxed();
-    println!("watching");
-    while let Some(event) = events.try_next().await? {
-        match event {
-            WatchEvent::Modified(map) => return Ok(format!("changed to {}", value(&map))),
-            WatchEvent::Bookmark(_) => {}
-            other => bail!("not a change: {other:?}"),
+    let mut version = found.metadata.resource_version.context("a list has a version")?;
+    loop {
+        let mut events = maps.watch(&WatchParams::default().fields(one), &version).await?.boxed();
+        println!("watching");
+        while let Some(event) = events.try_next().await? {
+            match event {
+                WatchEvent::Modified(map) => return Ok(format!("changed to {}", value(&map))),
+                WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
+                other => bail!("not a change: {other:?}"),
+            }
         }
     }
-    bail!("the watch ended without an event")
 }
 
 fn value(map: &ConfigMap) -> &str {

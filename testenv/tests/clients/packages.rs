@@ -32,7 +32,9 @@ pub fn helm() -> Result<Row> {
 
 pub fn kube_rs() -> Result<Row> {
     let mounts = [Mount::system(), vec![Mount::new(env!("CARGO_BIN_EXE_kube-rs-client"), "/tools/kube-rs")]].concat();
-    Ok(Row::new("kube-rs", "kube-rs", "/tools/kube-rs", mounts))
+    let mut row = Row::new("kube-rs", "kube-rs", "/tools/kube-rs", mounts);
+    row.note = Some("kube-rs asks the API server to end a watch after 290 s; its `watcher` watches again by itself.");
+    Ok(row)
 }
 
 pub fn python() -> Result<Row> {
@@ -62,7 +64,7 @@ pub fn python() -> Result<Row> {
 }
 
 /// The packages bring their own Node.js: the client needs a newer one than Debian has.
-pub fn javascript() -> Result<Row> {
+pub fn javascript(idle: u64) -> Result<Row> {
     let lock = include_str!("../../clients/javascript/package-lock.json");
     let folder = packages("javascript", &[lock], |folder| {
         let files = ["package.json", "package-lock.json", ".npmrc"].map(|name| file(&format!("javascript/{name}")));
@@ -82,6 +84,14 @@ pub fn javascript() -> Result<Row> {
         because: "it does not read a user's `tokenFile`; `user.authProvider = { name: 'tokenFile', config: { tokenFile: … } }` makes it \
                   read the file again every minute, and then the rest works",
     });
+    if idle >= 300 {
+        row.cannot.push(Cannot {
+            flavour: None,
+            operations: &[Operation::Watch],
+            says: "UND_ERR_BODY_TIMEOUT",
+            because: "its HTTP library ends an answer from which nothing has come for five minutes",
+        });
+    }
     row.note = Some(
         "JavaScript's watch ends after 30 s without an event unless `watch.requestTimeoutMs` is raised, and after five minutes whatever \
          it is: watch again then, as its informers do.",

@@ -17,5 +17,10 @@ pub fn again_beside_a_node(inside: &str, words: &[String]) -> Result<ExitCode> {
     }
     let status =
         command.arg("--").arg(std::env::current_exe()?).args(words).env(inside, "1").status().context("start testenv")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if status.success() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // One that was ended by a signal from outside has said nothing itself.
+    eprintln!("testenv run: {status}");
+    Ok(ExitCode::FAILURE)
 }

@@ -22,12 +22,14 @@ const SEEN: Duration = Duration::from_secs(45);
 pub(super) async fn watches(matrix: &Matrix<'_>, facts: &Facts) -> Result<Vec<Result<Cell>>> {
     let cells = matrix.all().filter(|(_, _, operation)| *operation == Operation::Watch);
     let opened = join_all(cells.map(|(row, flavour, _)| Open::start(matrix, row, flavour))).await;
-    let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
     sleep(matrix.idle).await;
-    timers(opened.iter().filter(|open| open.watching).count()).await?;
+    let kept_alive = timers(opened.iter_mut().filter_map(Open::goes_on).collect()).await;
     let change = format!("patch configmap watched -n {NAMESPACE} --patch {{\"data\":{{\"value\":\"2\"}}}}");
     matrix.cluster.kubectl(&change).await?;
-    Ok(join_all(opened.into_iter().map(|open| open.end(facts))).await)
+    let mut ended = join_all(opened.into_iter().map(|open| open.end(facts))).await;
+    ended.extend(kept_alive.err().map(Err));
+    Ok(ended)
 }
 
 /// A client's watch, from the moment when it says that it watches.
@@ -73,6 +75,12 @@ impl Open<'_> {
         Ok(())
     }
 
+    /// Its name, if it watches and has not given up.
+    fn goes_on(&mut self) -> Option<String> {
+        let running = matches!(self.child.try_wait(), Ok(None));
+        (running && self.watching).then(|| format!("{} / {}", self.row.name, self.flavour.file()))
+    }
+
     async fn end(mut self, facts: &Facts) -> Result<Cell> {
         let answer = match timeout(SEEN, self.rest()).await {
             Ok(answer) => answer,
@@ -102,7 +110,7 @@ impl Open<'_> {
 }
 
 /// At the gateway every client's connection has TCP's keep-alive timer set, or one for what is on the way just now.
-async fn timers(watches: usize) -> Result<()> {
+async fn timers(watches: Vec<String>) -> Result<()> {
     let mut seen = 0;
     for process in gateways()? {
         let mut command = Command::new("nsenter");
@@ -123,7 +131,7 @@ async fn timers(watches: usize) -> Result<()> {
             seen += usize::from(connection.contains("timer:(keepalive"));
         }
     }
-    ensure!(seen >= watches, "{watches} watches are open, but only {seen} connections of clients are kept alive");
+    ensure!(seen >= watches.len(), "only {seen} connections of clients are kept alive for the watches {}", watches.join(", "));
     Ok(())
 }
 

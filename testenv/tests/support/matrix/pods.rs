@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::{Matrix, Row};
 use crate::cluster::Cluster;
 
+/// Helm waits for a Pod instead of a change: until the others have seen theirs.
+const BEHIND: u64 = 15;
+
 /// The client programs know it, and the name of the Pod that serves.
 pub(super) const NAMESPACE: &str = "clients";
 const IMAGE: &str = "bitnami/kubectl:1.30.1";
@@ -143,7 +146,7 @@ fn pod(row: &Row, idle: u64) -> Value {
             "containers": [{
                 "name": "client", "image": IMAGE, "command": ["sleep", "7200"], "volumeMounts": places,
                 "env": [
-                    env("HOME", "/tmp"), env("PATH", "/bin:/usr/bin"), env("IDLE", &idle.to_string()),
+                    env("HOME", "/tmp"), env("PATH", "/bin:/usr/bin"), env("IDLE", &(idle + BEHIND).to_string()),
                     // client-go asks an idle HTTP/2 connection whether it is alive: after 5 s instead of 30.
                     env("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "5"), env("HTTP2_PING_TIMEOUT_SECONDS", "5"),
                 ],
