@@ -38,7 +38,7 @@ pub struct Settings {
 pub struct Listeners {
     /// CONNECT, absolute-form and origin-form over plain TCP. Default `0.0.0.0:8080`.
     pub http: SocketAddr,
-    /// Reserved for the same over TLS: nothing listens there yet. Default `0.0.0.0:8443`.
+    /// The same over TLS, with a certificate of the connector CA. Default `0.0.0.0:8443`.
     pub https: SocketAddr,
     /// Metrics, health, readiness, probe. Default `0.0.0.0:9090`.
     pub admin: SocketAddr,
