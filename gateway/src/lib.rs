@@ -19,6 +19,7 @@ pub mod front;
 pub mod gateway;
 pub mod head;
 pub mod headers;
+pub mod http2;
 pub mod io;
 pub mod leaf;
 pub mod log;

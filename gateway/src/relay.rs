@@ -3,7 +3,6 @@
 
 pub mod body;
 mod client;
-mod gather;
 pub mod h1;
 pub mod h2;
 mod sending;
@@ -166,15 +165,15 @@ impl Exchange<'_> {
         match (session, self.request.upgrade) {
             (Session::H1 { stream, .. }, Some(protocol)) => Ok((self.upgrade(protocol, stream, body, reply).await?, false)),
             (Session::H1 { stream, reused, .. }, None) => self.over_h1(stream, *reused, body, reply).await,
-            (Session::H2 { session, reused, .. }, _) => {
+            (Session::H2 { lent, reused }, _) => {
                 let (authority, host) = (&self.lease.dial.authority, &self.lease.dial.host);
-                send_head(session, self.request, authority, host)?;
-                if client::expects_continue(&self.request.headers) && self.request.framing != Framing::None {
+                let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host)?;
+                let carries = self.request.framing != Framing::None;
+                if carries && client::expects_continue(&self.request.headers) {
                     reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
                 }
-                let mut writer = session.take_request_body_writer();
-                let upload = writer.as_mut().filter(|_| self.request.framing != Framing::None).map(Sink::H2);
-                let answers = self.answers(Source::Target(session), *reused);
+                let upload = carries.then_some(Sink::H2(&mut outgoing));
+                let answers = self.answers(Source::Target(&mut incoming), *reused);
                 let (turn, sent, _) = self.duplex(body, reply, upload, answers).await?;
                 Ok((turn, sent))
             }

@@ -60,11 +60,10 @@ pub struct Timeouts {
     /// From the last byte of a request to the target's response head. Watches answer their head at once, so this never cuts one. Default 60s.
     #[serde(deserialize_with = "duration")]
     pub response_header: Duration,
-    /// An HTTP/2 connection gets a PING so long after its last answer to one. A target has 5 s more, then its streams end, so that watches
-    /// are set up anew. Default 15s.
+    /// An HTTP/2 connection, to a client or a target, gets a PING so long after its last answer to one. Default 15s.
     #[serde(deserialize_with = "duration")]
     pub ping: Duration,
-    /// How long an HTTP/2 client may take to answer a PING. Default 10s.
+    /// How long the peer may take to answer a PING; then its streams end, so that watches are set up anew. Default 10s.
     #[serde(deserialize_with = "duration")]
     pub pong: Duration,
     /// How long open streams may go on after SIGTERM; the process ends earlier when none is left. Default 30s.
@@ -138,7 +137,7 @@ pub struct UpstreamSettings {
     pub h2: bool,
     /// Tell targets by X-Forwarded-For, -Proto and -Host where a request came from. Default false. Live.
     pub forwarded: bool,
-    /// Idle upstream connections kept in all. Default 512. Restart.
+    /// Idle HTTP/1.1 connections kept for each address of a target. Default 128. Live.
     pub pool_size: usize,
     /// An idle upstream connection is closed after this time. Default 90s. Live.
     #[serde(deserialize_with = "duration")]
@@ -210,7 +209,7 @@ impl Default for UpstreamSettings {
             unverified: Unverified::Pin,
             h2: true,
             forwarded: false,
-            pool_size: 512,
+            pool_size: 128,
             idle: Duration::from_secs(90),
         }
     }

@@ -1,5 +1,5 @@
-//! Is this the target? Judged in the TLS stack's handshake hook with stores that are built once per route and target; `upstream` reads
-//! the verdict before it sends a byte. pingora's own verification is off: it knows no IP names, and none at all without SNI.
+//! Is this the target? Judged after the handshake, with stores that are built once per route and target, before `upstream` sends a byte.
+//! The handshake itself verifies nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +30,6 @@ pub struct Anchors {
     keys: Vec<String>,
 }
 
-/// Rides in the connection's TLS digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Trusted,
@@ -42,12 +41,6 @@ pub enum Verdict {
     Unknown {
         cause: String,
     },
-}
-
-/// What the hook leaves behind: the verdict, and at first contact the served certificates, leaf first.
-pub struct Judged {
-    pub verdict: Verdict,
-    pub served: Vec<X509>,
 }
 
 /// Loads the system's roots once.

@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
-use pingora_core::protocols::http::v2::client::Http2Session;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::wire::{Decoder, Encoder, Frame};
 use crate::headers;
+use crate::upstream::multiplex::Incoming;
 
 /// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.
 pub const READ_SIZE: usize = 4 << 10;
@@ -42,26 +42,32 @@ pub struct H1Source<'a> {
 pub enum Source<'a> {
     H1(H1Source<'a>),
     Client(&'a mut RecvStream),
-    Target(&'a mut Http2Session),
+    Target(&'a mut Incoming),
 }
 
 impl Source<'_> {
     /// The next frame if it is at hand already.
     fn buffered(&mut self) -> Option<Result<Frame, String>> {
-        match self {
-            Source::H1(h1) => h1.decoder.next(h1.buf).map_err(|error| format!("{error:?}")).transpose(),
-            Source::Client(body) if body.is_end_stream() => next_of_client(body).now_or_never(),
-            Source::Target(session) if session.response_finished() => next_of_target(session).now_or_never(),
-            Source::Client(_) | Source::Target(_) => None,
+        if let Source::H1(h1) = self {
+            return h1.decoder.next(h1.buf).map_err(|error| format!("{error:?}")).transpose();
         }
+        let body = self.stream().filter(|body| body.is_end_stream())?;
+        next_of_stream(body).now_or_never()
     }
 
     /// The next frame. Cancelling loses nothing.
     pub async fn next(&mut self) -> Result<Frame, String> {
+        if let Source::H1(h1) = self {
+            return h1.next().await;
+        }
+        next_of_stream(self.stream().ok_or("no answer has begun")?).await
+    }
+
+    fn stream(&mut self) -> Option<&mut RecvStream> {
         match self {
-            Source::H1(h1) => h1.next().await,
-            Source::Client(body) => next_of_client(body).await,
-            Source::Target(session) => next_of_target(session).await,
+            Source::H1(_) => None,
+            Source::Client(body) => Some(body),
+            Source::Target(incoming) => incoming.body.as_mut(),
         }
     }
 }
@@ -87,26 +93,18 @@ pub async fn fill(io: Reader<'_>, buf: &mut BytesMut, room: usize) -> std::io::R
     io.read_buf(buf).await
 }
 
-async fn next_of_client(body: &mut RecvStream) -> Result<Frame, String> {
+async fn next_of_stream(body: &mut RecvStream) -> Result<Frame, String> {
     match body.data().await {
         Some(Ok(data)) => {
             body.flow_control().release_capacity(data.len()).map_err(|error| error.to_string())?;
             Ok(Frame::Data(data))
         }
         Some(Err(error)) => Err(error.to_string()),
-        None => trailers(body.trailers().await.map_err(|error| error.to_string())?),
+        None => match body.trailers().await.map_err(|error| error.to_string())? {
+            Some(trailers) => Ok(Frame::Trailers(trailers)),
+            None => Ok(Frame::End),
+        },
     }
-}
-
-async fn next_of_target(session: &mut Http2Session) -> Result<Frame, String> {
-    match session.read_response_body().await.map_err(|error| error.to_string())? {
-        Some(data) => Ok(Frame::Data(data)),
-        None => trailers(session.read_trailers().await.map_err(|error| error.to_string())?),
-    }
-}
-
-fn trailers(found: Option<HeaderMap>) -> Result<Frame, String> {
-    Ok(found.map_or(Frame::End, Frame::Trailers))
 }
 
 pub struct H1Sink<'a> {

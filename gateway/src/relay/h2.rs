@@ -6,11 +6,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{PingPong, Reason, RecvStream};
+use h2::{Reason, RecvStream};
 use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -18,16 +17,12 @@ use pingora_core::server::ShutdownWatch;
 use tokio::time::timeout;
 
 use super::client::{Body, Reply};
-use super::gather::{Drain, Gathering, gather};
 use super::wire::{self, Framing};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::headers;
+use crate::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
 use crate::request::{self, Request, Scheme};
-use crate::upstream::{STREAM_WINDOW, connection_window};
-
-/// Bytes of answers that may wait for a stream's window.
-const SEND_BUFFER: usize = 256 << 10;
 
 /// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
 /// target's time, on a connection that others use too (CVE-2023-44487).
@@ -119,17 +114,6 @@ fn options(front: &Front) -> H2Options {
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER);
     options
-}
-
-/// Resolves when the client answers no PING any more.
-async fn silence(ping: Option<PingPong>, quiet: Duration, patience: Duration) {
-    let Some(mut ping) = ping else { return pending().await };
-    loop {
-        tokio::time::sleep(quiet).await;
-        if !matches!(timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
-            return;
-        }
-    }
 }
 
 /// One request. True: the client has waited for the beginning of its answer.

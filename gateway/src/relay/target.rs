@@ -1,16 +1,16 @@
 //! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use h2::{RecvStream, SendStream};
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri};
-use pingora_core::protocols::http::v2::client::Http2Session;
-use pingora_http::RequestHeader;
 
 use super::body::{self, H1Source, Source};
 use super::wire::{self, Framing, WireError};
 use crate::error::{Error, Result, Retry};
 use crate::headers;
 use crate::request::Request;
+use crate::upstream::multiplex::{Incoming, Lent};
 
 /// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.
 const MAX_HEAD: usize = 64 << 10;
@@ -40,9 +40,8 @@ pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
     wire::put_request(out, &request.method, request.path.as_str(), authority, &request.headers, request.framing);
 }
 
-/// Opens an HTTP/2 stream with the request's head.
-pub fn send_head(session: &mut Http2Session, request: &Request, authority: &str, host: &str) -> Result<()> {
-    let broken = |cause: String| Error::Cut { host: host.to_owned(), cause, retry: Retry::Always };
+/// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the target has seen nothing of it.
+pub fn send_head(lent: &mut Lent, request: &Request, authority: &str, host: &str) -> Result<(Incoming, SendStream<Bytes>)> {
     let uri = Uri::builder().scheme("https").authority(authority).path_and_query(request.path.clone()).build();
     let uri = uri.map_err(|error| Error::Internal(format!("request target: {error}")))?;
     let mut head = http::Request::new(());
@@ -51,9 +50,11 @@ pub fn send_head(session: &mut Http2Session, request: &Request, authority: &str,
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
     headers::toward_h2(head.headers_mut());
-    let (parts, ()) = head.into_parts();
-    let end = request.framing == Framing::None;
-    session.write_request_header(Box::new(RequestHeader::from(parts)), end).map_err(|error| broken(error.to_string()))
+    lent.send(head, request.framing == Framing::None).map_err(|error| Error::Cut {
+        host: host.to_owned(),
+        cause: error.to_string(),
+        retry: Retry::Always,
+    })
 }
 
 impl Answers<'_> {
@@ -62,7 +63,7 @@ impl Answers<'_> {
         let (host, reused) = (self.host, self.reused);
         let answer = match &mut self.source {
             Source::H1(h1) => h1_head(h1, self.method, host, reused, &mut self.close).await?,
-            Source::Target(session) => h2_head(session, self.method, host, reused).await?,
+            Source::Target(incoming) => h2_head(incoming, self.method, host, reused).await?,
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
@@ -100,31 +101,32 @@ async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused:
     }
 }
 
-async fn h2_head(session: &mut Http2Session, method: &Method, host: &str, reused: bool) -> Result<Answer> {
-    let broken = |cause: String| Error::Protocol { host: host.to_owned(), cause };
-    session.read_response_header().await.map_err(|error| {
-        let retry = retry(error.root_cause().downcast_ref(), reused);
-        Error::Cut { host: host.to_owned(), cause: error.to_string(), retry }
+async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, reused: bool) -> Result<Answer> {
+    let head = incoming.head().await.map_err(|error| Error::Cut {
+        host: host.to_owned(),
+        cause: error.to_string(),
+        retry: retry(&error, reused),
     })?;
-    let ended = session.check_response_end_or_error().map_err(|error| broken(error.to_string()))?;
-    let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
-    let length = wire::length(&head.headers).map_err(|error| broken(format!("{error:?}")))?;
+    let ended = incoming.body.as_ref().is_none_or(RecvStream::is_end_stream);
+    let length = wire::length(head.headers());
+    let length = length.map_err(|error| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") })?;
     let framing = match length {
-        _ if ended || *method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) => Framing::None,
+        _ if ended || *method == Method::HEAD || matches!(head.status().as_u16(), 204 | 304) => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    Ok(Answer { status: head.status, headers: head.headers.clone(), framing })
+    let (parts, ()) = head.into_parts();
+    Ok(Answer { status: parts.status, headers: parts.headers, framing })
 }
 
-/// What an error of a stream says about its request. pingora's own judgement is for proxies that may send a request twice.
-fn retry(error: Option<&h2::Error>, reused: bool) -> Retry {
+/// What an error of a stream says about its request.
+fn retry(error: &h2::Error, reused: bool) -> Retry {
     match error {
         // Such an error comes only to streams above the last one that the target will answer for (RFC 9113, 6.8).
-        Some(error) if error.is_remote() && error.is_go_away() => Retry::Always,
-        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
+        _ if error.is_remote() && error.is_go_away() => Retry::Always,
+        _ if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
         // The connection broke, and the request may have been acted on before.
-        Some(error) if error.is_io() && reused => Retry::IfIdempotent,
+        _ if error.is_io() && reused => Retry::IfIdempotent,
         _ => Retry::Never,
     }
 }

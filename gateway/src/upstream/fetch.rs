@@ -12,22 +12,22 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use openssl::x509::X509;
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::tls::SslStream;
 use serde_json::Value;
-use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Dial, Session, Upstream, Want};
+use super::{Address, Dial, Session, Upstream, Want, connect};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
 use crate::headers;
-use crate::passage;
 use crate::relay::body::{H1Sink, H1Source, Source};
 use crate::relay::wire::{Decoder, Encoder, Frame, Framing};
 use crate::relay::{Answers, put_head, send_head};
 use crate::request::Request;
 use crate::route::Route;
 use crate::settings::Unverified;
-use crate::trust::{self, Judged, Verdict};
+use crate::trust::{self, Verdict};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;
@@ -96,9 +96,9 @@ impl Upstream {
         let dial = self.resolve(route, target).await?;
         match self.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
-            Session::H2 { mut session, .. } => {
-                send_head(&mut session, &request, &request.authority, &target.host)?;
-                collect(answers(Source::Target(&mut session), &request, &target.host)).await
+            Session::H2 { mut lent, .. } => {
+                let (mut incoming, _) = send_head(&mut lent, &request, &request.authority, &target.host)?;
+                collect(answers(Source::Target(&mut incoming), &request, &target.host)).await
             }
         }
     }
@@ -108,43 +108,44 @@ impl Upstream {
         if !target.tls {
             return Ok(FirstContact::Verified);
         }
-        let given = self.credentials.certificates(route).await.map_err(|error| passage::unusable(route, error))?;
-        let anchors = Arc::new(self.anchors(route, target, &given)?);
-        let peers = self.peers(route, target, &anchors, true).await?;
-        let mut stream = self.unjudged(&Dial::new(route, target, peers)).await?;
-        let digest = stream.get_ssl_digest();
-        let Some(judged) = digest.as_ref().and_then(|digest| digest.extension.get::<Judged>()) else {
-            return Err(Error::Internal("a connection without a verdict".to_owned()));
-        };
-        let changed = match &judged.verdict {
-            Verdict::Trusted => return Ok(FirstContact::Verified),
-            Verdict::Changed { .. } => true,
-            Verdict::Unknown { cause } if self.settings.load().upstream.unverified != Unverified::Pin => {
-                return Ok(FirstContact::Unverified { cause: cause.clone() });
+        let dial = self.resolve(route, target).await?;
+        let mut stream = self.unjudged(&dial).await?;
+        let verdict = dial.anchors.as_ref().map(|anchors| anchors.judge(stream.ssl()));
+        let changed = match verdict {
+            None | Some(Verdict::Trusted) => return Ok(FirstContact::Verified),
+            Some(Verdict::Changed { .. }) => true,
+            Some(Verdict::Unknown { cause }) if self.settings.load().upstream.unverified != Unverified::Pin => {
+                return Ok(FirstContact::Unverified { cause });
             }
-            Verdict::Unknown { .. } => false,
+            Some(Verdict::Unknown { .. }) => false,
         };
+        let served: Vec<X509> = stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
         let offered = cluster_info(&mut stream, target).await;
-        let pin = trust::pin(target, &judged.served, &offered);
+        let pin = trust::pin(target, &served, &offered);
         let pin =
             pin.ok_or_else(|| Error::Unverified { host: target.host.clone(), cause: "it presents no certificate".to_owned() })?;
         Ok(if changed { FirstContact::Changed(pin) } else { FirstContact::Pin(pin) })
     }
 
-    async fn unjudged(&self, dial: &Dial) -> Result<Stream> {
+    async fn unjudged(&self, dial: &Dial) -> Result<SslStream<Socket>> {
         let settings = self.settings.load_full();
         let mut failure = Error::Internal("no address to dial".to_owned());
-        for peer in &dial.peers {
-            match self.raw(dial, peer, &settings).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
+        for Address { address, .. } in &dial.addresses {
+            let connected = async {
+                let socket = self.tcp(dial, *address, &settings).await?;
+                connect::tls(socket, &self.tls, &dial.host, false).await
+            };
+            match tokio::time::timeout(settings.timeouts.connect, connected).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = Error::ConnectTimeout { host: dial.host.clone() },
             }
         }
         Err(failure)
     }
 }
 
-async fn ask_h1(stream: &mut Stream, request: &Request, host: &str) -> Result<Fetched> {
+async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, request: &Request, host: &str) -> Result<Fetched> {
     let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
     put_head(&mut out, request, &request.authority);
     let sent = H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await;
@@ -178,7 +179,7 @@ async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
 }
 
 /// The CAs that a Kubernetes API server shows to everyone; none if it shows none.
-async fn cluster_info(stream: &mut Stream, target: &Target) -> Vec<X509> {
+async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X509> {
     let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else { return Vec::new() };
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
     let request = Request {

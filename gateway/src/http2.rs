@@ -1,0 +1,34 @@
+//! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a peer that is gone without a
+//! word. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
+
+mod gather;
+
+use std::future::pending;
+use std::time::Duration;
+
+use h2::PingPong;
+use tokio::time::timeout;
+
+pub use gather::{Drain, Gathering, gather};
+
+/// What one stream may have on its way to a reader that has stopped.
+pub const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that may wait for a stream's window.
+pub const SEND_BUFFER: usize = 256 << 10;
+
+/// Room for all streams of a connection at once: those whose readers have stopped leave the others theirs. Greater ones than 2 GiB do not
+/// exist (RFC 9113, 6.9.1).
+pub fn connection_window(streams: u32) -> u32 {
+    streams.saturating_mul(STREAM_WINDOW).clamp(STREAM_WINDOW, i32::MAX as u32)
+}
+
+/// Resolves when the peer answers no PING any more: asked after each `quiet`, it has `patience`.
+pub async fn silence(ping: Option<PingPong>, quiet: Duration, patience: Duration) {
+    let Some(mut ping) = ping else { return pending().await };
+    loop {
+        tokio::time::sleep(quiet).await;
+        if !matches!(timeout(patience, ping.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One HTTP/2 connection to a target, shared by requests: a task drives it, each request has a stream of its own. Made by `upstream` after
+//! the verdict, kept in a `pool`.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use pingora_core::protocols::Stream;
+
+use crate::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::settings::Timeouts;
+
+/// Concurrent streams on one connection; Go's server allows 250.
+const MAX_STREAMS: u32 = 200;
+/// The largest header list that is taken of an answer.
+const MAX_HEAD: u32 = 64 << 10;
+
+pub struct Multiplex {
+    send: SendRequest<Bytes>,
+    streams: AtomicUsize,
+    /// The connection has ended, or the target takes no new stream on it.
+    over: Arc<AtomicBool>,
+    /// Lent since the pool last looked.
+    used: AtomicBool,
+}
+
+/// Leave to open one stream.
+pub struct Lent {
+    connection: Arc<Multiplex>,
+    send: SendRequest<Bytes>,
+}
+
+/// What the target answers on one stream: first the head, then the body.
+pub struct Incoming {
+    pub head: ResponseFuture,
+    pub body: Option<RecvStream>,
+}
+
+impl Multiplex {
+    /// Begins HTTP/2 on a verified connection.
+    pub async fn start(stream: Stream, timeouts: &Timeouts) -> Result<Arc<Multiplex>, h2::Error> {
+        let (stream, drain) = gather(stream);
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(connection_window(MAX_STREAMS))
+            .max_header_list_size(MAX_HEAD)
+            .max_send_buffer_size(SEND_BUFFER)
+            .enable_push(false);
+        let (send, connection) = builder.handshake(stream).await?;
+        drain.begin();
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = over.clone();
+        let (quiet, patience) = (timeouts.ping, timeouts.pong);
+        tokio::spawn(async move {
+            drive(connection, drain, quiet, patience).await;
+            ended.store(true, Ordering::Relaxed);
+        });
+        Ok(Arc::new(Multiplex { send, streams: AtomicUsize::new(0), over, used: AtomicBool::new(true) }))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request has had it since it was last asked.
+    pub fn rests(&self) -> bool {
+        !self.used.swap(false, Ordering::Relaxed) && self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// None if it has no room, or takes no new streams.
+    pub fn lend(self: &Arc<Multiplex>) -> Option<Lent> {
+        let limit = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
+        let before = self.streams.fetch_add(1, Ordering::Relaxed);
+        let mut lent = Lent { connection: self.clone(), send: self.send.clone() };
+        if self.is_over() || before >= limit {
+            return None;
+        }
+        // Of a handle that has sent nothing, it tells only whether the connection stands.
+        match lent.send.poll_ready(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                self.used.store(true, Ordering::Relaxed);
+                Some(lent)
+            }
+            Poll::Ready(Err(_)) => {
+                self.over.store(true, Ordering::Relaxed);
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lent {
+    /// Opens the stream. `end`: the request has no body.
+    pub fn send(&mut self, request: http::Request<()>, end: bool) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
+        let (head, body) = self.send.send_request(request, end)?;
+        Ok((Incoming { head, body: None }, body))
+    }
+}
+
+impl Incoming {
+    /// The next head: interim ones (1xx) come first. Cancelling loses nothing.
+    pub async fn head(&mut self) -> Result<http::Response<()>, h2::Error> {
+        poll_fn(|cx| {
+            // Asked first: the other throws interim heads away.
+            if let Poll::Ready(Some(interim)) = self.head.poll_informational(cx) {
+                return Poll::Ready(interim);
+            }
+            Pin::new(&mut self.head).poll(cx).map_ok(|answer| {
+                let (parts, body) = answer.into_parts();
+                self.body = Some(body);
+                http::Response::from_parts(parts, ())
+            })
+        })
+        .await
+    }
+}
+
+/// To the end of the connection: the target's, or when the pool has let go of it and its last stream has ended, or for want of a PONG. Its
+/// streams end with it.
+async fn drive(
+    mut connection: Connection<Gathering, Bytes>,
+    drain: Drain,
+    quiet: std::time::Duration,
+    patience: std::time::Duration,
+) {
+    let mut dead = pin!(silence(connection.ping_pong(), quiet, patience));
+    tokio::select! {
+        biased;
+        () = poll_fn(|cx| turn(&mut connection, &drain, cx)) => {}
+        () = &mut dead => {}
+    }
+}
+
+/// What one turn has written leaves at its end.
+fn turn(connection: &mut Connection<Gathering, Bytes>, drain: &Drain, cx: &mut Context<'_>) -> Poll<()> {
+    if Pin::new(connection).poll(cx).is_ready() {
+        return Poll::Ready(());
+    }
+    match drain.poll(cx) {
+        Poll::Ready(Err(_)) => Poll::Ready(()),
+        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+    }
+}

@@ -1,0 +1,160 @@
+//! Open connections to each address of each target: idle ones of HTTP/1.1, one after the other, and those of HTTP/2, shared. None is ever
+//! shared between routes. A sweep, which runs only while there is something to sweep, closes what has been idle for too long.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use pingora_core::protocols::Stream;
+use tokio::io::AsyncReadExt;
+
+use super::multiplex::{Lent, Multiplex};
+use crate::settings::Settings;
+
+/// How late a connection may be noticed that was idle for too long, or closed by its target.
+const SWEEP: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(20);
+
+/// The route's key, the target's origin, and one of its addresses.
+type Place = (u64, String, SocketAddr);
+
+pub struct Pools {
+    pools: Mutex<HashMap<Place, Arc<Pool>>>,
+    settings: Arc<ArcSwap<Settings>>,
+    sweeping: AtomicBool,
+}
+
+/// Of one address.
+#[derive(Default)]
+pub struct Pool {
+    /// Used last: at the end.
+    idle: Mutex<Vec<Idle>>,
+    shared: Mutex<Vec<Shared>>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+struct Shared {
+    connection: Arc<Multiplex>,
+    /// As far as the sweeps have seen.
+    rests_since: Option<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pools {
+    pub fn new(settings: Arc<ArcSwap<Settings>>) -> Arc<Pools> {
+        Arc::new(Pools { pools: Mutex::default(), settings, sweeping: AtomicBool::new(false) })
+    }
+
+    pub fn of(&self, key: u64, origin: &str, address: SocketAddr) -> Arc<Pool> {
+        lock(&self.pools).entry((key, origin.to_owned(), address)).or_default().clone()
+    }
+
+    /// Keeps a connection whose last answer was read to its end. The oldest makes room.
+    pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream) {
+        let most = self.settings.load().upstream.pool_size;
+        let mut idle = lock(&pool.idle);
+        idle.push(Idle { stream, since: Instant::now() });
+        let surplus = (idle.len() > most).then(|| idle.remove(0));
+        drop(idle);
+        drop(surplus);
+        self.sweeps();
+    }
+
+    pub fn share(self: &Arc<Pools>, pool: &Pool, connection: Arc<Multiplex>) {
+        lock(&pool.shared).push(Shared { connection, rests_since: None });
+        self.sweeps();
+    }
+
+    fn sweeps(self: &Arc<Pools>) {
+        if self.sweeping.load(Ordering::Relaxed) || self.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let pools = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let idle = pools.settings.load().upstream.idle;
+                tokio::time::sleep((idle / 4).clamp(SOON, SWEEP)).await;
+                pools.sweep(idle);
+                if pools.are_empty() {
+                    pools.sweeping.store(false, Ordering::Relaxed);
+                    // Unless one came in between that saw the sweep going on.
+                    if pools.are_empty() || pools.sweeping.swap(true, Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    fn are_empty(&self) -> bool {
+        lock(&self.pools).values().all(|pool| pool.is_empty())
+    }
+
+    fn sweep(&self, idle: Duration) {
+        // What is closed is closed when no lock is held.
+        let mut closed = Vec::new();
+        lock(&self.pools).retain(|_, pool| {
+            closed.push(pool.sweep(idle));
+            Arc::strong_count(pool) > 1 || !pool.is_empty()
+        });
+    }
+}
+
+/// Closes what it holds when it is dropped.
+type Closed = (Vec<Idle>, Vec<Shared>);
+
+impl Pool {
+    /// The connection that was used last, for the others may then be let go. None if the target has closed all.
+    pub fn idle(&self) -> Option<Stream> {
+        loop {
+            let mut idle = lock(&self.idle).pop()?;
+            if is_quiet(&mut idle.stream) {
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    /// Room for a stream on an open connection.
+    pub fn lend(&self) -> Option<Lent> {
+        lock(&self.shared).iter().find_map(|shared| shared.connection.lend())
+    }
+
+    fn sweep(&self, longest: Duration) -> Closed {
+        let (mut idle, mut shared) = (lock(&self.idle), lock(&self.shared));
+        let old = idle.extract_if(.., |idle| idle.since.elapsed() >= longest || !is_quiet(&mut idle.stream)).collect();
+        let over = shared.extract_if(.., |shared| shared.is_over(longest)).collect();
+        (old, over)
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.idle).is_empty() && lock(&self.shared).is_empty()
+    }
+}
+
+impl Shared {
+    fn is_over(&mut self, longest: Duration) -> bool {
+        if !self.connection.rests() {
+            self.rests_since = None;
+        }
+        let since = *self.rests_since.get_or_insert_with(Instant::now);
+        self.connection.is_over() || since.elapsed() >= longest
+    }
+}
+
+/// Neither closed nor with anything to say: bytes that nobody asked for would be taken for the next answer. Costs a system call only when
+/// something has come.
+fn is_quiet(stream: &mut Stream) -> bool {
+    let mut byte = [0; 1];
+    tokio::task::unconstrained(stream.read(&mut byte)).now_or_never().is_none()
+}
