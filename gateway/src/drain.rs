@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use connectors_gateway::gateway::Gateway;
+use connectors_gateway::log::lines::Lines;
 use connectors_gateway::metrics::Metrics;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Handle;
@@ -24,12 +25,13 @@ pub struct Signals {
     pub control: Handle,
     pub draining: Arc<AtomicBool>,
     pub gateway: Arc<Gateway>,
+    pub lines: Lines,
 }
 
 impl Signals {
     fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        let gateway = self.gateway.clone();
+        let (gateway, lines) = (self.gateway.clone(), self.lines.clone());
         let budget = gateway.parts.settings.load().timeouts.drain;
         tracing::info!(streams = gateway.parts.metrics.streams_open.get(), ?budget, "draining");
         self.control.spawn(async move {
@@ -40,6 +42,7 @@ impl Signals {
                 emptied(metrics, LAST_WORDS).await;
             }
             tracing::info!(streams = left, "drained");
+            lines.end();
             std::process::exit(0);
         });
     }
@@ -69,6 +72,10 @@ impl ShutdownSignalWatch for Signals {
             tracing::error!("signals cannot be watched: the process ends only by SIGKILL");
             return std::future::pending().await;
         };
+        // A signal before this point ends the process without a word to us.
+        if let Err(error) = self.lines.gather() {
+            tracing::warn!(%error, "each line of the log is written by itself");
+        }
         tokio::select! {
             _ = terminate.recv() => {
                 self.drain();

@@ -14,6 +14,7 @@ use connectors_gateway::admin::{self, Admin, ProbeEndpoint, Readiness};
 use connectors_gateway::authenticate::Authenticator;
 use connectors_gateway::cluster::Cluster;
 use connectors_gateway::gateway::Gateway;
+use connectors_gateway::log::lines::Lines;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::parts::Parts;
 use connectors_gateway::probe::Prober;
@@ -77,24 +78,45 @@ enum LogFormat {
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    log_to_stderr(flags.log_format);
+    let lines = Lines::new(std::io::stderr());
+    log_to(&lines, flags.log_format);
+    let _ended = EndOfLog(lines.clone());
+    write_before_panics(lines.clone());
     let live = Live::load(&flags.settings_dir)?;
     tracing::info!(settings = ?live.current.load(), version = env!("CARGO_PKG_VERSION"), "connectors-gateway starts");
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
     let metrics = Arc::new(Metrics::new()?);
     let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
     control.spawn(live.follow(metrics));
-    serve(&control, gateway, admin)
+    serve(&control, gateway, admin, lines)
 }
 
 /// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
-fn log_to_stderr(format: LogFormat) {
+fn log_to(lines: &Lines, format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
     match format {
         LogFormat::Json => subscriber.event_format(log::Json).finish().with(filter_fn(harmless)).init(),
         LogFormat::Text => subscriber.finish().with(filter_fn(harmless)).init(),
     }
+}
+
+/// To be declared before whatever may log while it is dropped: what waits is written when `main` returns.
+struct EndOfLog(Lines);
+
+impl Drop for EndOfLog {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A panic ends the process without dropping anything.
+fn write_before_panics(lines: Lines) {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        lines.end();
+        tell(panic);
+    }));
 }
 
 /// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among them, below this level.
@@ -177,13 +199,14 @@ async fn resolve(url: &http::Uri, api_server: &ApiServer) {
 }
 
 /// Until a signal ends it. The main thread is pingora's.
-fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin) -> anyhow::Result<()> {
+fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin, lines: Lines) -> anyhow::Result<()> {
     let now = gateway.parts.settings.load_full();
     let listener = control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
     let signals = drain::Signals {
         control: control.handle().clone(),
         draining: admin.readiness.draining.clone(),
         gateway: gateway.clone(),
+        lines,
     };
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {

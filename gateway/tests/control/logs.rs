@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::{Process, free_address, write};
+use crate::process::{Process, ended, free_address, terminate, write};
 use crate::world::{eventually, run};
 
 /// An API server that names a key of a kind which only itself can judge, and echoes a token in a review that is none.
@@ -72,7 +72,7 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
         command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig);
         command.env("RUST_LOG", "trace,kube_client::client=trace").stdin(Stdio::null());
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        let gateway = Process { child, http, admin, files: folder };
+        let mut gateway = Process { child, http, admin, files: folder };
         eventually("it listens", async || TcpStream::connect(&gateway.http).await.is_ok()).await;
         let mut stream = TcpStream::connect(&gateway.http).await.unwrap();
         let login = STANDARD.encode(format!("demo/k8s:{token}"));
@@ -81,6 +81,9 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        // Lines are written with a delay: only at the end is the log complete.
+        terminate(&gateway);
+        assert!(ended(&mut gateway).await.success());
         let text = std::fs::read_to_string(&log).unwrap();
         assert!(text.contains("its answer cannot be read") && text.contains("TRACE"), "{text}");
         for secret in [token.as_str(), login.as_str(), token.split('.').nth(1).unwrap()] {

@@ -56,10 +56,14 @@ fn command(folder: &Path, settings: &str) -> Command {
 }
 
 async fn start() -> Process {
+    start_logging(Stdio::null()).await
+}
+
+async fn start_logging(log: Stdio) -> Process {
     let folder = tempfile::tempdir().unwrap();
     let (http, admin) = (free_address().await, free_address().await);
     let settings = format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
-    let child = command(folder.path(), &settings).stderr(Stdio::null()).spawn().unwrap();
+    let child = command(folder.path(), &settings).stderr(log).spawn().unwrap();
     let process = Process { child, http, admin, files: folder };
     eventually("it is ready", async || get(&process.admin, "/readyz").await.contains(" 200 ")).await;
     process
@@ -86,7 +90,11 @@ pub async fn ended(process: &mut Process) -> ExitStatus {
 }
 
 pub fn terminate(process: &Process) {
-    let killed = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().unwrap();
+    kill(process, "-TERM");
+}
+
+fn kill(process: &Process, signal: &str) {
+    let killed = Command::new("kill").args([signal, &process.child.id().to_string()]).status().unwrap();
     assert!(killed.success());
 }
 
@@ -116,6 +124,42 @@ fn an_idle_gateway_ends_at_once_when_told_although_a_client_is_connected() {
         assert!(status.success(), "{status}");
         assert!(told.elapsed().as_secs() < 10, "it took {:?} of a drain of 30 s", told.elapsed());
         drop(half_a_head);
+    });
+}
+
+fn records(log: &Path) -> usize {
+    std::fs::read_to_string(log)
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains("\"target\":\"access\"") && line.ends_with('}'))
+        .count()
+}
+
+/// Until its answer has come whole.
+async fn refused(process: &Process) {
+    let mut stream = TcpStream::connect(&process.http).await.unwrap();
+    stream.write_all(b"CONNECT target:443 HTTP/1.1\r\nHost: target:443\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 407 "), "{answer}");
+}
+
+#[test]
+fn records_are_written_while_nothing_else_happens_and_none_is_lost_when_it_is_told_to_end() {
+    run(async {
+        for signal in ["-TERM", "-INT"] {
+            let logs = tempfile::tempdir().unwrap();
+            let log = logs.path().join("log");
+            let mut process = start_logging(std::fs::File::create(&log).unwrap().into()).await;
+            refused(&process).await;
+            eventually("the first record", async || records(&log) == 1).await;
+            for _ in 0..20 {
+                refused(&process).await;
+            }
+            kill(&process, signal);
+            assert!(ended(&mut process).await.success());
+            assert_eq!(records(&log), 21, "{signal}");
+        }
     });
 }
 
