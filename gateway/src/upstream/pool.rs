@@ -158,3 +158,70 @@ fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
     tokio::task::unconstrained(stream.read(&mut byte)).now_or_never().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn pools(most: usize, idle: Duration) -> Arc<Pools> {
+        let mut settings = Settings::default();
+        (settings.upstream.pool_size, settings.upstream.idle) = (most, idle);
+        Pools::new(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    fn place(pools: &Pools) -> Arc<Pool> {
+        pools.of(1, "https://target:443", SocketAddr::from(([127, 0, 0, 1], 443)))
+    }
+
+    /// Our end is kept; this is the target's.
+    fn kept(pools: &Arc<Pools>, pool: &Pool) -> DuplexStream {
+        let (near, far) = duplex(64);
+        pools.keep(pool, Box::new(near));
+        far
+    }
+
+    async fn same(stream: Option<Stream>, far: &mut DuplexStream) -> bool {
+        stream.expect("none is idle").write_u8(7).await.unwrap();
+        far.read_u8().await.unwrap() == 7
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_was_used_last_is_taken_first_and_none_that_was_closed_or_has_something_to_say() {
+        let pools = pools(9, Duration::from_secs(90));
+        let pool = place(&pools);
+        let (mut first, mut second) = (kept(&pools, &pool), kept(&pools, &pool));
+        let mut talks = kept(&pools, &pool);
+        talks.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        drop(kept(&pools, &pool));
+        assert!(same(pool.idle(), &mut second).await);
+        assert!(same(pool.idle(), &mut first).await);
+        assert!(pool.idle().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_makes_room_at_its_own_address_only() {
+        let pools = pools(1, Duration::from_secs(90));
+        let (pool, other) = (place(&pools), pools.of(2, "https://target:443", SocketAddr::from(([127, 0, 0, 1], 443))));
+        let (mut others, mut old, mut new) = (kept(&pools, &other), kept(&pools, &pool), kept(&pools, &pool));
+        assert_eq!(old.read(&mut [0]).await.unwrap(), 0, "the oldest is open still");
+        assert!(same(pool.idle(), &mut new).await);
+        assert!(same(other.idle(), &mut others).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_idle_for_too_long_is_closed_and_the_sweep_ends_with_it() {
+        let pools = pools(9, Duration::from_millis(40));
+        let mut far = kept(&pools, &place(&pools));
+        assert!(pools.sweeping.load(Ordering::Relaxed));
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+        while pools.sweeping.load(Ordering::Relaxed) {
+            tokio::time::sleep(SOON).await;
+        }
+        assert!(lock(&pools.pools).is_empty(), "a place that nobody uses is remembered");
+        // And begins anew.
+        let _far = kept(&pools, &place(&pools));
+        assert!(pools.sweeping.load(Ordering::Relaxed));
+    }
+}
