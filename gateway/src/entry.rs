@@ -77,7 +77,7 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
                 drop(head);
                 Box::pin(tunnel::serve(gateway, stream, connect, address, shutdown)).await;
             }
-            Err(error) => refuse(&gateway, stream, &error).await,
+            Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
         },
         Ok(Some(First::Head(head, rest))) => {
             Box::pin(relay::h1::serve(&direct(gateway), stream, Some(head), rest, shutdown)).await;
@@ -86,7 +86,7 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
             let stream = Box::new(Replay::new(first.freeze(), stream));
             Box::pin(relay::h2::serve(&direct(gateway), stream, shutdown)).await;
         }
-        Err(error) => refuse(&gateway, stream, &error).await,
+        Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
     }
 }
 

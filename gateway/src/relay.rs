@@ -283,7 +283,8 @@ impl Exchange<'_> {
 
     /// Delivers the answer, unless another try may find a better one.
     async fn settle(&self, mut answer: Answer, answers: &mut Answers<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
-        if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && self.credential_changed().await {
+        // Boxed, like all that few requests need: the room that a request's future has for it would be each request's.
+        if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && Box::pin(self.credential_changed()).await {
             return Ok(Turn::NewCredential);
         }
         headers::toward_client(answer.status, &mut answer.headers);

@@ -76,16 +76,17 @@ impl Drop for Tunnel {
 /// Serves one tunnel to its end.
 pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, address: Option<IpAddr>, shutdown: &ShutdownWatch) {
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
-    let (tunnel, context, rest) = match admit(&gateway, connect, address).await {
+    // Boxed, each for itself: what waits in one of them for days has no room for the others.
+    let (tunnel, context, rest) = match Box::pin(admit(&gateway, connect, address)).await {
         Ok(admitted) => admitted,
-        Err(error) => return entry::refuse(&gateway, stream, &error).await,
+        Err(error) => return Box::pin(entry::refuse(&gateway, stream, &error)).await,
     };
     let opened = Box::pin(open(&tunnel, stream, &context, rest, deadline)).await;
     drop(context);
     let front = Front::Tunnel(Arc::new(tunnel));
     match opened {
-        Ok((stream, ALPN::H2)) => relay::h2::serve(&front, stream, shutdown).await,
-        Ok((stream, _)) => relay::h1::serve(&front, stream, None, BytesMut::new(), shutdown).await,
+        Ok((stream, ALPN::H2)) => Box::pin(relay::h2::serve(&front, stream, shutdown)).await,
+        Ok((stream, _)) => Box::pin(relay::h1::serve(&front, stream, None, BytesMut::new(), shutdown)).await,
         Err(error) => {
             gateway.parts.metrics.refused(Refusal::Handshake);
             let Front::Tunnel(tunnel) = &front else { return };

@@ -160,7 +160,8 @@ impl Upstream {
         {
             return Ok(session);
         }
-        self.connect(dial, want, &settings.clone()).await
+        // Boxed: most requests find one.
+        Box::pin(self.connect(dial, want, &settings.clone())).await
     }
 
     async fn connect(&self, dial: &Dial, want: Want, settings: &Settings) -> Result<Session> {

@@ -48,7 +48,7 @@ pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>
             // Boxed, so that an idle tunnel is small.
             Ok(Some(head)) => Box::pin(connection.exchange(front, head, shutdown)).await,
             Err(error) => {
-                connection.refuse(front, &error, shutdown).await;
+                Box::pin(connection.refuse(front, &error, shutdown)).await;
                 false
             }
         };
@@ -57,7 +57,7 @@ pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>
         }
         connection.shrink();
     }
-    connection.close().await;
+    Box::pin(connection.close()).await;
 }
 
 impl Connection {

@@ -32,7 +32,7 @@ const TAKEN_BACK: usize = 500;
 pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = front.gateway().parts.settings.load().timeouts.clone();
     let (stream, drain) = gather(stream);
-    let mut connection = match timeout(timeouts.head, options(front).handshake(stream)).await {
+    let mut connection = match Box::pin(timeout(timeouts.head, options(front).handshake(stream))).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
         Err(_) => return tracing::debug!("the client did not begin its HTTP/2 in time"),
