@@ -94,10 +94,10 @@ fn main() -> anyhow::Result<()> {
 /// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
 fn log_to(lines: &Lines, format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
+    let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
     match format {
-        LogFormat::Json => subscriber.event_format(log::Json).finish().with(filter_fn(harmless)).init(),
-        LogFormat::Text => subscriber.finish().with(filter_fn(harmless)).init(),
+        LogFormat::Json => subscriber.with(log::Json::new(lines.clone())).init(),
+        LogFormat::Text => subscriber.with(tracing_subscriber::fmt::layer().with_writer(lines.clone())).init(),
     }
 }
 

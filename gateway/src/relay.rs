@@ -188,7 +188,7 @@ impl Exchange<'_> {
         reply: &mut Reply<'_>,
     ) -> Result<(Turn, bool)> {
         let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
-        put_head(&mut out, self.request, &self.lease.dial.authority);
+        put_head(&mut out, self.request, self.lease.dial.authority.as_str());
         let (turn, sent, close) = if self.request.framing == Framing::None {
             let cut = |error: std::io::Error| self.cut(error, reused);
             H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await.map_err(cut)?;

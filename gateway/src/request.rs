@@ -80,7 +80,7 @@ fn carried(method: &Method) -> Result<()> {
 fn directed(aim: &Aim, dial: &Dial, authority: &str) -> Result<()> {
     // In reverse mode the host was the connector's, or the path named it.
     let Aim::Origin(origin) = aim else { return Ok(()) };
-    if authority.eq_ignore_ascii_case(&dial.authority) {
+    if authority.eq_ignore_ascii_case(dial.authority.as_str()) {
         return Ok(());
     }
     let parsed = Authority::parse(authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;

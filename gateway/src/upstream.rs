@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use connectors_api::target::Target;
+use http::uri::Authority;
 use moka::future::Cache;
 use openssl::ssl::SslContext;
 use openssl::x509::X509;
@@ -53,7 +54,7 @@ pub struct Upstream {
 pub struct Dial {
     pub host: String,
     /// For `Host` and `:authority`.
-    pub authority: String,
+    pub authority: Authority,
     namespace: String,
     /// None: plain HTTP.
     anchors: Option<Anchors>,
@@ -124,7 +125,7 @@ impl Upstream {
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };
         Ok(Dial {
             host: target.host.clone(),
-            authority: target.authority(),
+            authority: Authority::try_from(target.authority()).map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
             anchors,
             addresses: self.addresses(target).await?.into_iter().map(place).collect(),

@@ -16,8 +16,10 @@ mod process;
 mod say;
 mod scratch;
 pub mod session;
+mod token;
 mod tools;
 
 pub use control_plane::ControlPlane;
 pub use packages::{Step, packages};
+pub use token::{signed_again, signing_key};
 pub use tools::{tool, tool_names};

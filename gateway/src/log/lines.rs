@@ -1,5 +1,6 @@
 //! Where lines wait to be written together: a write(2) for each access record is a good part of what a small request costs. A line waits
-//! for `DELAY` at most; a warning or an error takes what waits along at once. Comes after `Json`, before standard error.
+//! for `DELAY` at most; a warning or an error takes what waits along at once. Comes after `Json` or tracing-subscriber's text, before standard
+//! error.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,11 @@ impl Lines {
             self.end();
         }
         started.map(drop)
+    }
+
+    /// Takes a whole line.
+    pub(super) fn add(&self, line: &[u8], at_once: bool) {
+        self.0.add(line, at_once);
     }
 
     /// Nothing waits any more, now and later.
@@ -105,7 +111,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The formatter brings a whole line in one call.
+/// The formatter of texts brings a whole line in one call.
 pub struct Line<'a> {
     shared: &'a Shared,
     at_once: bool,
@@ -138,6 +144,8 @@ impl<'a> MakeWriter<'a> for Lines {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Instant;
+
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -193,7 +201,7 @@ mod tests {
     #[test]
     fn a_warning_is_written_at_once_behind_what_waited() {
         let (lines, writes) = gathering();
-        let subscriber = tracing_subscriber::fmt().event_format(crate::log::Json).with_writer(lines).finish();
+        let subscriber = tracing_subscriber::registry().with(crate::log::Json::new(lines));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("first");
             tracing::warn!("second");

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::header::HeaderMap;
-use http::{Method, StatusCode, Uri};
+use http::uri::{self, Authority, Scheme, Uri};
+use http::{Method, StatusCode};
 
 use super::body::{self, H1Source, Source};
 use super::wire::{self, Framing, WireError};
@@ -41,9 +42,11 @@ pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
 }
 
 /// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the target has seen nothing of it.
-pub fn send_head(lent: &mut Lent, request: &Request, authority: &str, host: &str) -> Result<(Incoming, SendStream<Bytes>)> {
-    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(request.path.clone()).build();
-    let uri = uri.map_err(|error| Error::Internal(format!("request target: {error}")))?;
+pub fn send_head(lent: &mut Lent, request: &Request, authority: &Authority, host: &str) -> Result<(Incoming, SendStream<Bytes>)> {
+    let mut parts = uri::Parts::default();
+    (parts.scheme, parts.authority) = (Some(Scheme::HTTPS), Some(authority.clone()));
+    parts.path_and_query = Some(request.path.clone());
+    let uri = Uri::from_parts(parts).map_err(|error| Error::Internal(format!("request target: {error}")))?;
     let mut head = http::Request::new(());
     *head.method_mut() = request.method.clone();
     *head.uri_mut() = uri;

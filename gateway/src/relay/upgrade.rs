@@ -43,7 +43,7 @@ impl Exchange<'_> {
     ) -> Result<Turn> {
         let (mut first, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
         let (mut read, mut write) = tokio::io::split(stream);
-        put_head(&mut out, self.request, &self.lease.dial.authority);
+        put_head(&mut out, self.request, self.lease.dial.authority.as_str());
         let sent = H1Sink { io: &mut write, out: &mut out, encoder: Encoder::None }.flush().await;
         sent.map_err(|error| self.cut(error, false))?;
         let asked = Notify::new();

@@ -97,7 +97,7 @@ impl Upstream {
         match self.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
             Session::H2 { mut lent, .. } => {
-                let (mut incoming, _) = send_head(&mut lent, &request, &request.authority, &target.host)?;
+                let (mut incoming, _) = send_head(&mut lent, &request, &dial.authority, &target.host)?;
                 collect(answers(Source::Target(&mut incoming), &request, &target.host)).await
             }
         }

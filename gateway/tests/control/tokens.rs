@@ -1,29 +1,19 @@
 //! Who is it? Real tokens, forged ones, and what of them reaches the API server.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use connectors_api::names::AUDIENCE;
 use connectors_gateway::authenticate::{Identity, Rejection};
-use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
-use openssl::sign::Signer;
 use serde_json::{Value, json};
 
 use crate::world::{World, asked, run};
 
 /// The token with other claims, signed again: with the API server's own key, or with one of ours.
 pub fn signed_again(world: &World, token: &str, change: impl Fn(&mut Value), own_key: bool) -> String {
-    let parts: Vec<&str> = token.split('.').collect();
-    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
-    change(&mut claims);
-    let signed = format!("{}.{}", parts[0], URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let key = world.plane.kubeconfig().with_file_name("service-accounts.key");
     let key = match own_key {
-        true => PKey::private_key_from_pem(&std::fs::read(key).unwrap()).unwrap(),
+        true => connectors_testenv::signing_key(world.plane.kubeconfig()).unwrap(),
         false => PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap(),
     };
-    let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(signed.as_bytes()).unwrap();
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    connectors_testenv::signed_again(token, &key, change).unwrap()
 }
 
 fn rejected(identity: Result<Identity, Rejection>) -> &'static str {

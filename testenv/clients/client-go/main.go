@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -33,9 +34,9 @@ import (
 	utilexec "k8s.io/client-go/util/exec"
 )
 
-const (
-	namespace = "clients"
-	pod       = "server"
+var (
+	namespace = cmp.Or(os.Getenv("NAMESPACE"), "clients")
+	pod       = cmp.Or(os.Getenv("POD"), "server")
 )
 
 type client struct {
@@ -69,6 +70,7 @@ func run(ctx context.Context, kubeconfig, operation, name string) (string, error
 	c := client{config, api, name}
 	operations := map[string]func(context.Context) (string, error){
 		"plain": c.list, "list": c.list, "watch": c.watch, "write": c.write, "logs": c.logs, "exec": c.exec, "copy": c.copy, "forward": c.forward,
+		"outlive": c.outlive,
 	}
 	do, known := operations[operation]
 	if !known {
@@ -125,6 +127,34 @@ func (c client) watch(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("an event of type %s: %v", event.Type, event.Object)
 	}
 	return "changed to " + changed.Data["value"], nil
+}
+
+// outlive lists and runs a command every two seconds, until its watch ends with a change.
+func (c client) outlive(ctx context.Context) (string, error) {
+	type end struct {
+		result string
+		err    error
+	}
+	watched := make(chan end, 1)
+	go func() {
+		result, err := c.watch(ctx)
+		watched <- end{result, err}
+	}()
+	begun := time.Now()
+	for round := 0; ; round++ {
+		select {
+		case end := <-watched:
+			return fmt.Sprintf("%d rounds, then %s", round, end.result), end.err
+		case <-time.After(2 * time.Second):
+		}
+		if _, err := c.list(ctx); err != nil {
+			return "", fmt.Errorf("list after %s: %w", time.Since(begun), err)
+		}
+		var out strings.Builder
+		if err := c.command(ctx, nil, &out, "echo", "here"); err != nil || out.String() != "here\n" {
+			return "", fmt.Errorf("exec after %s: %q: %w", time.Since(begun), out.String(), err)
+		}
+	}
 }
 
 func (c client) write(ctx context.Context) (string, error) {

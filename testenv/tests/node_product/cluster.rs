@@ -120,6 +120,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// The same with this cluster as the target, for only a target with a kubelet has streams, and an account that may do everything with
+    /// what clients use.
+    pub async fn own_connector(&self, namespace: &str) -> Result<()> {
+        self.with_connector(namespace, |yaml| yaml.replace("$TARGET_ADDRESS", "https://kubernetes.default.svc:443")).await?;
+        for words in [
+            "create serviceaccount operator".to_owned(),
+            "create role operator --verb * --resource pods,pods/exec,pods/log,pods/portforward,configmaps,secrets".to_owned(),
+            format!("create rolebinding operator --role operator --serviceaccount {namespace}:operator"),
+        ] {
+            self.kubectl(&format!("{words} -n {namespace}")).await?;
+        }
+        let token = self.kubectl(&format!("create token operator -n {namespace} --duration 2h")).await?;
+        let secret = format!("{{\"stringData\":{{\"token\":\"{token}\"}}}}");
+        self.kubectl(&format!("patch secret k8s-secret -n {namespace} -p {secret}")).await?;
+        self.until_ready(namespace).await
+    }
+
     /// Starts the quick start's second Pod, with its volume changed by `edit`, and waits until it runs.
     pub async fn running_pod(&self, namespace: &str, edit: impl Fn(String) -> String) -> Result<()> {
         self.started_pod(namespace, edit).await?;

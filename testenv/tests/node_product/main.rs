@@ -19,13 +19,14 @@ mod restarts;
 #[path = "../support/start.rs"]
 mod start;
 mod streams;
+mod tokens;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
 use connectors_testenv::tool;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use cluster::Cluster;
 
@@ -47,10 +48,10 @@ async fn main() -> Result<ExitCode> {
         return start::again_beside_a_node(INSIDE, &words);
     }
     let cluster = Cluster::install().await?;
-    let mut failed = together(peaceful(&cluster), &words).await;
-    for check in disturbing(&cluster) {
-        failed += together(vec![check], &words).await;
-    }
+    let short = async { together(peaceful(&cluster), &words).await + one_by_one(disturbing(&cluster), &words).await };
+    // What takes minutes of waiting leaves the others the machine, and minds none of them but the last.
+    let (long, short) = join(together(lasting(&cluster), &words), short).await;
+    let failed = long + short + one_by_one(ending_streams(&cluster), &words).await;
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -75,12 +76,27 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
     ]
 }
 
+fn lasting(cluster: &Cluster) -> Vec<Check<'_>> {
+    vec![("a_process_of_client_go_outlives_three_tokens", Box::pin(tokens::outlived_by_a_client(cluster)))]
+}
+
 fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {
     vec![
         ("mounts_outlive_the_driver_and_are_refreshed_by_the_next", Box::pin(restarts::of_the_driver(cluster))),
         ("another_controller_takes_over", Box::pin(restarts::of_the_leader(cluster))),
-        ("a_gateway_that_goes_leaves_the_other", Box::pin(restarts::of_a_gateway(cluster))),
     ]
+}
+
+fn ending_streams(cluster: &Cluster) -> Vec<Check<'_>> {
+    vec![("a_gateway_that_goes_leaves_the_other", Box::pin(restarts::of_a_gateway(cluster)))]
+}
+
+async fn one_by_one(checks: Vec<Check<'_>>, words: &[String]) -> usize {
+    let mut failed = 0;
+    for check in checks {
+        failed += together(vec![check], words).await;
+    }
+    failed
 }
 
 /// Runs the checks whose name is asked for side by side; returns how many failed.

@@ -1,5 +1,4 @@
-//! Exec, cp and port-forward through the gateway, by kubectl in a Pod, over WebSocket and SPDY. The target is the cluster itself, for only
-//! a target with a kubelet can carry them.
+//! Exec, cp and port-forward through the gateway, by kubectl in a Pod, over WebSocket and SPDY. The target is the cluster itself.
 
 use anyhow::{Result, ensure};
 
@@ -11,18 +10,7 @@ const POD: &str = "inspect-k8s-access";
 const SIZE: &str = "16777216";
 
 pub async fn upgrades(cluster: &Cluster) -> Result<()> {
-    cluster.with_connector(NAMESPACE, |yaml| yaml.replace("$TARGET_ADDRESS", "https://kubernetes.default.svc:443")).await?;
-    for words in [
-        "create serviceaccount operator",
-        "create role operator --verb get,list,create --resource pods,pods/exec,pods/portforward",
-        "create rolebinding operator --role operator --serviceaccount streams:operator",
-    ] {
-        cluster.kubectl(&format!("{words} -n {NAMESPACE}")).await?;
-    }
-    let token = cluster.kubectl(&format!("create token operator -n {NAMESPACE} --duration 1h")).await?;
-    let secret = format!("{{\"stringData\":{{\"token\":\"{token}\"}}}}");
-    cluster.kubectl(&format!("patch secret k8s-secret -n {NAMESPACE} -p {secret}")).await?;
-    cluster.until_ready(NAMESPACE).await?;
+    cluster.own_connector(NAMESPACE).await?;
     cluster.running_pod(NAMESPACE, |yaml| yaml).await?;
 
     let file = format!("head -c {SIZE} /dev/urandom >/tmp/file && sha256sum </tmp/file");

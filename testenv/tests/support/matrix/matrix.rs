@@ -12,7 +12,7 @@ use anyhow::Result;
 use futures::stream::{self, StreamExt};
 
 pub use cell::{Cell, Flavour, Operation, Outcome};
-pub use pods::Mount;
+pub use pods::{Mount, pod};
 pub use row::{Cannot, Row};
 
 use crate::cluster::Cluster;

@@ -8,7 +8,6 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::{Matrix, Row};
-use crate::cluster::Cluster;
 
 /// Helm waits for a Pod instead of a change: until the others have seen theirs.
 const BEHIND: u64 = 15;
@@ -79,11 +78,9 @@ impl Facts {
 /// Makes all of it, and waits until it is there.
 pub(super) async fn start(matrix: &Matrix<'_>) -> Result<Facts> {
     let cluster = matrix.cluster;
-    cluster.with_connector(NAMESPACE, |yaml| yaml.replace("$TARGET_ADDRESS", "https://kubernetes.default.svc:443")).await?;
-    operator(cluster).await?;
+    cluster.own_connector(NAMESPACE).await?;
     cluster.apply(NAMESPACE, MAPS).await?;
     cluster.apply(NAMESPACE, &server().to_string()).await?;
-    cluster.until_ready(NAMESPACE).await?;
     for row in &matrix.rows {
         cluster.apply(NAMESPACE, &pod(row, matrix.idle.as_secs()).to_string()).await?;
     }
@@ -101,20 +98,6 @@ pub(super) async fn start(matrix: &Matrix<'_>) -> Result<Facts> {
     Ok(Facts { files, served })
 }
 
-/// The account that the connector's token is of.
-async fn operator(cluster: &Cluster) -> Result<()> {
-    for words in [
-        "create serviceaccount operator",
-        "create role operator --verb * --resource pods,pods/exec,pods/log,pods/portforward,configmaps,secrets",
-        "create rolebinding operator --role operator --serviceaccount clients:operator",
-    ] {
-        cluster.kubectl(&format!("{words} -n {NAMESPACE}")).await?;
-    }
-    let token = cluster.kubectl(&format!("create token operator -n {NAMESPACE} --duration 2h")).await?;
-    let secret = format!("{{\"stringData\":{{\"token\":\"{token}\"}}}}");
-    cluster.kubectl(&format!("patch secret k8s-secret -n {NAMESPACE} -p {secret}")).await.map(drop)
-}
-
 fn server() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server"},
@@ -126,7 +109,7 @@ fn server() -> Value {
 }
 
 /// The client's Pod: both kubeconfigs, the programs, and what of this machine runs them.
-fn pod(row: &Row, idle: u64) -> Value {
+pub fn pod(row: &Row, idle: u64) -> Value {
     let programs = Mount::new(PROGRAMS, "/clients");
     let mounts: Vec<&Mount> = std::iter::once(&programs).chain(&row.mounts).collect();
     let volume = |(n, mount): (usize, &&Mount)| json!({"name": format!("host-{n}"), "hostPath": {"path": mount.from}});
