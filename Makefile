@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades bench lint crds images load archives root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades bench lint crds images load load-exec archives root prerequisites
 
 VERSION := 0.1.0
 # Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
@@ -31,6 +31,9 @@ shell: root images ## a shell on a cluster with Connectors installed, gone when 
 
 load: root images ## the load test with k6, against a cluster of its own
 	@K6=$$($(TESTENV) tools k6) $(CLUSTERS) load-tests/quickstart.sh
+
+load-exec: root images ## 1 GiB through kubectl exec, directly and through the gateway, on a cluster of its own
+	timeout 1200 $(CLUSTERS) load-tests/exec.sh
 
 test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
 	cargo test --workspace --locked
