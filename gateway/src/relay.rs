@@ -38,7 +38,7 @@ use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
-/// A client that leaves is noticed so much later than it could be.
+/// A client that leaves is noticed so much later than it could be, and a target has so much longer for its answer.
 const UNWATCHED: Duration = Duration::from_millis(10);
 /// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
 const MAX_TRIES: usize = 3;
@@ -262,8 +262,9 @@ impl Exchange<'_> {
         match carried {
             Ok(()) => {
                 sending.end(true);
-                // Most answers are there before a client could leave: they cost no look at it.
+                // Most answers are there before a client could leave or a target be late: they cost no look at it.
                 fast_sleep(UNWATCHED).await;
+                sending.ended.notify_one();
                 Error::ClientGone(body.gone().await)
             }
             Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
@@ -271,6 +272,7 @@ impl Exchange<'_> {
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
                 sending.end(false);
+                sending.ended.notify_one();
                 pending().await
             }
         }

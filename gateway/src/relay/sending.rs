@@ -12,9 +12,9 @@ const STALLED: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Sending {
     whole: AtomicBool,
-    /// The deadline of the answer begins.
+    /// To be told when the deadline of the answer begins.
     pub ended: Notify,
-    /// The same, for who has the whole answer already.
+    /// Nothing more is sent, for who has the whole answer already.
     pub over: Notify,
 }
 
@@ -22,7 +22,6 @@ impl Sending {
     /// Nothing more is sent: that was the whole body, or the target takes no more.
     pub fn end(&self, whole: bool) {
         self.whole.store(whole, Ordering::Relaxed);
-        self.ended.notify_one();
         self.over.notify_one();
     }
 
