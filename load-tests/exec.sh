@@ -1,7 +1,8 @@
 #!/bin/bash
 # SIZE MiB through `kubectl exec`, into a Pod and out of it (written there in pieces of 64 or 4 KiB: each may become a message of its own),
-# directly and through the gateway in turns, ROUNDS times: throughput of either, and what it cost the gateway. `make load-exec` runs it beside a cluster of its own, which is its own target: only a cluster with a kubelet
-# has exec. Wants what config/samples/install.sh wants, and to be on the node.
+# directly and through the gateway in turns, ROUNDS times: throughput of either, and what it cost the gateway. `make load-exec` runs it
+# beside a cluster of its own, which is its own target: only a cluster with a kubelet has exec. Wants what config/samples/install.sh wants,
+# and to be on the node.
 set -euo pipefail
 source "$(dirname "$0")/../config/samples/install.sh"
 

@@ -106,7 +106,7 @@ impl Admin {
             (&Method::GET, "/healthz") => plain(StatusCode::OK, "ok"),
             (&Method::GET, "/readyz") => self.ready(),
             (&Method::GET, "/metrics") => self.exposition(),
-            (&Method::POST, probe::PATH) => self.probe(request).await,
+            (&Method::POST, probe::PATH) => Box::pin(self.probe(request)).await,
             (_, "/healthz" | "/readyz" | "/metrics" | probe::PATH) => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
             _ => plain(StatusCode::NOT_FOUND, "not found"),
         }

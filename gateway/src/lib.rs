@@ -4,6 +4,9 @@
 //! `gateway.rs` holds what all stages share; `table` turns watched objects into the routing snapshot; `probe` asks the same stages on
 //! behalf of the controller.
 
+// A request or an idle connection holds the room of all that it may ever await: what is large and seldom is boxed (`clippy.toml`).
+#![deny(clippy::large_futures)]
+
 pub mod accept;
 pub mod admin;
 pub mod answers;

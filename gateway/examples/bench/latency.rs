@@ -43,7 +43,7 @@ async fn compare(lab: &Lab, protocol: Protocol) -> Result<Figure> {
 }
 
 /// Microseconds.
-async fn times(connection: &mut Connection, count: usize) -> Result<Vec<f64>> {
+pub async fn times(connection: &mut Connection, count: usize) -> Result<Vec<f64>> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let started = Instant::now();

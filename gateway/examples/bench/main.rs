@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod requests;
 mod server;
+mod stopped;
 mod stream;
 mod watches;
 
@@ -102,6 +103,7 @@ enum Measurement {
     Event,
     Watches,
     Exec,
+    Stopped,
 }
 
 impl Options {
@@ -155,5 +157,6 @@ async fn measure(measurement: Measurement, lab: &Lab) -> Result<Vec<Figure>> {
         Measurement::Event => events::measure(lab).await,
         Measurement::Watches => watches::measure(lab).await,
         Measurement::Exec => exec::measure(lab).await,
+        Measurement::Stopped => stopped::measure(lab).await,
     }
 }

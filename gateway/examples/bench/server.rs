@@ -52,6 +52,8 @@ pub enum Asked {
     Events { count: u64, every: Duration },
     /// `/quiet`: one line, then nothing for ever.
     Quiet,
+    /// `/endless`: as much as the client takes, over HTTP/2 only.
+    Endless,
     /// `/stream?bytes=N`: an upgrade, then bytes.
     Stream { bytes: u64 },
 }
@@ -66,6 +68,7 @@ impl Asked {
         match path {
             "/events" => Asked::Events { count: number("count"), every: Duration::from_micros(number("every")) },
             "/quiet" => Asked::Quiet,
+            "/endless" => Asked::Endless,
             "/stream" => Asked::Stream { bytes: number("bytes") },
             _ => Asked::List,
         }

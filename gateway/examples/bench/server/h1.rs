@@ -37,6 +37,7 @@ pub async fn serve(mut tls: Tls) -> Result<()> {
                 events(&mut tls, 1, Duration::ZERO).await?;
                 return drained(tls).await;
             }
+            Asked::Endless => bail!("an endless answer over HTTP/1.1"),
             Asked::Stream { bytes } => return Box::pin(stream(tls, bytes)).await,
         }
         buf.clear();

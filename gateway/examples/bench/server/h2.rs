@@ -42,6 +42,9 @@ async fn answer(tls: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
             Asked::Quiet => {
                 tokio::spawn(events(respond, 1, Duration::ZERO));
             }
+            Asked::Endless => {
+                tokio::spawn(endless(respond));
+            }
             Asked::Stream { .. } => respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED),
         }
     }
@@ -62,4 +65,14 @@ async fn events(mut respond: SendResponse<Bytes>, count: u64, every: Duration) -
     }
     poll_fn(|cx| stream.poll_reset(cx)).await?;
     Ok(())
+}
+
+async fn endless(mut respond: SendResponse<Bytes>) -> Result<()> {
+    let piece = Bytes::from(vec![b'x'; 16 << 10]);
+    let mut stream: SendStream<Bytes> = respond.send_response(http::Response::new(()), false)?;
+    loop {
+        stream.reserve_capacity(piece.len());
+        let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return Ok(()) };
+        stream.send_data(piece.slice(..room?.min(piece.len())), false)?;
+    }
 }
