@@ -62,6 +62,10 @@ public final class Client {
     }
     try (KubernetesClient api = new KubernetesClientBuilder().withConfig(config).build()) {
       System.out.println(new Client(api, words[2]).run(words[1]));
+    } catch (Exception error) {
+      error.printStackTrace();
+      // Threads that are left would keep the program from its end, and its reader from the reason.
+      System.exit(1);
     }
     System.exit(0);
   }
