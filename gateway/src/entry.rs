@@ -101,7 +101,7 @@ pub async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
     }
     tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(), cause = %error, "connection refused");
     let failure = error.failure();
-    let (headers, body) = relay::status_headers(&failure);
+    let (headers, body) = failure.answer();
     let mut out = BytesMut::new();
     wire::put_response(&mut out, failure.code, &headers, false, true);
     out.extend_from_slice(&body);

@@ -1,6 +1,6 @@
-//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. Its own layer, for the access record costs a good part
-//! of a small request: with tracing-subscriber's formatter it was a quarter of a request's instructions (callgrind, HTTP/1.1, 1 KiB), with
-//! one of ours behind that subscriber's `fmt` still 14 % of its CPU. `lines` gathers them on their way out.
+//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. Its own layer, for a record is some tenth of what a
+//! small request costs (`make bench`, with `--records`); with tracing-subscriber's own format it was a quarter of a request's instructions
+//! (callgrind, HTTP/1.1, 1 KiB). `lines` gathers them on their way out.
 
 pub mod lines;
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
+use bytes::BytesMut;
+use http::HeaderMap;
 use http::{Method, StatusCode};
 use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
@@ -33,7 +33,6 @@ use crate::headers;
 use crate::passage::{Lease, Passage};
 use crate::record::Record;
 use crate::request::{self, Request};
-use crate::status::{CONTENT_TYPE, Failure};
 use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
@@ -42,9 +41,6 @@ const MAX_INTERIM: usize = 16;
 const UNWATCHED: Duration = Duration::from_millis(10);
 /// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
 const MAX_TRIES: usize = 3;
-
-/// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it unasked.
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"connectors\"");
 
 /// How one try ended, short of an error.
 enum Turn {
@@ -232,7 +228,7 @@ impl Exchange<'_> {
         let mut upload = pin!(self.upload(body, upload, &sending));
         let turn = tokio::select! {
             biased;
-            turn = self.download(&mut answers, reply, &sending.ended) => turn?,
+            turn = self.download(&mut answers, reply, &sending.due) => turn?,
             error = &mut upload => return Err(error),
         };
         // The answer is complete, and the target has not said that it reads no more.
@@ -264,7 +260,7 @@ impl Exchange<'_> {
                 sending.end(true);
                 // Most answers are there before a client could leave or a target be late: they cost no look at it.
                 fast_sleep(UNWATCHED).await;
-                sending.ended.notify_one();
+                sending.due.notify_one();
                 Error::ClientGone(body.gone().await)
             }
             Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
@@ -272,14 +268,14 @@ impl Exchange<'_> {
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
                 sending.end(false);
-                sending.ended.notify_one();
+                sending.due.notify_one();
                 pending().await
             }
         }
     }
 
-    async fn download(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Turn> {
-        let answer = self.answer(answers, reply, sent).await?;
+    async fn download(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Turn> {
+        let answer = self.answer(answers, reply, due).await?;
         self.settle(answer, answers, reply).await
     }
 
@@ -307,10 +303,10 @@ impl Exchange<'_> {
     }
 
     /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may take for ever.
-    async fn answer(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, sent: &Notify) -> Result<Answer> {
+    async fn answer(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Answer> {
         let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
-            sent.notified().await;
+            due.notified().await;
             // Shares a coarse clock: a timer of tokio would wake its driver for every request.
             fast_sleep(limit).await;
         });
@@ -338,21 +334,4 @@ impl Exchange<'_> {
     async fn credential_changed(&self) -> bool {
         self.passage.gateway.parts.credentials.reread(&self.lease.route).await
     }
-}
-
-/// The fields of a Status answer, and its body.
-pub fn status_headers(failure: &Failure) -> (HeaderMap, Bytes) {
-    let body = failure.body();
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    match failure.code {
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => headers.insert(header::PROXY_AUTHENTICATE, CHALLENGE),
-        StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
-        _ => None,
-    };
-    if let Some(seconds) = failure.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    (headers, body)
 }

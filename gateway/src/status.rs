@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use connectors_api::proxy_auth::ConnectorRef;
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
 use serde_json::json;
 
 /// One refusal, ready to be written as a response.
@@ -18,6 +19,8 @@ pub struct Failure {
 }
 
 pub const CONTENT_TYPE: &str = "application/json";
+/// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it unasked.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"connectors\"");
 
 impl Failure {
     fn new(code: StatusCode, reason: &'static str, message: String) -> Failure {
@@ -39,6 +42,23 @@ impl Failure {
             status["details"] = json!({ "retryAfterSeconds": seconds });
         }
         Bytes::from(status.to_string())
+    }
+
+    /// The header fields of the answer, and its body.
+    pub fn answer(&self) -> (HeaderMap, Bytes) {
+        let body = self.body();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        match self.code {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => headers.insert(header::PROXY_AUTHENTICATE, CHALLENGE),
+            StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
+            _ => None,
+        };
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        (headers, body)
     }
 }
 

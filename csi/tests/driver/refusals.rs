@@ -8,18 +8,23 @@ use crate::namespace::isolated;
 
 type Change = fn(PodVolume) -> PodVolume;
 
+/// Connectors that cannot be mounted, each for a reason of its own.
+async fn unusable(demo: &Demo) {
+    Demo::new("elsewhere").await;
+    demo.connector("unchecked", "k8s").await;
+    demo.connector("broken", "k8s").await;
+    demo.ready("broken", "False", "SecretNotFound", r#"secrets "x" not found"#).await;
+    demo.connector("no-class", "gone").await;
+    demo.ready("no-class", "True", "", "").await;
+    demo.connector("no-name", "k8s?watch=true").await;
+    demo.ready("no-name", "True", "", "").await;
+}
+
 #[test]
 fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
     isolated(async {
         let (demo, kubelet) = (Demo::new("refused").await, Kubelet::start().await);
-        Demo::new("elsewhere").await;
-        demo.connector("unchecked", "k8s").await;
-        demo.connector("broken", "k8s").await;
-        demo.ready("broken", "False", "SecretNotFound", r#"secrets "x" not found"#).await;
-        demo.connector("no-class", "gone").await;
-        demo.ready("no-class", "True", "", "").await;
-        demo.connector("no-name", "k8s?watch=true").await;
-        demo.ready("no-name", "True", "", "").await;
+        unusable(&demo).await;
         let cases: [(Change, Code, &str); 12] = [
             (|v| v.with("connector.name", "nobody"), Code::NotFound, r#"connector "nobody" not found in namespace "refused""#),
             (|v| v.with("connector.name", "unchecked"), Code::Unavailable, "is not ready: it was not checked yet"),

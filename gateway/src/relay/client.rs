@@ -10,7 +10,6 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::server::ShutdownWatch;
 
 use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
-use super::status_headers;
 use super::wire::{self, Decoder, Encoder, Framing};
 use crate::error::{Error, Result};
 
@@ -115,7 +114,7 @@ impl Reply<'_> {
     /// A Status in place of an answer.
     pub async fn refuse(&mut self, method: &Method, error: &Error) -> Result<()> {
         let failure = error.failure();
-        let (headers, body) = status_headers(&failure);
+        let (headers, body) = failure.answer();
         if let Reply::H1 { out, close, .. } = self {
             out.clear();
             *close |= matches!(error, Error::Body(_));

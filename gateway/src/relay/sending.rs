@@ -12,8 +12,8 @@ const STALLED: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Sending {
     whole: AtomicBool,
-    /// To be told when the deadline of the answer begins.
-    pub ended: Notify,
+    /// The answer is due: its deadline begins.
+    pub due: Notify,
     /// Nothing more is sent, for who has the whole answer already.
     pub over: Notify,
 }

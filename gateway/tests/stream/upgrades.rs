@@ -1,18 +1,20 @@
-//! Upgrades at their edges: fast answers, early bytes, half-closes, readers that stop, refusals, deaths; and that they take the path of all
-//! requests.
+//! Upgrades: none is lost, and they take the path of all requests. `bytes` is about the stream that they become, `refused` about those that
+//! become none.
+
+mod bytes;
+mod refused;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{self as client, H1, H2Client};
-use crate::target::{Seen, Target, Tls, field, read_body, read_head};
+use crate::target::{Seen, Target, Tls, field, read_head};
 use crate::upgrade_load::{self as load, SPDY, WEBSOCKET, agreement, request};
-use crate::world::{SECRET, STRANGER, TOKEN, World, connector, eventually};
+use crate::world::{SECRET, STRANGER, TOKEN, World, connector};
 
 /// Long enough for a busy machine, and a hang is told from a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -125,167 +127,6 @@ async fn an_upgrade_carries_the_connectors_credential_and_no_identity_of_the_cli
 }
 
 #[tokio::test]
-async fn more_than_the_gateway_holds_may_be_sent_ahead_of_the_answer() {
-    let world = World::new().await;
-    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
-        let head = read_head(&mut tls).await;
-        // Later than the client's bytes.
-        while seen.bytes.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tls.write_all(agreement(&head).as_bytes()).await.unwrap();
-        let mut all = Vec::new();
-        tls.read_to_end(&mut all).await.unwrap();
-        tls.write_all(&all).await.unwrap();
-        let _ = tls.shutdown().await;
-    })
-    .await;
-    world.connect("target", &target.url());
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let early: Vec<u8> = (0..150_000u32).map(|i| (i % 253) as u8).collect();
-    tls.write_all(request(SPDY, "/attach", &target.authority()).as_bytes()).await.unwrap();
-    tls.write_all(&early).await.unwrap();
-    // Even its end may come before the answer.
-    tls.shutdown().await.unwrap();
-    target.seen.bytes.store(1, Ordering::SeqCst);
-    assert!(within(read_head(&mut tls)).await.starts_with("HTTP/1.1 101 "));
-    let mut got = Vec::new();
-    within(tls.read_to_end(&mut got)).await.unwrap();
-    assert!(got == early, "{} bytes", got.len());
-}
-
-#[tokio::test]
-async fn half_closes_pass_in_both_directions() {
-    let (world, target) = agreeing(|mut tls, _| async move {
-        // The client ends first, then hears the rest.
-        let mut all = Vec::new();
-        tls.read_to_end(&mut all).await.unwrap();
-        all.reverse();
-        tls.write_all(&all).await.unwrap();
-        let _ = tls.shutdown().await;
-    })
-    .await;
-    let mut tls = upgraded(&world, &target, SPDY).await;
-    tls.write_all(b"stdin").await.unwrap();
-    tls.shutdown().await.unwrap();
-    let mut got = String::new();
-    within(tls.read_to_string(&mut got)).await.unwrap();
-    assert_eq!(got, "nidts");
-
-    let (world, target) = agreeing(|mut tls, seen| async move {
-        tls.write_all(b"output").await.unwrap();
-        tls.shutdown().await.unwrap();
-        let mut all = Vec::new();
-        tls.read_to_end(&mut all).await.unwrap();
-        seen.bytes.store(all.len(), Ordering::SeqCst);
-    })
-    .await;
-    let mut tls = upgraded(&world, &target, WEBSOCKET).await;
-    let mut got = String::new();
-    within(tls.read_to_string(&mut got)).await.unwrap();
-    assert_eq!(got, "output");
-    tls.write_all(&[7; 1000]).await.unwrap();
-    tls.shutdown().await.unwrap();
-    eventually("what was sent after the target's end arrives", || target.seen.bytes.load(Ordering::SeqCst) == 1000).await;
-}
-
-#[tokio::test]
-async fn a_lot_flows_both_ways_at_once() {
-    let (world, target) = agreeing(echo).await;
-    let tls = upgraded(&world, &target, WEBSOCKET).await;
-    let (mut read, mut write) = tokio::io::split(tls);
-    let sent: Vec<u8> = (0..8_000_000u32).map(|i| (i % 253) as u8).collect();
-    let copy = sent.clone();
-    let writer = tokio::spawn(async move {
-        write.write_all(&copy).await.unwrap();
-        write.shutdown().await.unwrap();
-    });
-    let mut got = Vec::new();
-    within(read.read_to_end(&mut got)).await.unwrap();
-    writer.await.unwrap();
-    assert!(got == sent, "{} bytes came back", got.len());
-}
-
-/// The most that was seen, once nothing has moved for half a second.
-async fn settled(moved: impl Fn() -> usize) -> usize {
-    let (mut last, mut since) = (moved(), Instant::now());
-    while since.elapsed() < Duration::from_millis(500) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if moved() != last {
-            (last, since) = (moved(), Instant::now());
-        }
-        // What the kernel's socket buffers take, not the gateway.
-        assert!(last < 64 << 20, "{last} bytes were taken for a reader that reads none");
-    }
-    last
-}
-
-#[tokio::test]
-async fn a_reader_that_stops_stops_the_writer_in_either_direction() {
-    let (world, target) = agreeing(|mut tls, seen| async move {
-        while tls.write_all(&[0; 65536]).await.is_ok() {
-            seen.bytes.fetch_add(65536, Ordering::SeqCst);
-        }
-    })
-    .await;
-    let tls = upgraded(&world, &target, SPDY).await;
-    assert!(settled(|| target.seen.bytes.load(Ordering::SeqCst)).await > 0);
-    drop(tls);
-
-    let (world, target) = agreeing(|tls, _| async move {
-        let _held = tls;
-        std::future::pending::<()>().await;
-    })
-    .await;
-    let mut tls = upgraded(&world, &target, SPDY).await;
-    let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = sent.clone();
-    let writer = tokio::spawn(async move {
-        while tls.write_all(&[0; 65536]).await.is_ok() {
-            counted.fetch_add(65536, Ordering::SeqCst);
-        }
-    });
-    assert!(settled(|| sent.load(Ordering::SeqCst)).await > 0);
-    writer.abort();
-}
-
-#[tokio::test]
-async fn a_refused_upgrade_arrives_as_the_target_said_it() {
-    for (status, body) in [
-        ("403 Forbidden", "{\"kind\":\"Status\",\"code\":403}"),
-        ("404 Not Found", "no pod"),
-        ("400 Bad Request", "unable to upgrade"),
-        ("200 OK", "plain"),
-    ] {
-        let world = World::new().await;
-        let target = Target::script(&world.leaf(), &[], H1, move |mut tls, seen| async move {
-            let head = read_head(&mut tls).await;
-            seen.heads.lock().unwrap().push(head);
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Kept: 1\r\n\r\n{body}", body.len());
-            tls.write_all(answer.as_bytes()).await.unwrap();
-            while matches!(tls.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
-        })
-        .await;
-        world.connect("target", &target.url());
-        let mut tls = world.tunnel("target", &target.authority(), H1).await;
-        // Sent ahead, in the other protocol; as a request it would be one more.
-        let ahead = client::get("/smuggled", &target.authority());
-        let sent = request(WEBSOCKET, "/exec", &target.authority()) + &ahead;
-        tls.write_all(sent.as_bytes()).await.unwrap();
-        let head = within(read_head(&mut tls)).await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {}", &status[..3])) && field(&head, "x-kept") == Some("1"), "{head}");
-        assert_eq!(field(&head, "connection"), Some("close"), "{head}");
-        assert_eq!(within(read_body(&mut tls, &head)).await.unwrap(), body.as_bytes());
-        assert_eq!(within(tls.read(&mut [0; 8])).await.unwrap_or(0), 0, "the connection goes on");
-        assert_eq!(target.seen.heads().len(), 1, "{:?}", target.seen.heads());
-        let mut tls = world.tunnel("target", &target.authority(), H1).await;
-        let (next, _) = within(client::exchange(&mut tls, &client::get("/", &target.authority()))).await;
-        assert!(next.starts_with(&format!("HTTP/1.1 {}", &status[..3])), "{next}");
-        assert_eq!(target.seen.connections(), 2, "a refused upgrade's connection is used again");
-    }
-}
-
-#[tokio::test]
 async fn a_target_that_speaks_http2_is_asked_over_http1() {
     let world = World::new().await;
     let target = Target::script(&world.leaf(), &[], b"\x02h2\x08http/1.1", |mut tls, seen| async move {
@@ -336,105 +177,6 @@ async fn a_pooled_connection_that_has_died_costs_no_upgrade() {
 }
 
 #[tokio::test]
-async fn a_target_that_dies_before_it_agrees_is_a_502() {
-    for answer in [
-        "",
-        "HTTP/1.1 101 Switch",
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
-        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        "nonsense\r\n\r\n",
-    ] {
-        let world = World::new().await;
-        let target = Target::script(&world.leaf(), &[], H1, move |mut tls, _| async move {
-            read_head(&mut tls).await;
-            let _ = tls.write_all(answer.as_bytes()).await;
-            let _ = tls.shutdown().await;
-        })
-        .await;
-        world.connect("target", &target.url());
-        let mut tls = world.tunnel("target", &target.authority(), H1).await;
-        let (head, body) = within(client::exchange(&mut tls, &request(WEBSOCKET, "/exec", &target.authority()))).await;
-        assert!(head.starts_with("HTTP/1.1 502 "), "{answer:?}: {head}");
-        assert!(String::from_utf8(body).unwrap().contains(r#""kind":"Status""#));
-        assert_eq!(target.seen.connections(), 1, "an exec is not asked for twice");
-    }
-}
-
-#[tokio::test]
-async fn a_101_that_nobody_asked_for_is_a_502() {
-    let (world, target) = agreeing(echo).await;
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let (head, _) = within(client::exchange(&mut tls, &client::get("/", &target.authority()))).await;
-    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
-}
-
-#[tokio::test]
-async fn a_stream_ends_when_either_end_dies() {
-    let (world, target) = agreeing(|mut tls, _| async move {
-        tls.write_all(b"last words").await.unwrap();
-        // Gone without the farewell of TLS.
-    })
-    .await;
-    let mut tls = upgraded(&world, &target, SPDY).await;
-    let mut got = Vec::new();
-    let _ = within(tls.read_to_end(&mut got)).await;
-    assert_eq!(got, b"last words");
-
-    let (world, target) = agreeing(|mut tls, seen| async move {
-        while matches!(tls.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
-        seen.bytes.store(1, Ordering::SeqCst);
-    })
-    .await;
-    drop(upgraded(&world, &target, SPDY).await);
-    eventually("the target is told", || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
-    let open = || world.gateway.parts.metrics.streams_open.get();
-    eventually("the stream is closed", || open() == 0).await;
-}
-
-#[tokio::test]
-async fn silence_and_a_drain_end_no_stream() {
-    let world = World::with(|settings| {
-        settings.timeouts.head = Duration::from_millis(100);
-        settings.timeouts.handshake = Duration::from_millis(500);
-        settings.timeouts.response_header = Duration::from_millis(100);
-        settings.upstream.idle = Duration::from_millis(100);
-    })
-    .await;
-    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
-        let head = read_head(&mut tls).await;
-        tls.write_all(agreement(&head).as_bytes()).await.unwrap();
-        echo(tls, seen).await;
-    })
-    .await;
-    world.connect("target", &target.url());
-    let mut tls = upgraded(&world, &target, WEBSOCKET).await;
-    let open = || world.gateway.parts.metrics.streams_open.get();
-    assert_eq!(open(), 1, "the drain waits for it");
-    world.drain();
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    tls.write_all(b"still here").await.unwrap();
-    let mut got = [0; 10];
-    within(tls.read_exact(&mut got)).await.unwrap();
-    assert_eq!((&got, open()), (b"still here", 1));
-    tls.shutdown().await.unwrap();
-    eventually("the stream is closed", || open() == 0).await;
-}
-
-#[tokio::test]
-async fn an_upgrade_that_is_never_answered_is_a_504() {
-    let world = World::with(|settings| settings.timeouts.response_header = Duration::from_millis(200)).await;
-    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
-        read_head(&mut tls).await;
-        std::future::pending::<()>().await;
-    })
-    .await;
-    world.connect("target", &target.url());
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let (head, _) = within(client::exchange(&mut tls, &request(SPDY, "/exec", &target.authority()))).await;
-    assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
-}
-
-#[tokio::test]
 async fn a_401_to_an_upgrade_makes_the_gateway_read_the_secret_once_more() {
     let world = World::new().await;
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
@@ -480,66 +222,4 @@ async fn an_upgrade_passes_the_same_gates_as_a_request() {
     }
     assert_eq!(target.seen.heads().len(), 2);
     assert!(!target.seen.heads().concat().contains(TOKEN));
-}
-
-#[tokio::test]
-async fn a_wish_for_http2_is_overlooked_and_other_tricks_are_refused() {
-    let (world, target) = World::with_target(false).await;
-    let authority = target.authority();
-    let cases = [
-        ("h2c", "GET", "1.1", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", "", "200"),
-        ("h2c with a body", "POST", "1.1", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n", "hi", "200"),
-        ("an Upgrade that Connection does not name", "GET", "1.1", "Upgrade: websocket\r\n", "", "200"),
-        ("a Connection without Upgrade", "GET", "1.1", "Connection: Upgrade\r\n", "", "200"),
-        ("HTTP/1.0", "GET", "1.0", "Connection: Upgrade\r\nUpgrade: websocket\r\n", "", "200"),
-        ("an unknown protocol", "GET", "1.1", "Connection: Upgrade\r\nUpgrade: TLS/1.3\r\n", "", "501"),
-        ("another SPDY", "POST", "1.1", "Connection: Upgrade\r\nUpgrade: SPDY/3\r\n", "", "501"),
-        ("a choice of two", "GET", "1.1", "Connection: Upgrade\r\nUpgrade: websocket, SPDY/3.1\r\n", "", "501"),
-        ("two lines", "GET", "1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: TLS/1.3\r\n", "", "501"),
-        ("a body", "POST", "1.1", "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 2\r\n", "hi", "400"),
-        (
-            "chunks",
-            "POST",
-            "1.1",
-            "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nTransfer-Encoding: chunked\r\n",
-            "0\r\n\r\n",
-            "400",
-        ),
-    ];
-    let mut passed = 0;
-    for (name, method, version, fields, body, expected) in cases {
-        let mut tls = world.tunnel("target", &authority, H1).await;
-        let sent = format!("{method} /head HTTP/{version}\r\nHost: {authority}\r\n{fields}\r\n{body}");
-        let (head, answer) = within(client::exchange(&mut tls, &sent)).await;
-        let answer = String::from_utf8(answer).unwrap();
-        assert_eq!(head.split(' ').nth(1), Some(expected), "{name}: {head}");
-        if expected == "200" {
-            passed += 1;
-            assert!(field(&answer, "upgrade").is_none() && field(&answer, "connection").is_none(), "{name}: {answer}");
-            assert!(field(&answer, "http2-settings").is_none(), "{name}: {answer}");
-        } else {
-            assert!(answer.contains(r#""kind":"Status""#), "{name}: {answer}");
-        }
-    }
-    assert_eq!(target.seen.heads().len(), passed);
-}
-
-#[tokio::test]
-async fn http2_carries_no_upgrade() {
-    let (world, target) = World::with_target(true).await;
-    for websocket in [true, false] {
-        let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
-        let mut asked =
-            Request::builder().method(if websocket { "CONNECT" } else { "GET" }).uri(format!("{}/exec", target.url()));
-        if websocket {
-            // RFC 8441.
-            asked = asked.extension(h2::ext::Protocol::from_static("websocket"));
-        }
-        let answer = h2.send(asked.header("sec-websocket-version", "13").body(()).unwrap(), None).await;
-        match websocket {
-            true => assert!(!matches!(&answer, Ok((status, _, _)) if status.is_success()), "{answer:?}"),
-            false => assert_eq!(answer.unwrap().0, 200),
-        }
-    }
-    assert_eq!(target.seen.heads().len(), 1);
 }

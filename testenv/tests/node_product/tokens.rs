@@ -50,8 +50,8 @@ pub async fn outlived_by_a_client(cluster: &Cluster) -> Result<()> {
             sleep(RENEWED).await;
         }
     };
-    short.write(folder.path())?;
     tokio::select! {
+        biased;
         never = renewed => never,
         end = processes(cluster) => end,
     }?;
