@@ -3,18 +3,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades bench lint crds images load load-exec archives root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades bench lint crds images release-images load load-exec binaries archives release-archives quickstart root prerequisites
 
 VERSION := 0.1.0
-# Static binaries need a target of their own, so that build scripts and macros are not linked statically too.
 TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
-RELEASE := target/$(TRIPLE)/release
 COMPONENTS := gateway controller csi
-ARCHIVES := $(COMPONENTS:%=target/images/connectors-%.tar)
+# Images of which profile, and where: those of the demo and the tests, unless `release-images` says otherwise.
+BINARIES := target/$(TRIPLE)/debug
+FOLDER := target/images
+RELEASED := target/release-images
+ARCHIVES = $(COMPONENTS:%=$(FOLDER)/connectors-%.tar)
 # Images are made without a daemon and kept out of the machine's own image store.
 BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/target/buildah/root --runroot $(CURDIR)/target/buildah/run
 # Without --package, so that dependencies are compiled with the features that the tests use, once.
-TESTENV := cargo run --quiet --locked --bin testenv --
+BUILD := cargo build --locked $(COMPONENTS:%=--bin connectors-%) --bin testenv
+TESTENV := target/$(TRIPLE)/debug/testenv
 # Two clusters, ours with the images; both end with the command.
 CLUSTERS = $(TESTENV) run --home node --target node $(ARCHIVES:%=--image %) --
 CRDGEN := cargo run --quiet --locked --bin crdgen --
@@ -23,20 +26,20 @@ AUTHORITIES := /etc/ssl/certs/ca-certificates.crt
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-demo: root images ## the quick start, step by step, on a cluster of its own
-	@$(CLUSTERS) config/samples/quickstart.sh
+demo: root images quickstart ## the quick start, step by step, on a cluster of its own
 
 shell: root images ## a shell on a cluster with Connectors installed, gone when the shell ends
 	@$(CLUSTERS) config/samples/shell.sh
 
-load: root images ## the load test with k6, against a cluster of its own
-	@K6=$$($(TESTENV) tools k6) $(CLUSTERS) load-tests/quickstart.sh
+load: root release-archives ## the load test with k6, against a cluster of its own
+	@K6=$$($(TESTENV) tools k6) && K6=$$K6 $(CLUSTERS) load-tests/quickstart.sh
 
-load-exec: root images ## 1 GiB through kubectl exec, directly and through the gateway, on a cluster of its own
+load-exec: root release-archives ## 1 GiB through kubectl exec, directly and through the gateway, on a cluster of its own
 	timeout 1200 $(CLUSTERS) load-tests/exec.sh
 
-test: lint images ## everything that CI checks: lint, unit tests, a real API server, a real node
-	cargo test --workspace --locked
+# The images first: lint then finds macros and build scripts compiled. A test that waits leaves the machine to others.
+test: images lint ## everything that CI checks: lint, unit tests, a real API server, a real node
+	@.ci/test
 
 # Without --package for the same reason as above.
 test-clients: ALSO = need python3-pip python3 -m pip --version; need npm npm --version; need maven mvn --version; need openjdk-17-jdk-headless javac --version;
@@ -50,7 +53,7 @@ test-upgrades: prerequisites ## 10,000 upgrades over WebSocket and as many over 
 bench: ALSO = need haproxy haproxy -v;
 bench: prerequisites ## what the gateway costs beside HAProxy and bare servers (the first release build takes minutes)
 	cargo build --release --locked --package connectors-gateway --bins --example bench
-	timeout 1800 target/release/examples/bench run target/release/connectors-gateway $(BENCH)
+	timeout 1800 target/$(TRIPLE)/release/examples/bench run target/$(TRIPLE)/release/connectors-gateway $(BENCH)
 
 lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
 	cargo fmt --all --check
@@ -61,28 +64,36 @@ lint: prerequisites ## format, clippy, generated CRDs, the one TLS library
 crds: prerequisites ## write config/crd from the types in api/
 	$(CRDGEN)
 
-images: prerequisites target/perl ## static release binaries as image archives in target/images
-	@echo 'release build of $(COMPONENTS) (the first one takes minutes)'
-	RUSTFLAGS='-C target-feature=+crt-static' OPENSSL_SRC_PERL=$(CURDIR)/target/perl cargo build --release --locked --target $(TRIPLE) $(COMPONENTS:%=--package connectors-%)
-	@grep -q 'define OPENSSL_THREADS' "$$(ls -t $(RELEASE)/build/openssl-sys-*/out/openssl-build/install/include/openssl/configuration.h | head -n 1)" || \
-	{ echo 'OpenSSL was built without threads, so without locks: cargo clean --release --target $(TRIPLE) -p openssl-sys, then make images'; exit 1; }
+images: binaries ## image archives in target/images for the demo and the tests: quick to build, not to ship
 	@$(MAKE) --no-print-directory --silent archives
 
-# A static build reaches OpenSSL's Configure as the word -static, upon which it leaves out threads: two handshakes at once then overwrite
-# memory. This perl keeps that one word from it.
-target/perl: Makefile
-	@mkdir -p target
-	@printf '%s\n' '#!/bin/sh' 'for word; do shift; [ "$$word" = -static ] || set -- "$$@" "$$word"; done' 'exec perl "$$@"' >$@ && chmod +x $@
+# One cargo for images and testenv: what both are made of is compiled once.
+binaries: prerequisites
+	@echo 'compile gateway, controller, driver and testenv (about 6 minutes the first time, seconds after that)'
+	@$(BUILD)
+
+release-images: root release-archives quickstart ## image archives in target/release-images, as shipped: optimized as a whole, and tried by the quick start
+
+release-archives: binaries
+	@echo 'compile gateway, controller and driver for release (about 15 minutes the first time)'
+	cargo build --release --locked $(COMPONENTS:%=--bin connectors-%)
+	@$(MAKE) --no-print-directory --silent archives BINARIES=target/$(TRIPLE)/release FOLDER=$(RELEASED)
+
+# What is measured or shipped.
+release-images load load-exec: FOLDER := $(RELEASED)
+
+quickstart:
+	@$(CLUSTERS) config/samples/quickstart.sh
 
 archives: $(ARCHIVES)
 
-target/images/connectors-%.tar: $(RELEASE)/connectors-% Containerfile $(AUTHORITIES)
+$(FOLDER)/connectors-%.tar: $(BINARIES)/connectors-% Containerfile $(AUTHORITIES)
 	@echo 'image connectors-$*:$(VERSION) -> $@'
-	mkdir -p target/images/$*
-	cp $< $(AUTHORITIES) target/images/$*/
-	$(BUILDAH) bud --quiet --isolation chroot $(if $(BASE),--build-arg BASE=$(BASE)) --target $* --file Containerfile --tag connectors-$*:$(VERSION) target/images/$* >target/images/$*.log
+	mkdir -p $(FOLDER)/$*
+	strip -o $(FOLDER)/$*/connectors-$* $< && cp $(AUTHORITIES) $(FOLDER)/$*/
+	$(BUILDAH) bud --quiet --isolation chroot $(if $(BASE),--build-arg BASE=$(BASE)) --target $* --file Containerfile --tag connectors-$*:$(VERSION) $(FOLDER)/$* >$(FOLDER)/$*.log
 	rm -f $@ && $(BUILDAH) push --quiet connectors-$*:$(VERSION) docker-archive:$@:connectors-$*:$(VERSION)
-	rm -r target/images/$*
+	rm -r $(FOLDER)/$*
 
 root:
 	@[ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ] || { echo 'A cluster of its own needs Linux and root. On an existing one: make images, give them to its nodes,' \
@@ -90,8 +101,8 @@ root:
 
 prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
-	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need perl perl --version; need pkg-config pkg-config --version; \
-	need libssl-dev pkg-config --exists openssl; need curl curl --version; need procps ps --version; \
+	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need pkg-config pkg-config --version; \
+	need libssl-dev test -e /usr/lib/$$(cc -print-multiarch)/libssl.a; need curl curl --version; need procps ps --version; \
 	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The quick start, typed step by step, and the proof that the Pod never held the target's token. `make demo` runs it on a cluster of its
-# own; on an existing one run it with KUBECONFIG and TARGET_KUBECONFIG set, the images of `make images` in the nodes' reach.
+# own; on an existing one run it with KUBECONFIG and TARGET_KUBECONFIG set, the images of `make release-images` in the nodes' reach.
 set -euo pipefail
 source "$(dirname "$0")/install.sh"
 

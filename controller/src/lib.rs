@@ -45,7 +45,6 @@ pub async fn run(
     let listener = TcpListener::bind(settings.admin_address)
         .await
         .map_err(|source| Error::AdminPort { address: settings.admin_address, source })?;
-    tracing::info!(?settings, "starting");
     let lease = Lease::new(&client, &settings, metrics.clone());
     let settings = Arc::new(settings);
     let work = || watch::work(client, settings, prober, metrics.clone());

@@ -1,11 +1,11 @@
 //! Command line of the control plane: settings, logs, signals. Everything else begins in `lib.rs`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use connectors_controller::gateway::GatewayProber;
 use connectors_controller::settings::{LogFormat, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +23,11 @@ const LOGGED: &str = "info,kube_client::client::builder=off";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = Settings::parse();
+    abort_after_panics();
+    let command = Settings::command().version(version());
+    let settings = Settings::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     log_to_stderr(settings.log_format);
+    tracing::info!(version = version(), ?settings, "starting");
     match start(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -32,6 +35,22 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whatever the profile: half a controller is worse than none.
+fn abort_after_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
+/// Security updates of the library arrive by a new build: it must be seen which one is in.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), openssl::version::version()));
+    &VERSION
 }
 
 /// Longer than the API server keeps a watch open (290 s as kube asks for it): only a peer that is gone is silent for so long.

@@ -1,5 +1,7 @@
 //! Start of the node driver: settings, logs, API client; then `connectors_csi::run`. `healthcheck` asks the running one.
 
+use std::sync::LazyLock;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use connectors_csi::{Settings, healthcheck, run};
@@ -15,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(version, about = "CSI node driver of Connectors")]
+#[command(version = version(), about = "CSI node driver of Connectors")]
 struct Cli {
     #[command(flatten)]
     settings: Settings,
@@ -40,17 +42,34 @@ enum LogFormat {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    abort_after_panics();
     let cli = Cli::parse();
     if let Some(Command::Healthcheck) = cli.command {
         return Ok(healthcheck(&cli.settings.csi_socket).await?);
     }
     start_logs(cli.log_format);
     anyhow::ensure!(!cli.settings.node_name.is_empty(), "--node-name (NODE_NAME) is required: the name of this node");
-    tracing::info!(settings = ?cli.settings, version = env!("CARGO_PKG_VERSION"), "starting");
+    tracing::info!(settings = ?cli.settings, version = version(), "starting");
     // Sockets and folders are root's from the first moment; files of volumes get their modes explicitly.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let client = kube::Client::try_default().await.context("no access to the API server")?;
     Ok(run(cli.settings, client, terminated()?).await?)
+}
+
+/// Whatever the profile: half a driver is worse than none.
+fn abort_after_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
+/// Security updates of the library arrive by a new build: it must be seen which one is in.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), openssl::version::version()));
+    &VERSION
 }
 
 fn start_logs(format: LogFormat) {

@@ -4,7 +4,7 @@
 mod drain;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The shared gateway of Connectors: lets workloads use a tool without holding its credential.
 #[derive(Parser)]
-#[command(version)]
+#[command(version = version())]
 struct Flags {
     /// Folder with gateway.yaml; environment variables CONNECTORS_GATEWAY__GROUP__KEY win over it.
     #[arg(long, env = "SETTINGS_DIR", default_value = "/etc/connectors-gateway")]
@@ -83,12 +83,19 @@ fn main() -> anyhow::Result<()> {
     let _ended = EndOfLog(lines.clone());
     write_before_panics(lines.clone());
     let live = Live::load(&flags.settings_dir)?;
-    tracing::info!(settings = ?live.current.load(), version = env!("CARGO_PKG_VERSION"), "connectors-gateway starts");
+    tracing::info!(settings = ?live.current.load(), version = version(), "connectors-gateway starts");
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
     let metrics = Arc::new(Metrics::new()?);
     let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
     control.spawn(live.follow(metrics));
     serve(&control, gateway, admin, lines)
+}
+
+/// Security updates of the library arrive by a new build: it must be seen which one is in.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), openssl::version::version()));
+    &VERSION
 }
 
 /// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
@@ -110,12 +117,13 @@ impl Drop for EndOfLog {
     }
 }
 
-/// A panic ends the process without dropping anything.
+/// A panic ends the process without dropping anything, whatever the profile: half a gateway is worse than none.
 fn write_before_panics(lines: Lines) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         lines.end();
         tell(panic);
+        std::process::abort();
     }));
 }
 
@@ -161,7 +169,12 @@ async fn from_cluster(
     let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
     let readiness = readiness(&parts, live);
-    let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
+    let sink = Sink {
+        table: parts.table.clone(),
+        synced: readiness.synced.clone(),
+        watches: readiness.watches.clone(),
+        metrics: metrics.clone(),
+    };
     let (domain, own) = (flags.cluster_domain.clone(), flags.namespace.clone());
     let objects = client.clone();
     control.spawn(async move { table::watch::follow(objects, &domain, &own, sink).await });

@@ -44,40 +44,42 @@ struct Tool {
     name: &'static str,
     package: &'static str,
     module: &'static Module,
+    /// How long it takes on two cores after those before it, so that who waits knows.
+    seconds: u16,
     /// runc alone links C (libseccomp); everything else is static.
     cgo: bool,
     /// The one file of a program of our own, which uses what the module pins.
     source: Option<&'static str>,
 }
 
-const fn go(name: &'static str, package: &'static str) -> Tool {
-    Tool { name, package, module: &KUBERNETES, cgo: false, source: None }
+const fn go(name: &'static str, seconds: u16, package: &'static str) -> Tool {
+    Tool { name, package, module: &KUBERNETES, seconds, cgo: false, source: None }
 }
 
 /// In the order in which they are best built: the slowest first, what a control plane needs before what a node needs.
 static TOOLS: [Tool; 21] = [
-    go("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    go("etcd", "go.etcd.io/etcd/server/v3"),
-    go("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
-    go("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
-    go("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    go("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
-    go("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
-    go("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
-    go("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
-    go("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
-    Tool { cgo: true, ..go("runc", "github.com/opencontainers/runc") },
-    go("coredns", "github.com/coredns/coredns"),
-    go("ptp", "github.com/containernetworking/plugins/plugins/main/ptp"),
-    go("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
-    go("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
-    go("csi-sanity", "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
-    go("h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
-    Tool { module: &K6, ..go("k6", "go.k6.io/k6") },
+    go("kube-apiserver", 220, "k8s.io/kubernetes/cmd/kube-apiserver"),
+    go("etcd", 10, "go.etcd.io/etcd/server/v3"),
+    go("kubectl", 20, "k8s.io/kubernetes/cmd/kubectl"),
+    go("kubelet", 30, "k8s.io/kubernetes/cmd/kubelet"),
+    go("kube-controller-manager", 20, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    go("kube-scheduler", 5, "k8s.io/kubernetes/cmd/kube-scheduler"),
+    go("kube-proxy", 5, "k8s.io/kubernetes/cmd/kube-proxy"),
+    go("containerd", 25, "github.com/containerd/containerd/v2/cmd/containerd"),
+    go("containerd-shim-runc-v2", 1, "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+    go("ctr", 2, "github.com/containerd/containerd/v2/cmd/ctr"),
+    Tool { cgo: true, ..go("runc", 7, "github.com/opencontainers/runc") },
+    go("coredns", 45, "github.com/coredns/coredns"),
+    go("ptp", 1, "github.com/containernetworking/plugins/plugins/main/ptp"),
+    go("loopback", 1, "github.com/containernetworking/plugins/plugins/main/loopback"),
+    go("host-local", 1, "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+    go("csi-sanity", 8, "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
+    go("h2spec", 1, "github.com/summerwind/h2spec/cmd/h2spec"),
+    Tool { module: &K6, ..go("k6", 60, "go.k6.io/k6") },
     // Clients that are tested through the gateway.
-    Tool { source: Some(include_str!("../clients/client-go/main.go")), ..go("client-go", "./client-go") },
-    Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", "k8s.io/kubernetes/cmd/kubectl") },
-    Tool { module: &HELM, ..go("helm", "helm.sh/helm/v4/cmd/helm") },
+    Tool { source: Some(include_str!("../clients/client-go/main.go")), ..go("client-go", 2, "./client-go") },
+    Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", 120, "k8s.io/kubernetes/cmd/kubectl") },
+    Tool { module: &HELM, ..go("helm", 60, "helm.sh/helm/v4/cmd/helm") },
 ];
 
 /// The path of a tool (`kubectl`, `csi-sanity`, `h2spec`, …), built first if this machine does not have it yet.
