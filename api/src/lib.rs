@@ -3,7 +3,7 @@
 //! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a status. `names`: fixed names of
 //! objects, ports, audiences, annotations. `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
-//! `rules`: whether class, Connector and Secret fit together (both features).
+//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come. `rules`: whether class, Connector and Secret fit together (both features).
 
 pub mod access;
 pub mod attributes;
@@ -13,6 +13,7 @@ pub mod connector;
 pub mod crd;
 #[cfg(feature = "cel")]
 pub mod expression;
+pub mod item;
 pub mod names;
 pub mod probe;
 pub mod proxy_auth;
@@ -21,6 +22,7 @@ pub mod rules;
 pub mod target;
 #[cfg(feature = "template")]
 pub mod template;
+pub mod watch_health;
 
 pub use class::ConnectorClass;
 pub use connector::Connector;

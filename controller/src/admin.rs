@@ -47,10 +47,15 @@ async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
     }
 }
 
+/// A watch that fails is told and does not make a replica unready: another would fail as well.
+fn ready(metrics: &Metrics) -> String {
+    metrics.watches.trouble().map_or_else(|| "ok\n".to_owned(), |trouble| format!("ok, but watches fail: {trouble}\n"))
+}
+
 fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, http::Error> {
     let (status, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, b"ok\n".to_vec()),
-        "/readyz" if metrics.is_ready() => (StatusCode::OK, b"ok\n".to_vec()),
+        "/readyz" if metrics.is_ready() => (StatusCode::OK, ready(metrics).into_bytes()),
         "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, b"the API server has not answered yet\n".to_vec()),
         "/metrics" => match metrics.text() {
             Ok(text) => (StatusCode::OK, text),

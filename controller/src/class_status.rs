@@ -5,13 +5,15 @@ use std::sync::Arc;
 use connectors_api::class::{ClassApiStatus, ConnectorClassStatus, ServiceReference};
 use connectors_api::conditions::{self, reason};
 use connectors_api::connector::{Addressable, ProxyStatus};
+use connectors_api::item::{Item, Unreadable};
 use connectors_api::probe::Outcome;
-use connectors_api::{ConnectorClass, names, rules};
+use connectors_api::{ConnectorClass, names};
 use k8s_openapi::api::core::v1::Service;
-use kube::Api;
+use kube::{Api, Resource};
 
 use crate::context::Context;
 use crate::error::{Attempt, Error};
+use crate::reconcile::class;
 use crate::schedule::Left;
 use crate::status::{condition, is_true, no, patch, yes};
 
@@ -20,10 +22,11 @@ pub const PROXY_READY: &str = "ProxyReady";
 /// The Service that `spec.api` names does not exist.
 const API_SERVICE_NOT_FOUND: &str = "APIServiceNotFound";
 
-pub async fn reconcile(class: Arc<ConnectorClass>, context: Arc<Context>) -> Result<Left, Error> {
-    if class.metadata.deletion_timestamp.is_some() {
+pub async fn reconcile(item: Arc<Item<ConnectorClass>>, context: Arc<Context>) -> Result<Left, Error> {
+    if item.meta().deletion_timestamp.is_some() {
         return Ok(Left::Settled);
     }
+    let class = item.read().cloned().unwrap_or_else(|unreadable| Arc::new(without_spec(unreadable)));
     let api = match &class.spec.api {
         Some(api) => address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), API_SERVICE_NOT_FOUND).await?,
         None => Part::absent(),
@@ -34,12 +37,19 @@ pub async fn reconcile(class: Arc<ConnectorClass>, context: Arc<Context>) -> Res
         }
         None => Part::absent(),
     };
-    let status = next(&class, api, proxy);
+    let sound = class::sound(&item).map_or_else(|problem| no(reason::CLASS_INVALID, problem), |_| yes("", ""));
+    let status = next(&class, &sound, api, proxy);
     if class.status.as_ref() != Some(&status) {
-        let classes: Api<ConnectorClass> = Api::all(context.client.clone());
+        let classes: Api<Item<ConnectorClass>> = Api::all(context.client.clone());
         patch::write(&classes, "class", &*class, &status, &context.metrics).await?;
     }
     Ok(Left::Settled)
+}
+
+/// What can be told of a class that cannot be read: enough for its status.
+fn without_spec(unreadable: &Unreadable) -> ConnectorClass {
+    let status = serde_json::from_value(unreadable.status.clone()).ok();
+    ConnectorClass { metadata: unreadable.metadata.clone(), status, ..ConnectorClass::default() }
 }
 
 /// Whether Connectors of this class get a proxy Service.
@@ -103,13 +113,12 @@ fn without_service(uri: &str) -> Part {
     Part { url: None, outcome: Some(no(reason::CLASS_INVALID, message)) }
 }
 
-fn next(class: &ConnectorClass, api: Part, proxy: Part) -> ConnectorClassStatus {
+fn next(class: &ConnectorClass, sound: &Outcome, api: Part, proxy: Part) -> ConnectorClassStatus {
     let last = class.status.clone().unwrap_or_default();
     let addressable = |url| Addressable { url: Some(url), ..Addressable::default() };
     let api_outcome = api.outcome.unwrap_or_else(|| yes(reason::NON_API, ""));
     let proxy_outcome = proxy.outcome.unwrap_or_else(|| yes(reason::NON_PROXY, ""));
-    let sound = rules::check_class(class).map_or_else(|violation| no(violation.reason, violation.message), |()| yes("", ""));
-    let ready = [&sound, &api_outcome, &proxy_outcome]
+    let ready = [sound, &api_outcome, &proxy_outcome]
         .into_iter()
         .find(|outcome| !is_true(outcome))
         .cloned()

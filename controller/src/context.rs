@@ -3,13 +3,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use connectors_api::item::Item;
 use connectors_api::{Connector, ConnectorClass, names};
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::Client;
-use kube::core::PartialObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
+use kube::{Client, Resource};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::gateway::Prober;
@@ -31,12 +32,12 @@ pub struct Context {
     locks: [Mutex<()>; LOCKS],
 }
 
-/// Caches kept by `watch`. Secrets and namespaces: metadata only, so that no credential is ever held.
+/// Caches kept by `watch`. Connectors and classes also as what cannot be read, since their status must say so. Secrets and namespaces: metadata only, so that no credential is ever held.
 /// Services, Roles and RoleBindings: only those that carry our label.
 #[derive(Clone)]
 pub struct Stores {
-    pub connectors: Store<Connector>,
-    pub classes: Store<ConnectorClass>,
+    pub connectors: Store<Item<Connector>>,
+    pub classes: Store<Item<ConnectorClass>>,
     pub secrets: Store<PartialObjectMeta<Secret>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub services: Store<Service>,
@@ -45,11 +46,11 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Connectors of a namespace that are not being deleted.
+    /// Connectors of a namespace that can be read and are not being deleted.
     pub fn connectors_in(&self, namespace: &str) -> Vec<Arc<Connector>> {
-        self.connectors.state_filter(|connector| {
-            connector.metadata.namespace.as_deref() == Some(namespace) && connector.metadata.deletion_timestamp.is_none()
-        })
+        let wanted = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none();
+        let items = self.connectors.state_filter(|item| wanted(item.meta()));
+        items.iter().filter_map(|item| item.read().ok().cloned()).collect()
     }
 }
 

@@ -19,6 +19,9 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
     #[error("json: {0}")]
     Json(#[from] serde_json::Error),
+    /// What the API server answered to a write.
+    #[error("the object that was written cannot be read: {0}")]
+    Unreadable(String),
     /// A part of the controller ended although it should run for ever.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -43,7 +46,7 @@ impl Error {
             Error::LeaseLost { .. } => "lease",
             Error::AdminPort { .. } => "admin",
             Error::Ca(_) | Error::OpenSsl(_) => "ca",
-            Error::Metrics(_) | Error::Json(_) | Error::Ended(_) => "internal",
+            Error::Metrics(_) | Error::Json(_) | Error::Unreadable(_) | Error::Ended(_) => "internal",
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use connectors_api::watch_health::WatchHealth;
+use kube::runtime::watcher;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::error::Error;
@@ -16,6 +18,10 @@ pub struct Metrics {
     pub status_patches: IntCounterVec,
     /// End of validity as Unix seconds, by certificate (`root`, `issuing`).
     pub ca_not_after: IntGaugeVec,
+    /// By kind of what is watched.
+    pub watch_errors: IntCounterVec,
+    pub unreadable_objects: IntCounterVec,
+    pub watches: WatchHealth,
     reached: AtomicBool,
 }
 
@@ -38,6 +44,12 @@ impl Metrics {
                 opts("ca_not_after_seconds", "End of validity of the connector CA"),
                 &["certificate"],
             )?,
+            watch_errors: IntCounterVec::new(opts("watch_errors_total", "Lists and watches that failed, by kind"), &["kind"])?,
+            unreadable_objects: IntCounterVec::new(
+                opts("unreadable_objects_total", "Objects received that could not be read, by kind"),
+                &["kind"],
+            )?,
+            watches: WatchHealth::default(),
             reached: AtomicBool::new(false),
         };
         metrics.register()?;
@@ -50,12 +62,19 @@ impl Metrics {
         self.registry.register(Box::new(self.leader.clone()))?;
         self.registry.register(Box::new(self.status_patches.clone()))?;
         self.registry.register(Box::new(self.ca_not_after.clone()))?;
+        self.registry.register(Box::new(self.watch_errors.clone()))?;
+        self.registry.register(Box::new(self.unreadable_objects.clone()))?;
         Ok(())
     }
 
     pub fn reconciled(&self, kind: &str, result: Result<(), &Error>) {
         let result = result.err().map_or("ok", Error::kind);
         self.reconciles.with_label_values(&[kind, result]).inc();
+    }
+
+    pub fn watch_failed(&self, kind: &str, error: &watcher::Error) {
+        self.watch_errors.with_label_values(&[kind]).inc();
+        self.watches.failed(kind, error.to_string());
     }
 
     pub fn probed(&self, took: Duration) {

@@ -11,7 +11,7 @@
 
 pub mod access;
 mod ca_cert;
-mod class;
+pub mod class;
 mod parameters;
 mod probe;
 pub mod role;
@@ -20,9 +20,11 @@ pub mod service;
 
 use std::sync::Arc;
 
+use connectors_api::conditions::reason;
+use connectors_api::item::{Item, Unreadable};
 use connectors_api::names::is_object_name;
 use connectors_api::{Connector, rules};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -30,11 +32,15 @@ use crate::schedule::Left;
 use crate::status::{self, Findings};
 use crate::{events, status::patch};
 
-pub async fn reconcile(connector: Arc<Connector>, context: Arc<Context>) -> Result<Left, Error> {
+pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Result<Left, Error> {
     // What was made for it goes by ownerReference and by the walk of its namespace.
-    if connector.metadata.deletion_timestamp.is_some() {
+    if item.meta().deletion_timestamp.is_some() {
         return Ok(Left::Settled);
     }
+    let connector = match item.read() {
+        Ok(connector) => connector.clone(),
+        Err(unreadable) => return Walk::nowhere(unreadable, context).finish().await,
+    };
     let namespace = connector.namespace().unwrap_or_default();
     let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
 
@@ -71,6 +77,15 @@ struct Walk {
 }
 
 impl Walk {
+    /// Of what cannot be read only the status is written.
+    fn nowhere(unreadable: &Unreadable, context: Arc<Context>) -> Walk {
+        let status = serde_json::from_value(unreadable.status.clone()).ok();
+        let connector = Connector { metadata: unreadable.metadata.clone(), status, ..Connector::default() };
+        let mut findings = Findings::unchecked(&connector);
+        findings.class = status::no(reason::INVALID_PARAMETERS, format!("the connector cannot be read: {}", unreadable.error));
+        Walk { connector: Arc::new(connector), context, findings, trouble: None }
+    }
+
     fn note(&mut self, result: Result<(), Error>) {
         if let Err(error) = result {
             self.trouble.get_or_insert(error);
@@ -80,8 +95,8 @@ impl Walk {
     /// A rotated Secret must reach the gateway within a second, while a probe of a slow target may take many: its version goes first.
     async fn hand_over_rotation(&mut self) -> Result<(), Error> {
         if let Some(status) = status::rotated(&self.connector, &self.findings) {
-            self.connector =
-                Arc::new(patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?);
+            let written = patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?;
+            self.connector = written.into_read().map_err(|unreadable| Error::Unreadable(unreadable.error.clone()))?;
         }
         Ok(())
     }
@@ -95,7 +110,7 @@ impl Walk {
         self.trouble.map_or(Ok(status::left(&self.findings)), Err)
     }
 
-    fn api(&self) -> Api<Connector> {
+    fn api(&self) -> Api<Item<Connector>> {
         Api::namespaced(self.context.client.clone(), &self.connector.namespace().unwrap_or_default())
     }
 }

@@ -5,9 +5,11 @@ mod follow;
 mod triggers;
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 
+use connectors_api::item::Item;
 use connectors_api::names;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, FutureExt, select_all};
@@ -15,9 +17,11 @@ use futures::stream::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Stores};
 use crate::error::Error;
@@ -26,12 +30,12 @@ use crate::metrics::Metrics;
 use crate::schedule::Left;
 use crate::settings::Settings;
 use crate::{ca, class_status, namespace, reconcile};
-use follow::{drop_credentials, drop_noise, follow};
+use follow::{Follow, any, readable, without_credentials};
 use triggers::{Queues, Triggers, key};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
 pub async fn work(client: Client, settings: Arc<Settings>, prober: Arc<dyn Prober>, metrics: Arc<Metrics>) -> Result<(), Error> {
-    let (stores, triggers, queues, mut parts) = watch_all(&client, &settings);
+    let (stores, triggers, queues, mut parts) = watch_all(&client, &settings, &metrics);
     let context = Arc::new(Context::new(client, settings, stores, prober, metrics));
     parts.push(ca::keep(context.clone(), triggers.ca.clone()).boxed());
     parts.push(answer_all(context, triggers, queues).boxed());
@@ -43,7 +47,7 @@ type Parts = Vec<BoxFuture<'static, ()>>;
 
 /// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of Services, Roles and
 /// RoleBindings only those with our label, of nothing the managedFields.
-fn watch_all(client: &Client, settings: &Arc<Settings>) -> (Stores, Arc<Triggers>, Queues, Parts) {
+fn watch_all(client: &Client, settings: &Arc<Settings>, metrics: &Arc<Metrics>) -> (Stores, Arc<Triggers>, Queues, Parts) {
     let (connectors, connectors_w) = store();
     let (classes, classes_w) = store();
     let (secrets, secrets_w) = store();
@@ -59,28 +63,42 @@ fn watch_all(client: &Client, settings: &Arc<Settings>) -> (Stores, Arc<Triggers
     let ours = all.clone().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CONTROLLER));
     let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
     let bundles = Api::namespaced(client.clone(), &settings.namespace);
-    let parts = vec![
-        follow(Api::all(client.clone()), all.clone(), connectors_w, drop_noise, on(&triggers, Triggers::connector)).boxed(),
-        follow(Api::all(client.clone()), all.clone(), classes_w, drop_noise, on(&triggers, Triggers::class)).boxed(),
-        follow(Api::all(client.clone()), all.clone(), secrets_w, drop_credentials, on(&triggers, Triggers::secret)).boxed(),
-        follow(Api::all(client.clone()), all, namespaces_w, drop_noise, on(&triggers, Triggers::namespace)).boxed(),
-        follow(Api::all(client.clone()), ours.clone(), services_w, drop_noise, on(&triggers, Triggers::service)).boxed(),
-        follow(Api::all(client.clone()), ours.clone(), roles_w, drop_noise, on(&triggers, Triggers::shared)).boxed(),
-        follow(Api::all(client.clone()), ours, bindings_w, drop_noise, on(&triggers, Triggers::shared)).boxed(),
-        follow(bundles, bundle, bundles_w, drop_noise, on(&triggers, Triggers::bundle)).boxed(),
-    ];
+    let mut watches = Watches { triggers: &triggers, metrics, parts: Parts::new() };
+    watches.add(Api::all(client.clone()), &all, connectors_w, any, Triggers::connector);
+    watches.add(Api::all(client.clone()), &all, classes_w, any, Triggers::class);
+    watches.add(Api::all(client.clone()), &all, secrets_w, without_credentials, Triggers::secret);
+    watches.add(Api::all(client.clone()), &all, namespaces_w, readable, Triggers::namespace);
+    watches.add(Api::all(client.clone()), &ours, services_w, readable, Triggers::service);
+    watches.add(Api::all(client.clone()), &ours, roles_w, readable, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, bindings_w, readable, Triggers::shared);
+    watches.add(bundles, &bundle, bundles_w, readable, Triggers::bundle);
+    let parts = watches.parts;
     (stores, triggers, queues, parts)
 }
 
-fn on<K>(
-    triggers: &Arc<Triggers>,
-    tell: fn(&Triggers, Option<&K>, Option<&K>),
-) -> impl Fn(Option<&K>, Option<&K>) + Send + 'static
-where
-    K: 'static,
-{
-    let triggers = triggers.clone();
-    move |old, new| tell(&triggers, old, new)
+struct Watches<'a> {
+    triggers: &'a Arc<Triggers>,
+    metrics: &'a Arc<Metrics>,
+    parts: Parts,
+}
+
+impl Watches<'_> {
+    /// `keep`: what the cache holds of an object. `tell`: whom a change concerns.
+    fn add<K, S>(
+        &mut self,
+        api: Api<Item<K>>,
+        config: &watcher::Config,
+        writer: Writer<S>,
+        keep: fn(Item<K>) -> Option<S>,
+        tell: fn(&Triggers, Option<&S>, Option<&S>),
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        S: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let follow = Follow { api, config: config.clone(), writer, keep, metrics: self.metrics.clone() };
+        let triggers = self.triggers.clone();
+        self.parts.push(follow.run(move |old, new| tell(&triggers, old, new)).boxed());
+    }
 }
 
 /// Once every cache is complete, each object is looked at once, and then whenever it is asked for.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use connectors_api::probe::{self, ProbeRequest};
+use connectors_api::watch_health::WatchHealth;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -41,6 +42,7 @@ const CONNECTIONS: usize = 256;
 #[derive(Clone, Default)]
 pub struct Readiness {
     pub synced: Arc<AtomicBool>,
+    pub watches: Arc<WatchHealth>,
     pub draining: Arc<AtomicBool>,
     pub issuer: ca::Current,
     /// Why the settings on disk are not in force.
@@ -122,6 +124,7 @@ impl Admin {
         let detail = json!({
             "ready": ready,
             "table": if table { "synced" } else { "waiting for the lists of connectors and classes" },
+            "watches": self.readiness.watches.trouble().unwrap_or_else(|| "ok".to_owned()),
             "issuingCA": if issuer { "loaded" } else { "waiting for secret connectors-gateway-ca" },
             "settings": settings.map_or_else(|| "ok".to_owned(), |error| format!("ignored, the last good ones stay: {error}")),
             "draining": draining,

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub routes_usable: IntGauge,
     pub routes_unusable: IntGauge,
     pub table_builds: IntCounter,
+    /// By kind of what is watched.
+    pub watch_errors: IntCounterVec,
     /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
     pub settings_valid: IntGauge,
     pub issuer_not_after: IntGauge,
@@ -99,6 +101,7 @@ impl Metrics {
             routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
             routes_unusable: gauge(to, "routes_unusable", "Connectors without a usable route.")?,
             table_builds: counter(to, "table_builds_total", "Routing tables built.")?,
+            watch_errors: vector(to, "watch_errors_total", "Lists and watches that failed, by kind.", "kind")?,
             settings_valid: gauge(
                 to,
                 "settings_valid",

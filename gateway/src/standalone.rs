@@ -10,12 +10,12 @@ use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use connectors_api::connector::CredentialStatus;
+use connectors_api::item::Item;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use openssl::sha::sha256;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -117,7 +117,7 @@ impl Standalone {
             secrets: BTreeMap::new(),
             connectors: BTreeMap::new(),
         };
-        let sink = Sink { table: Arc::default(), synced: Arc::default(), metrics: metrics.clone() };
+        let sink = Sink { table: Arc::default(), synced: Arc::default(), watches: Arc::default(), metrics: metrics.clone() };
         let standalone = Standalone { objects: Arc::new(Mutex::new(objects)), clients: Arc::new(clients), sink: sink.clone() };
         let seam = Arc::new(standalone.clone());
         let parts = Parts { table: sink.table, ..Parts::new(settings, seam.clone(), seam, metrics)? };
@@ -161,7 +161,7 @@ impl Objects {
             "ConnectorClass" => {
                 let mut class: ConnectorClass = serde_yaml_ng::from_value(value).context("a ConnectorClass")?;
                 class.metadata.resource_version = Some(version(&class.spec)?);
-                self.builder.put_class(DeserializeGuard(Ok(class)));
+                self.builder.put_class(Item::from(class));
             }
             "Secret" => {
                 let secret = serde_yaml_ng::from_value(value);
@@ -195,7 +195,7 @@ impl Objects {
             connector.metadata.uid.get_or_insert_with(|| name.to_string());
             connector.metadata.resource_version =
                 version(&(&connector.spec, &connector.status, &connector.metadata.annotations)).ok();
-            self.builder.put_connector(DeserializeGuard(Ok(connector)));
+            self.builder.put_connector(Item::from(connector));
         }
     }
 }

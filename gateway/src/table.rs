@@ -7,10 +7,10 @@ pub mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use connectors_api::item::Item;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass};
-use kube::core::error_boundary::InvalidObject;
-use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use crate::route::{Entry, Route, Table};
@@ -21,7 +21,7 @@ pub struct Builder {
     cluster_domain: String,
     /// The gateway's own.
     namespace: String,
-    connectors: HashMap<ConnectorRef, Result<Connector, InvalidObject>>,
+    connectors: HashMap<ConnectorRef, Item<Connector>>,
     classes: HashMap<String, ClassState>,
     compiled: HashMap<ConnectorRef, Compiled>,
 }
@@ -53,29 +53,29 @@ impl Builder {
     }
 
     /// An object that cannot be read is kept as such: it rejects itself, not the others.
-    pub fn put_connector(&mut self, object: DeserializeGuard<Connector>) {
-        self.connectors.insert(reference(object.meta()), object.0);
+    pub fn put_connector(&mut self, object: Item<Connector>) {
+        self.connectors.insert(reference(object.meta()), object);
     }
 
-    pub fn remove_connector(&mut self, object: &DeserializeGuard<Connector>) {
+    pub fn remove_connector(&mut self, object: &Item<Connector>) {
         self.connectors.remove(&reference(object.meta()));
     }
 
-    pub fn put_class(&mut self, object: DeserializeGuard<ConnectorClass>) {
-        self.classes.insert(object.name_any(), ClassState::new(object.0));
+    pub fn put_class(&mut self, object: Item<ConnectorClass>) {
+        self.classes.insert(object.name_any(), ClassState::new(object));
     }
 
-    pub fn remove_class(&mut self, object: &DeserializeGuard<ConnectorClass>) {
+    pub fn remove_class(&mut self, object: &Item<ConnectorClass>) {
         self.classes.remove(&object.name_any());
     }
 
     /// After a new listing: what is not in it is gone.
-    pub fn replace_connectors(&mut self, objects: Vec<DeserializeGuard<Connector>>) {
+    pub fn replace_connectors(&mut self, objects: Vec<Item<Connector>>) {
         self.connectors.clear();
         objects.into_iter().for_each(|object| self.put_connector(object));
     }
 
-    pub fn replace_classes(&mut self, objects: Vec<DeserializeGuard<ConnectorClass>>) {
+    pub fn replace_classes(&mut self, objects: Vec<Item<ConnectorClass>>) {
         self.classes.clear();
         objects.into_iter().for_each(|object| self.put_class(object));
     }
@@ -91,21 +91,18 @@ impl Builder {
         Table::new(&self.cluster_domain, &self.namespace, entries.collect())
     }
 
-    fn compile(&self, name: &ConnectorRef, connector: &Result<Connector, InvalidObject>, before: Option<Compiled>) -> Compiled {
-        let class = connector.as_ref().ok().and_then(|connector| self.classes.get(&connector.spec.connector_class_name));
+    fn compile(&self, name: &ConnectorRef, item: &Item<Connector>, before: Option<Compiled>) -> Compiled {
+        let class = item.read().ok().and_then(|connector| self.classes.get(&connector.spec.connector_class_name));
         let class_version = class.and_then(|class| class.version.clone());
-        let meta = match connector {
-            Ok(connector) => &connector.metadata,
-            Err(invalid) => &invalid.metadata,
-        };
+        let meta = item.meta();
         let connector_version = meta.resource_version.clone();
         let before = match before {
             Some(same) if same.connector_version == connector_version && same.class_version == class_version => return same,
             other => other,
         };
-        let route = match connector {
+        let route = match item.read() {
             Ok(connector) => compile::route(connector, class),
-            Err(invalid) => Err(compile::unreadable(invalid)),
+            Err(unreadable) => Err(compile::unreadable(unreadable)),
         };
         let (entry, good) = match route {
             Ok(route) => {
@@ -155,11 +152,11 @@ mod tests {
         })
     }
 
-    fn connector(edits: &[(&str, &str)]) -> DeserializeGuard<Connector> {
+    fn connector(edits: &[(&str, &str)]) -> Item<Connector> {
         serde_json::from_str(&edited(CONNECTOR, edits)).unwrap()
     }
 
-    fn class(edits: &[(&str, &str)]) -> DeserializeGuard<ConnectorClass> {
+    fn class(edits: &[(&str, &str)]) -> Item<ConnectorClass> {
         serde_json::from_str(&edited(CLASS, edits)).unwrap()
     }
 

@@ -92,12 +92,17 @@ impl ControlPlane {
 
     /// Server-side apply of YAML with any number of documents.
     pub async fn apply(&self, yaml: &str) -> Result<()> {
-        let mut command = self.command(&["apply", "--server-side", "--force-conflicts", "--field-manager=testenv", "-f", "-"]);
+        self.feed(&["apply", "--server-side", "--force-conflicts", "--field-manager=testenv", "-f", "-"], yaml).await
+    }
+
+    /// kubectl that must succeed, with a text as its input.
+    pub async fn feed(&self, args: &[&str], text: &str) -> Result<()> {
+        let mut command = self.command(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(yaml.as_bytes()).await?;
+            stdin.write_all(text.as_bytes()).await?;
         }
-        succeeded("kubectl apply", &child.wait_with_output().await?)
+        succeeded(&format!("kubectl {}", args.join(" ")), &child.wait_with_output().await?)
     }
 
     /// Runs kubectl as an administrator; an exit status other than 0 is not an error here.

@@ -6,6 +6,7 @@
 mod cgroup;
 mod cluster;
 mod control_plane;
+pub mod deep;
 mod image;
 mod images;
 mod kubeconfig;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use connectors_api::item::Item;
 use connectors_api::names;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -14,7 +15,7 @@ use crate::metrics::Metrics;
 
 /// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail: a pin or credential
 /// version that the copy does not show yet must not be overwritten by a second "first contact".
-pub async fn write<K, S>(api: &Api<K>, kind: &str, object: &K, status: &S, metrics: &Metrics) -> Result<K, Error>
+pub async fn write<K, S>(api: &Api<Item<K>>, kind: &str, object: &K, status: &S, metrics: &Metrics) -> Result<Item<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     S: Serialize,
@@ -27,8 +28,7 @@ where
     let name = object.name_any();
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
     let written = api.patch_status(&name, &params, &Patch::Merge(&patch)).await;
-    let mut written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
-    written.managed_fields_mut().clear();
+    let written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
     metrics.status_patches.with_label_values(&[kind]).inc();
     Ok(written)
 }

@@ -1,4 +1,4 @@
-//! Follows one kind: keeps its cache and tells what changed, also what changed while the watch was interrupted.
+//! Follows one kind: keeps its cache and tells what changed, also what changed while the watch was interrupted. Each object is read by itself.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -6,39 +6,90 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
+use connectors_api::item::Item;
 use futures::StreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::metrics::Metrics;
+
 /// Holds a copy of the whole object as it was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// `changed(old, new)` is called after the cache shows the change. The first listing is silent: `watch` asks for all objects itself.
-pub async fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    mut writer: Writer<K>,
-    trim: impl Fn(&mut K) + Send + 'static,
-    changed: impl Fn(Option<&K>, Option<&K>) + Send + 'static,
-) where
+/// One kind of objects, and what is kept of each.
+pub struct Follow<K: Resource<DynamicType = ()> + Clone, S: Resource<DynamicType = ()> + Clone + 'static> {
+    pub api: Api<Item<K>>,
+    pub config: watcher::Config,
+    pub writer: Writer<S>,
+    /// None: as if it did not exist.
+    pub keep: fn(Item<K>) -> Option<S>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl<K, S> Follow<K, S>
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    S: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let store = writer.as_reader();
-    let mut listed = false;
-    let mut events = pin!(watcher::watcher(api, config).default_backoff());
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => listed = advance(event.modify(&trim), &mut writer, &store, listed, &changed),
-            Err(error) => tracing::warn!(kind = %K::kind(&()), "watch interrupted: {error}"),
+    /// `changed(old, new)` is called after the cache shows the change. The first listing is silent: `watch` asks for all objects itself.
+    pub async fn run(mut self, changed: impl Fn(Option<&S>, Option<&S>) + Send + 'static) {
+        let kind = K::kind(&());
+        let store = self.writer.as_reader();
+        let mut listed = false;
+        let mut events = pin!(watcher::watcher(self.api.clone(), self.config.clone()).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    self.metrics.watches.works(&kind);
+                    let Some(event) = self.kept(event, &store) else { continue };
+                    listed = advance(event, &mut self.writer, &store, listed, &changed);
+                }
+                Err(error) => {
+                    tracing::warn!(%kind, "watch interrupted: {error}");
+                    self.metrics.watch_failed(&kind, &error);
+                }
+            }
         }
+    }
+
+    /// The event of what is kept: an object that is no longer kept is as good as deleted.
+    fn kept(&self, event: Event<Item<K>>, store: &Store<S>) -> Option<Event<S>> {
+        match event {
+            Event::Apply(item) => {
+                let name = self.name(&item);
+                self.keep(item)
+                    .map(Event::Apply)
+                    .or_else(|| store.get(&name).map(|gone| Event::Delete(Arc::unwrap_or_clone(gone))))
+            }
+            Event::Delete(item) => store.get(&self.name(&item)).map(|gone| Event::Delete(Arc::unwrap_or_clone(gone))),
+            Event::InitApply(item) => self.keep(item).map(Event::InitApply),
+            Event::Init => Some(Event::Init),
+            Event::InitDone => Some(Event::InitDone),
+        }
+    }
+
+    fn keep(&self, item: Item<K>) -> Option<S> {
+        if let Err(unreadable) = item.read() {
+            let kind = K::kind(&());
+            let (name, namespace) = (&unreadable.metadata.name, &unreadable.metadata.namespace);
+            tracing::warn!(%kind, ?namespace, ?name, error = unreadable.error, "an object cannot be read");
+            self.metrics.unreadable_objects.with_label_values(&[&kind]).inc();
+        }
+        (self.keep)(item)
+    }
+
+    fn name(&self, item: &Item<K>) -> ObjectRef<S> {
+        let name = ObjectRef::new(&item.name_any());
+        item.namespace().map_or_else(|| name.clone(), |namespace| name.clone().within(&namespace))
     }
 }
 
 fn advance<K>(
-    event: watcher::Event<K>,
+    event: Event<K>,
     writer: &mut Writer<K>,
     store: &Store<K>,
     listed: bool,
@@ -48,17 +99,17 @@ where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     match &event {
-        watcher::Event::Apply(new) => {
+        Event::Apply(new) => {
             let old = store.get(&ObjectRef::from_obj(new));
             writer.apply_watcher_event(&event);
             changed(old.as_deref(), Some(new));
         }
-        watcher::Event::Delete(old) => {
+        Event::Delete(old) => {
             writer.apply_watcher_event(&event);
             changed(Some(old), None);
         }
-        watcher::Event::Init | watcher::Event::InitApply(_) => writer.apply_watcher_event(&event),
-        watcher::Event::InitDone => {
+        Event::Init | Event::InitApply(_) => writer.apply_watcher_event(&event),
+        Event::InitDone => {
             let before = by_name(store);
             writer.apply_watcher_event(&event);
             if listed {
@@ -96,16 +147,22 @@ fn tell_differences<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// What nobody here reads.
-pub fn drop_noise<K: ResourceExt>(object: &mut K) {
-    object.managed_fields_mut().clear();
-    object.annotations_mut().remove(LAST_APPLIED);
+/// For kinds whose status is ours: also what cannot be read. Without what nobody here reads.
+pub fn any<K: Resource<DynamicType = ()> + Clone>(mut item: Item<K>) -> Option<Item<K>> {
+    item.annotations_mut().remove(LAST_APPLIED);
+    Some(item)
+}
+
+/// Only what can be read.
+pub fn readable<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<K> {
+    Some(Arc::unwrap_or_clone(any(item)?.into_read().ok()?))
 }
 
 /// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does.
-pub fn drop_credentials<K: Resource>(object: &mut K) {
+pub fn without_credentials<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<K> {
+    let mut object = readable(item)?;
     let meta = object.meta_mut();
     meta.annotations = None;
     meta.labels = None;
-    meta.managed_fields = None;
+    Some(object)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use connectors_api::item::Item;
 use connectors_api::{Connector, ConnectorClass, names};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
@@ -18,16 +19,16 @@ type Meta<K> = PartialObjectMeta<K>;
 
 /// Requests, one queue per kind of walk.
 pub struct Queues {
-    pub connectors: UnboundedReceiver<ObjectRef<Connector>>,
-    pub classes: UnboundedReceiver<ObjectRef<ConnectorClass>>,
+    pub connectors: UnboundedReceiver<ObjectRef<Item<Connector>>>,
+    pub classes: UnboundedReceiver<ObjectRef<Item<ConnectorClass>>>,
     pub namespaces: UnboundedReceiver<ObjectRef<Meta<Namespace>>>,
 }
 
 pub struct Triggers {
     stores: Stores,
     settings: Arc<Settings>,
-    connectors: UnboundedSender<ObjectRef<Connector>>,
-    classes: UnboundedSender<ObjectRef<ConnectorClass>>,
+    connectors: UnboundedSender<ObjectRef<Item<Connector>>>,
+    classes: UnboundedSender<ObjectRef<Item<ConnectorClass>>>,
     namespaces: UnboundedSender<ObjectRef<Meta<Namespace>>>,
     /// Something of the connector CA changed.
     pub ca: Arc<Notify>,
@@ -54,8 +55,8 @@ impl Triggers {
     }
 
     /// Our own status patches come back here too and change nothing that counts.
-    pub fn connector(&self, old: Option<&Connector>, new: Option<&Connector>) {
-        if !wanted_otherwise(old, new) {
+    pub fn connector(&self, old: Option<&Item<Connector>>, new: Option<&Item<Connector>>) {
+        if !wanted_otherwise(old, new) && readable(old) == readable(new) {
             return;
         }
         new.into_iter().for_each(|connector| ask(&self.connectors, connector));
@@ -63,10 +64,11 @@ impl Triggers {
     }
 
     /// A class's own walk, and the Connectors of that class: they depend on its spec and on `ProxyReady` in its status.
-    pub fn class(&self, old: Option<&ConnectorClass>, new: Option<&ConnectorClass>) {
-        if wanted_otherwise(old, new) {
+    pub fn class(&self, old: Option<&Item<ConnectorClass>>, new: Option<&Item<ConnectorClass>>) {
+        let status = |class: Option<&Item<ConnectorClass>>| class.and_then(|class| class.read().ok()?.status.clone());
+        if wanted_otherwise(old, new) || readable(old) != readable(new) {
             new.into_iter().for_each(|class| ask(&self.classes, class));
-        } else if old.map(|class| &class.status) == new.map(|class| &class.status) {
+        } else if status(old) == status(new) {
             return;
         }
         let Some(name) = old.or(new).map(ResourceExt::name_any) else { return };
@@ -124,7 +126,8 @@ impl Triggers {
     }
 
     fn ask_where(&self, concerns: impl Fn(&Connector) -> bool) {
-        self.stores.connectors.state_filter(concerns).iter().for_each(|connector| ask(&self.connectors, &**connector));
+        let concerned = self.stores.connectors.state_filter(|item| item.read().is_ok_and(|connector| concerns(connector)));
+        concerned.iter().for_each(|connector| ask(&self.connectors, &**connector));
     }
 }
 
@@ -135,6 +138,10 @@ fn ask<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, obj
 /// Fails only while everything is being dropped.
 fn send<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, object: ObjectRef<K>) {
     drop(queue.unbounded_send(object));
+}
+
+fn readable<K>(item: Option<&Item<K>>) -> bool {
+    item.is_some_and(|item| item.read().is_ok())
 }
 
 /// Did its owner change it: another object, another spec, other annotations, deletion? Status and managedFields do not count.

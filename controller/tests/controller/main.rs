@@ -10,6 +10,7 @@ mod bench;
 mod ca;
 mod class;
 mod connector;
+mod deep;
 mod leader;
 mod mistakes;
 mod outage;

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use connectors_api::conditions::{self, Condition, reason};
 use connectors_api::connector::{ConnectorStatus, ObjectReference};
+use connectors_api::item::{Item, Unreadable};
 use connectors_api::names::{ALLOW_IMPERSONATION_ANNOTATION, BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::rules::{self, Violation};
 
 use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
-use kube::core::error_boundary::InvalidObject;
+use kube::Resource;
 
 use crate::route::{self, CredentialSource, Route, Scheme, SecretKey, TrustSource};
 
 /// A class and what its rules say of it, found out once per version.
 pub struct ClassState {
     pub version: Option<String>,
-    class: Result<ConnectorClass, Unusable>,
+    class: Result<Arc<ConnectorClass>, Unusable>,
 }
 
 /// Why a connector has no route.
@@ -43,26 +44,23 @@ impl From<Violation> for Unusable {
 }
 
 impl ClassState {
-    pub fn new(class: Result<ConnectorClass, InvalidObject>) -> ClassState {
+    pub fn new(class: Item<ConnectorClass>) -> ClassState {
         let kept = |unusable: Unusable| Unusable { keep_last_good: true, ..unusable };
-        match class {
-            Ok(class) => {
-                let version = class.metadata.resource_version.clone();
-                let class = rules::check_class(&class).map(|()| class).map_err(|violation| kept(violation.into()));
-                ClassState { version, class }
+        let version = class.meta().resource_version.clone();
+        let class = match class.into_read() {
+            Ok(class) => rules::check_class(&class).map(|()| class).map_err(|violation| kept(violation.into())),
+            Err(unreadable) => {
+                let message = format!("class cannot be read: {}", unreadable.error);
+                Err(kept(Unusable::new(reason::CLASS_INVALID, message)))
             }
-            Err(invalid) => {
-                let message = format!("class cannot be read: {}", invalid.error);
-                let class = Err(kept(Unusable::new(reason::CLASS_INVALID, message)));
-                ClassState { version: invalid.metadata.resource_version, class }
-            }
-        }
+        };
+        ClassState { version, class }
     }
 }
 
 /// For a connector that is no Connector.
-pub fn unreadable(invalid: &InvalidObject) -> Unusable {
-    let message = format!("the connector cannot be read: {}", invalid.error);
+pub fn unreadable(unreadable: &Unreadable) -> Unusable {
+    let message = format!("the connector cannot be read: {}", unreadable.error);
     Unusable { keep_last_good: true, ..Unusable::new(reason::INVALID_PARAMETERS, message) }
 }
 
@@ -200,7 +198,7 @@ mod tests {
             "auth": {"types": [
                 {"name": "bearer", "secretType": "connectors.cpaas.io/bearer-token"},
                 {"name": "basic", "secretType": "kubernetes.io/basic-auth", "optional": true}]}}});
-        ClassState::new(Ok(serde_json::from_value(class).unwrap()))
+        ClassState::new(serde_json::from_str(&class.to_string()).unwrap())
     }
 
     fn connector(change: impl Fn(&mut Value)) -> Connector {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use connectors_api::item::Item;
+use connectors_api::watch_health::WatchHealth;
 use connectors_api::{Connector, ConnectorClass};
 use futures::stream::{self, StreamExt};
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::time::Instant;
 
 use super::Builder;
@@ -21,13 +22,9 @@ use crate::route::{Entry, Table};
 /// A restart of the controller touches thousands of objects at once; each rebuild costs milliseconds.
 const COALESCE: Duration = Duration::from_millis(50);
 
-type GuardedConnector = DeserializeGuard<Connector>;
-type GuardedClass = DeserializeGuard<ConnectorClass>;
-
-#[allow(clippy::large_enum_variant, reason = "one at a time, handed on at once")]
 enum Change {
-    Connector(Event<GuardedConnector>),
-    Class(Event<GuardedClass>),
+    Connector(Event<Item<Connector>>),
+    Class(Event<Item<ConnectorClass>>),
 }
 
 /// Where the table goes, and whether both lists have arrived (readiness).
@@ -35,15 +32,17 @@ enum Change {
 pub struct Sink {
     pub table: Arc<ArcSwap<Table>>,
     pub synced: Arc<AtomicBool>,
+    /// Whether more will arrive.
+    pub watches: Arc<WatchHealth>,
     pub metrics: Arc<Metrics>,
 }
 
 /// Runs for ever.
 pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink: Sink) {
-    let connectors = watch(Api::<GuardedConnector>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let classes = watch(Api::<GuardedClass>::all(client), watcher::Config::default()).default_backoff();
-    let connectors = connectors.map(|event| event.map(Change::Connector));
-    let classes = classes.map(|event| event.map(Change::Class));
+    let connectors = watch(Api::<Item<Connector>>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let classes = watch(Api::<Item<ConnectorClass>>::all(client), watcher::Config::default()).default_backoff();
+    let connectors = connectors.map(|event| sink.heard(event).map(Change::Connector));
+    let classes = classes.map(|event| sink.heard(event).map(Change::Class));
     let mut changes = std::pin::pin!(stream::select(connectors, classes));
     let mut observed = Observed::new(cluster_domain, namespace);
     let mut due: Option<Instant> = None;
@@ -53,13 +52,12 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink:
             None => Ok(changes.next().await),
         };
         match next {
-            Ok(Some(Ok(change))) => {
+            Ok(Some(Some(change))) => {
                 if observed.apply(change) && observed.listed() {
                     due.get_or_insert_with(|| Instant::now() + COALESCE);
                 }
             }
-            Err(_) => {}
-            Ok(Some(Err(error))) => tracing::warn!(%error, "the watch of connectors or classes broke and is made again"),
+            Ok(Some(None)) | Err(_) => {}
             Ok(None) => return,
         }
         // Also when changes never pause.
@@ -71,6 +69,23 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink:
 }
 
 impl Sink {
+    /// What a watch brought; an error is told here, and the watch is made again.
+    fn heard<K: Resource<DynamicType = ()>>(&self, event: Result<Event<K>, watcher::Error>) -> Option<Event<K>> {
+        let kind = K::kind(&());
+        match event {
+            Ok(event) => {
+                self.watches.works(&kind);
+                Some(event)
+            }
+            Err(error) => {
+                tracing::warn!(%kind, %error, "the watch broke and is made again");
+                self.metrics.watch_errors.with_label_values(&[&kind]).inc();
+                self.watches.failed(&kind, error.to_string());
+                None
+            }
+        }
+    }
+
     pub fn publish(&self, table: Table) {
         let usable = table.connectors.values().filter(|entry| matches!(entry, Entry::Usable(_))).count();
         self.metrics.routes_usable.set(i64::try_from(usable).unwrap_or(i64::MAX));
@@ -84,8 +99,8 @@ impl Sink {
 /// Objects, and the listings that are under way.
 struct Observed {
     builder: Builder,
-    connectors: Listing<GuardedConnector>,
-    classes: Listing<GuardedClass>,
+    connectors: Listing<Item<Connector>>,
+    classes: Listing<Item<ConnectorClass>>,
 }
 
 struct Listing<K> {

@@ -2,6 +2,7 @@
 
 use connectors_gateway::credential::CredentialError;
 use connectors_gateway::route::Entry;
+use connectors_testenv::deep;
 use serde_json::json;
 
 use crate::world::{World, connector, eventually, manifests, run, secret_role};
@@ -54,6 +55,41 @@ spec: {livenessProbe: {http: {path: "{{ .Unclosed"}}}
         }
         eventually("the good one has a route", async || world.route(&good).is_some()).await;
         eventually("the bad one says why", async || reason(world.entry(&bad)).as_deref() == Some("ConnectorClassInvalid")).await;
+    });
+}
+
+#[test]
+fn an_object_that_is_nested_too_deep_takes_only_itself_out_also_after_a_restart() {
+    run(async {
+        let world = World::new().await;
+        let sound = connector("table-deep", "sound");
+        let observed = json!({"credential": {"secretName": "k8s-secret", "resourceVersion": "1"}});
+        world.plane.apply(&manifests(&sound, "https://127.0.0.1:1", "t")).await.unwrap();
+        world.patch_status(&sound, json!({"credential": {"secretName": "sound", "resourceVersion": "1"}})).await;
+        let mut unread = Vec::new();
+        for depth in [200, 5_000] {
+            for place in deep::UNREAD.iter().chain([&deep::READ]) {
+                deep::create(&world.plane, "table-deep", place, depth).await.unwrap();
+                let one = connector("table-deep", &format!("{place}-{depth}"));
+                world.patch_status(&one, observed.clone()).await;
+                unread.extend((*place != deep::READ).then_some(one));
+            }
+        }
+        for world in [&world, &World::beside(world.plane.clone(), |_| ())] {
+            world.synced().await;
+            eventually("the sound one has a route", async || world.route(&sound).is_some()).await;
+            for one in &unread {
+                eventually(&format!("{one} has a route"), async || world.route(one).is_some()).await;
+            }
+            for depth in [200, 5_000] {
+                let deep = connector("table-deep", &format!("{}-{depth}", deep::READ));
+                eventually("the deep one says why", async || match world.entry(&deep) {
+                    Some(Entry::Unusable { message, .. }) => message.ends_with("it is nested deeper than 128 levels"),
+                    _ => false,
+                })
+                .await;
+            }
+        }
     });
 }
 

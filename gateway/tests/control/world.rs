@@ -88,7 +88,8 @@ impl World {
         let cluster = Arc::new(Cluster::new(client.clone(), Handle::current(), settings.clone(), metrics.clone()));
         let parts = Parts::new(settings, cluster.clone(), cluster.clone(), metrics.clone()).unwrap();
         let readiness = Readiness { issuer: parts.issuer.clone(), ..Readiness::default() };
-        let sink = Sink { table: parts.table.clone(), synced: readiness.synced.clone(), metrics: metrics.clone() };
+        let (synced, watches) = (readiness.synced.clone(), readiness.watches.clone());
+        let sink = Sink { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());
         let watches = vec![
             tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", sink).await })
