@@ -48,6 +48,8 @@ pub enum Error {
     NotATarget { authority: String, connectors: String },
     #[error("{user} may not use connector {connector}")]
     Forbidden { user: String, connector: ConnectorRef },
+    #[error("connector {connector} does not allow impersonation")]
+    Impersonation { connector: ConnectorRef },
     #[error("connector {0} not found")]
     NotFound(ConnectorRef),
     #[error("host {0:?} inside a tunnel for another")]
@@ -110,7 +112,8 @@ impl Error {
             | Token(_)
             | TokenInside(_)
             | NotATarget { .. } => Blame::Client,
-            Forbidden { .. } | NotFound(_) | Misdirected(_) | OutsidePath { .. } | Upgrade(_) | ClientGone(_) => Blame::Client,
+            Forbidden { .. } | Impersonation { .. } | NotFound(_) | Misdirected(_) => Blame::Client,
+            OutsidePath { .. } | Upgrade(_) | ClientGone(_) => Blame::Client,
             Unusable { .. } | ReviewUnavailable | NoIssuer | Internal(_) | Denied { .. } => Blame::Gateway,
             Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } | HeaderTimeout { .. } => Blame::Target,
             CertificateChanged { .. } | Unverified { .. } | Protocol { .. } | Cut { .. } => Blame::Target,
@@ -134,6 +137,7 @@ impl Error {
             TokenInside(_) => status::unauthorized(),
             NotATarget { authority, connectors } => status::target_forbidden(authority, connectors),
             Forbidden { user, connector } => status::forbidden(user, connector),
+            Impersonation { connector } => status::impersonation(connector),
             NotFound(connector) => status::not_found(connector),
             Misdirected(host) => status::misdirected(host),
             OutsidePath { connector } => status::target_forbidden("the path", &connector.to_string()),
@@ -166,7 +170,7 @@ impl Error {
             HeadTimeout => Some(Refusal::Timeout),
             Login(_) | Token(_) | TokenInside(_) => Some(Refusal::Unauthenticated),
             NotATarget { .. } | OutsidePath { .. } | Denied { .. } => Some(Refusal::Target),
-            Forbidden { .. } | NotFound(_) => Some(Refusal::Forbidden),
+            Forbidden { .. } | Impersonation { .. } | NotFound(_) => Some(Refusal::Forbidden),
             Unusable { .. } => Some(Refusal::Unusable),
             ReviewUnavailable | NoIssuer => Some(Refusal::Unavailable),
             ClientGone(_) | Internal(_) | Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } => None,

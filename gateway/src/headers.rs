@@ -21,11 +21,19 @@ fn dropped(name: &str, impersonation: bool) -> Option<&'static str> {
         _ if name.starts_with("x-remote-") => {
             Some("request-header authentication of the API server: who sets it is somebody else")
         }
-        _ if name.starts_with("impersonate-") && !impersonation => {
-            Some("impersonation: the credential's rights are not the client's")
+        _ if name.starts_with(IMPERSONATE) && !impersonation => {
+            Some("impersonation: the credential's rights are not the client's. `request` refuses it; a trailer is left")
         }
         _ => None,
     }
+}
+
+/// Prefix of the fields by which a client speaks as somebody else (kubectl --as).
+const IMPERSONATE: &str = "impersonate-";
+
+/// Whether the client speaks as somebody else. To be asked of its fields as they came, before `Connection` takes any of them away.
+pub fn impersonates(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(IMPERSONATE))
 }
 
 /// CGI and its heirs (WSGI, PHP) read `X_Remote_User` as they read `X-Remote-User`.
@@ -190,6 +198,10 @@ fn drop_nominated(headers: &mut HeaderMap) -> Result<()> {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Malformed("a Connection header names no header field"))?;
         if NEVER_NOMINATED.contains(&name) {
             return Err(Error::Malformed("a Connection header names Host or Content-Length"));
+        }
+        // Without it the request would act with all the credential's rights.
+        if name.as_str().starts_with(IMPERSONATE) {
+            return Err(Error::Malformed("a Connection header names an Impersonate field"));
         }
         headers.remove(name);
     }

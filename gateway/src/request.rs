@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::authenticate::{Identity, Rejection, jwt};
 use crate::error::{Error, Result};
-use crate::headers::Protocol;
+use crate::headers::{self, Protocol};
 use crate::outward::Outward;
 use crate::passage::{Aim, Lease, Passage};
 use crate::principal::Principal;
@@ -64,7 +64,16 @@ pub async fn admit(passage: &Passage, request: &Request) -> Result<Lease> {
     directed(&passage.aim, &lease.dial, &request.authority)?;
     carried(&request.method)?;
     covered(&lease.route, passage, request.path.as_str())?;
+    as_itself(&lease.route, &request.headers)?;
     Ok(lease)
+}
+
+/// Who asks to act as somebody else must not act with all the credential's rights instead, without a word.
+fn as_itself(route: &Route, headers: &HeaderMap) -> Result<()> {
+    match !route.impersonation && headers::impersonates(headers) {
+        true => Err(Error::Impersonation { connector: route.connector.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// A target answers TRACE with the request as it came to it, credential and all; some servers know TRACK for the same.

@@ -2,6 +2,7 @@
 //! the log holds is the caller's. No text quotes a secret, a target's body or an address of the gateway.
 
 use bytes::Bytes;
+use connectors_api::names::ALLOW_IMPERSONATION_ANNOTATION;
 use connectors_api::proxy_auth::ConnectorRef;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -69,6 +70,16 @@ pub fn forbidden(user: &str, connector: &ConnectorRef) -> Failure {
         subject(user),
         connector.name,
         connector.namespace
+    );
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// `Impersonate-*` at a connector that does not let its users send them.
+pub fn impersonation(connector: &ConnectorRef) -> Failure {
+    let message = format!(
+        "connector {:?} in namespace {:?} does not let its users act as others: leave out --as and Impersonate headers, \
+         or have its owner annotate it with {ALLOW_IMPERSONATION_ANNOTATION}=true",
+        connector.name, connector.namespace
     );
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }

@@ -78,7 +78,11 @@ async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
     assert_eq!(kubectl.ok(&["get", "configmap", "first", "-o", "jsonpath={.data.a}"]).await, "c");
     kubectl.ok(&["delete", "configmap", "first"]).await;
     let refused = kubectl.run(&["--as", "nobody", "get", "namespaces"]).await;
-    assert!(refused.status.success(), "impersonation is dropped, not passed on");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("annotate it with connectors.cpaas.io/allow-impersonation=true"),
+        "{said}"
+    );
     let whoami = kubectl.ok(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
     assert_eq!(whoami, "system:serviceaccount:default:remote");
 }

@@ -37,7 +37,7 @@ macro_rules! bare {
 }
 
 #[rustfmt::skip] // One line each.
-const BOTH: [Row; 36] = [
+const BOTH: [Row; 37] = [
     ("a plain request", request!("GET /a"), Seen(&["GET /a\n\n"])),
     ("no token", bare!("GET /a", "Host: c-target.demo.svc\r\n"), Kept(401)),
     ("another's token", bare!("GET /a", "Host: c-target.demo.svc\r\nAuthorization: Bearer {stranger}\r\n"), Kept(403)),
@@ -51,7 +51,8 @@ const BOTH: [Row; 36] = [
     ("another's login in Proxy-Authorization", request!("GET /a", "Proxy-Authorization: Basic eDp5\r\n"), Seen(&["GET /a\n\n"])),
     ("Connection nominates the token", request!("GET /a", "Connection: Authorization\r\n"), Seen(&["GET /a\n\n"])),
     ("a token in a trailer", bare!("POST /a", "Host: c-target.demo.svc\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Bearer {token}\r\n"), Kept(401)),
-    ("identities", request!("GET /a", "Impersonate-User: admin\r\nX-Remote-User: admin\r\nX_Remote_Group: system:masters\r\n"), Seen(&["GET /a\n\n"])),
+    ("identities", request!("GET /a", "X-Remote-User: admin\r\nX_Remote_Group: system:masters\r\n"), Seen(&["GET /a\n\n"])),
+    ("acting as somebody else", request!("GET /a", "Impersonate-User: admin\r\n"), Kept(403)),
     ("length and chunks", request!("POST /a", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), Refused(400)),
     ("two lengths", request!("POST /a", "Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), Refused(400)),
     ("another coding", request!("POST /a", "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), Refused(400)),
