@@ -40,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version = version())]
 struct Flags {
-    /// Folder with gateway.yaml; environment variables CONNECTORS_GATEWAY__GROUP__KEY win over it.
+    /// Folder with gateway.yaml, which must be there unless --manifests is given; environment variables CONNECTORS_GATEWAY__GROUP__KEY win over it.
     #[arg(long, env = "SETTINGS_DIR", default_value = "/etc/connectors-gateway")]
     settings_dir: PathBuf,
     /// Namespace of the gateway and of the Secret with its issuing CA.
@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<()> {
     log_to(&lines, flags.log_format);
     let _ended = EndOfLog(lines.clone());
     write_before_panics(lines.clone());
-    let live = Live::load(&flags.settings_dir)?;
+    let live = Live::load(&flags.settings_dir, flags.manifests.is_none())?;
     tracing::info!(settings = ?live.current.load(), version = version(), "connectors-gateway starts");
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
     let metrics = Arc::new(Metrics::new()?);

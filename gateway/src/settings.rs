@@ -241,18 +241,21 @@ pub enum SettingsError {
     /// A broken file, an unknown key or a value of the wrong kind; the text names the key.
     #[error("settings: {0}")]
     Unreadable(#[from] config::ConfigError),
+    #[error("settings: {path} {what}: write the settings there, or {{}} for the defaults")]
+    Absent { path: String, what: &'static str },
     #[error("settings: {key} is {value}: {rule}")]
     Invalid { key: &'static str, value: String, rule: &'static str },
 }
 
 impl Settings {
-    /// Reads `gateway.yaml` of the directory (a missing one means defaults) and the environment.
-    pub fn load(directory: Option<&Path>) -> Result<Settings, SettingsError> {
-        let mut builder = config::Config::builder();
-        if let Some(directory) = directory {
-            builder =
-                builder.add_source(config::File::from(directory.join(FILE)).format(config::FileFormat::Yaml).required(false));
+    /// Reads `gateway.yaml` of the directory and the environment. Without `required` a missing file means defaults.
+    pub fn load(directory: &Path, required: bool) -> Result<Settings, SettingsError> {
+        let path = directory.join(FILE);
+        if required {
+            present(&path)?;
         }
+        let file = config::File::from(path).format(config::FileFormat::Yaml).required(required);
+        let builder = config::Config::builder().add_source(file);
         let environment = config::Environment::with_prefix(ENVIRONMENT).prefix_separator("__").separator("__").try_parsing(true);
         let settings: Settings = builder.add_source(environment).build()?.try_deserialize()?;
         settings.validate()?;
@@ -296,6 +299,18 @@ impl Settings {
     }
 }
 
+/// What is missing or blank is a mistake of somebody's, not a wish for defaults: rules that deny would be gone.
+fn present(path: &Path) -> Result<(), SettingsError> {
+    let absent = |what| Err(SettingsError::Absent { path: path.display().to_string(), what });
+    match std::fs::read_to_string(path) {
+        Err(_) => absent("cannot be read"),
+        Ok(text) => match serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text) {
+            Ok(serde_yaml_ng::Value::Null) => absent("is blank"),
+            _ => Ok(()),
+        },
+    }
+}
+
 fn check(holds: bool, key: &'static str, value: impl std::fmt::Debug, rule: &'static str) -> Result<(), SettingsError> {
     if holds { Ok(()) } else { Err(SettingsError::Invalid { key, value: format!("{value:?}"), rule }) }
 }
@@ -307,12 +322,24 @@ mod tests {
     fn from_file(yaml: &str) -> Result<Settings, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(FILE), yaml).unwrap();
-        Settings::load(Some(directory.path()))
+        Settings::load(directory.path(), true)
     }
 
     #[test]
-    fn an_absent_file_means_defaults() {
-        assert_eq!(Settings::load(None).unwrap(), Settings::default());
+    fn an_absent_file_means_defaults_only_where_none_is_required() {
+        let nowhere = tempfile::tempdir().unwrap();
+        assert_eq!(Settings::load(nowhere.path(), false).unwrap(), Settings::default());
+        let refused = Settings::load(nowhere.path(), true).unwrap_err().to_string();
+        assert!(refused.ends_with("gateway.yaml cannot be read: write the settings there, or {} for the defaults"), "{refused}");
+    }
+
+    #[test]
+    fn a_blank_file_is_a_mistake_and_an_empty_object_means_defaults() {
+        for blank in ["", " \n\n", "# limits: {streams: 1}\n", "---\n", "null"] {
+            let refused = from_file(blank).unwrap_err().to_string();
+            assert!(refused.contains("gateway.yaml is blank: write the settings there, or {}"), "{blank:?}: {refused}");
+        }
+        assert_eq!(from_file("{}").unwrap(), Settings::default());
     }
 
     #[test]

@@ -19,17 +19,18 @@ pub struct Live {
     pub current: Arc<ArcSwap<Settings>>,
     pub error: Arc<ArcSwapOption<String>>,
     directory: PathBuf,
+    required: bool,
     /// The file when it was looked at last. Read before it is parsed, so that an edit in between is noticed.
     seen: Option<Vec<u8>>,
 }
 
 impl Live {
-    /// Fails on a broken file: there is no last good one yet.
-    pub fn load(directory: &Path) -> Result<Live, SettingsError> {
+    /// Fails on a broken file, and on a missing or blank one where it is `required`: there is no last good one yet.
+    pub fn load(directory: &Path, required: bool) -> Result<Live, SettingsError> {
         let seen = std::fs::read(directory.join(FILE)).ok();
-        let settings = Settings::load(Some(directory))?;
+        let settings = Settings::load(directory, required)?;
         let current = Arc::new(ArcSwap::from_pointee(settings));
-        Ok(Live { current, error: Arc::default(), directory: directory.to_owned(), seen })
+        Ok(Live { current, error: Arc::default(), directory: directory.to_owned(), required, seen })
     }
 
     /// Runs for ever.
@@ -46,7 +47,7 @@ impl Live {
     }
 
     fn reload(&self, metrics: &Metrics) {
-        match Settings::load(Some(&self.directory)) {
+        match Settings::load(&self.directory, self.required) {
             Ok(settings) => {
                 tracing::info!(?settings, "settings changed; those marked restart wait for one");
                 self.current.store(Arc::new(settings));

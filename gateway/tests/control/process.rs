@@ -197,3 +197,13 @@ fn broken_settings_keep_it_from_starting_and_are_named() {
         }
     });
 }
+
+#[test]
+fn in_a_cluster_missing_settings_are_told_in_one_sentence_at_start() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
+    let refused = command.arg("--settings-dir").arg(nowhere.path()).stdin(Stdio::null()).output().unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("gateway.yaml cannot be read: write the settings there, or {} for the defaults"), "{said}");
+}

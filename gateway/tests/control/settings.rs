@@ -28,7 +28,7 @@ fn an_edit_is_taken_over_and_a_broken_one_leaves_the_last_good_settings() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         mount(directory.path(), "..1", "timeouts: {connect: 1s}");
-        let live = Live::load(directory.path()).unwrap();
+        let live = Live::load(directory.path(), true).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let follow = tokio::spawn(live.clone().follow(metrics.clone()));
         let connect = || live.current.load().timeouts.connect;
@@ -48,6 +48,17 @@ fn an_edit_is_taken_over_and_a_broken_one_leaves_the_last_good_settings() {
         eventually("the mended one counts", async || connect() == Duration::from_secs(4)).await;
         assert!(live.error.load().is_none());
         assert_eq!(metrics.settings_valid.get(), 1);
+
+        for (version, blank) in [("..5", ""), ("..6", "# timeouts: {connect: 9s}")] {
+            mount(directory.path(), version, blank);
+            eventually("the blank one is noticed", async || live.error.load().is_some()).await;
+            assert_eq!((connect(), metrics.settings_valid.get()), (Duration::from_secs(4), 0));
+            mount(directory.path(), &format!("{version}-mended"), "timeouts: {connect: 4s}");
+            eventually("the mended one counts", async || live.error.load().is_none()).await;
+        }
+        std::fs::remove_file(directory.path().join("..data")).unwrap();
+        eventually("the missing one is noticed", async || live.error.load().is_some()).await;
+        assert_eq!((connect(), metrics.settings_valid.get()), (Duration::from_secs(4), 0));
         follow.abort();
     });
 }

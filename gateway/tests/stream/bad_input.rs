@@ -67,7 +67,7 @@ fn shipped_settings() -> Settings {
     let map: ConfigMap = serde_yaml_ng::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("gateway.yaml"), &map.data.unwrap()["gateway.yaml"]).unwrap();
-    Settings::load(Some(folder.path())).unwrap()
+    Settings::load(folder.path(), true).unwrap()
 }
 
 #[tokio::test]
