@@ -10,6 +10,7 @@ use connectors_api::probe::{Outcome, OutcomeStatus};
 use connectors_api::target::Target;
 use kube::ResourceExt;
 
+use crate::reconcile::ca_cert;
 use crate::schedule::Left;
 
 /// A status is read by people: more than this is noise, and an Event's note takes no more than 1 KiB.
@@ -89,7 +90,7 @@ impl Findings {
     /// True when all are; else status, reason and message of the first that is not. CACertReady only informs, unless traffic stops for it.
     fn ready(&self) -> Outcome {
         let counts = |severity: Option<&str>, outcome: &Outcome| {
-            severity.is_none() || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED
+            severity.is_none() || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED || ca_cert::is_broken(outcome)
         };
         let first = self.conditions().into_iter().find(|(_, outcome, severity)| counts(*severity, outcome) && !is_true(outcome));
         first.map_or_else(|| yes("", ""), |(_, outcome, _)| outcome.clone())

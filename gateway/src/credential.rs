@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use connectors_api::ca_certificates::{self, CaError};
 use http::HeaderValue;
 use moka::future::Cache;
 use openssl::x509::X509;
@@ -32,6 +33,9 @@ pub enum CredentialError {
     /// Words for the client; the log has the cause.
     #[error("{0}")]
     Unusable(String),
+    /// A CA is given and cannot be read: to go on without it would be to trust anybody.
+    #[error("{0}")]
+    InvalidCa(String),
     #[error("the API server did not answer")]
     Unavailable,
 }
@@ -133,7 +137,7 @@ impl Credentials {
     pub(crate) async fn read(&self, route: &mut Route) -> Result<Arc<Credential>, CredentialError> {
         if let Some(key) = route.trust.ca_secret.take() {
             let (key, content) = self.current(&key).await?;
-            let authorities = Arc::new(ca_certificates(&key, &content)?);
+            let authorities = Arc::new(authorities_of(&key, &content)?);
             self.certificates.put(&key, (Ok(authorities), LIFE)).await;
             route.trust.ca_secret = Some(key);
         }
@@ -167,7 +171,7 @@ async fn question(secrets: Arc<dyn Secrets>, source: Arc<CredentialSource>) -> R
 }
 
 async fn authorities(secrets: Arc<dyn Secrets>, key: Arc<SecretKey>) -> Result<Fresh<Loaded<Vec<X509>>>, Away> {
-    answer(read_patiently(secrets.as_ref(), &key).await, &key, |content| ca_certificates(&key, content))
+    answer(read_patiently(secrets.as_ref(), &key).await, &key, |content| authorities_of(&key, content))
 }
 
 /// How long an answer may be remembered. A 403 not at all: the Role may be there a moment later.
@@ -224,10 +228,9 @@ fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Cred
     };
     let authorization = header(line)
         .ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry")))?;
-    let certificates = content.data.get(CA_KEY).map(|pem| X509::stack_from_pem(pem)).transpose();
-    let certificates = certificates
-        .map_err(|_| CredentialError::Unusable(format!("Secret {name:?} contains invalid PEM data under {CA_KEY}")))?;
-    Ok(Credential { authorization: Some(authorization), certificates: certificates.unwrap_or_default(), values: BTreeMap::new() })
+    let certificates = content.data.get(CA_KEY).map(|pem| ca_certificates::of_value(CA_KEY, pem, from_der)).transpose();
+    let certificates = certificates.map_err(|error| invalid_ca(&source.key, &error))?.unwrap_or_default();
+    Ok(Credential { authorization: Some(authorization), certificates, values: BTreeMap::new() })
 }
 
 fn bearer(token: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -254,20 +257,17 @@ fn header(line: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Keys that end in `.crt` or `.pem`, or any value with a PEM header; all else in the Secret is ignored.
-fn ca_certificates(key: &SecretKey, content: &SecretContent) -> Result<Vec<X509>, CredentialError> {
-    const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let mut all = Vec::new();
-    for (name, value) in &content.data {
-        let named = name.ends_with(".crt") || name.ends_with(".pem");
-        if named || value.windows(PEM.len()).any(|window| window == PEM) {
-            let parsed = X509::stack_from_pem(value);
-            all.extend(
-                parsed.map_err(|_| CredentialError::Unusable(format!("Secret {:?} contains invalid PEM data", key.name)))?,
-            );
-        }
-    }
-    Ok(all)
+fn authorities_of(key: &SecretKey, content: &SecretContent) -> Result<Vec<X509>, CredentialError> {
+    let data = content.data.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    ca_certificates::of_secret(data, from_der).map_err(|error| invalid_ca(key, &error))
+}
+
+fn from_der(der: &[u8]) -> Option<X509> {
+    X509::from_der(der).ok()
+}
+
+fn invalid_ca(key: &SecretKey, error: &CaError) -> CredentialError {
+    CredentialError::InvalidCa(format!("Secret {:?} {error}", key.name))
 }
 
 #[cfg(test)]
@@ -309,8 +309,10 @@ mod tests {
             (Scheme::Basic, &[("username", "s3cret")], "no key \"password\""),
             (Scheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
             (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")], "invalid PEM"),
+            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")], "invalid PEM"),
+            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "")], "invalid PEM"),
         ] {
-            let Err(CredentialError::Unusable(why)) = sent(scheme, data) else { panic!("{data:?} was accepted") };
+            let why = sent(scheme, data).map_err(|error| error.to_string()).unwrap_err();
             assert!(why.contains(words) && why.contains("\"s\"") && !why.contains("s3cret"), "{why}");
         }
     }

@@ -197,7 +197,9 @@ pub fn not_a_target(origin: &Origin, connectors: &str) -> Error {
 /// In the words of the connector.
 pub fn unusable(route: &Route, error: CredentialError) -> Error {
     match error {
-        CredentialError::Unusable(why) => Error::Unusable { connector: route.connector.clone(), why },
+        CredentialError::Unusable(why) | CredentialError::InvalidCa(why) => {
+            Error::Unusable { connector: route.connector.clone(), why }
+        }
         CredentialError::Unavailable => Error::ReviewUnavailable,
     }
 }

@@ -14,7 +14,7 @@ use connectors_api::conditions::reason;
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
 use connectors_api::rules;
 
-use crate::credential::Credential;
+use crate::credential::{Credential, CredentialError};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::route::Route;
@@ -42,7 +42,7 @@ impl Prober {
         connector.status.get_or_insert_default().trust.get_or_insert_default().pins = asked.pins.clone();
         let mut subject = match self.subject(&connector, asked).await {
             Ok(subject) => subject,
-            Err(why) => return unprobed(asked, not_checked(&why)),
+            Err(trust) => return unprobed(asked, trust),
         };
         let trust = match trust::establish(&mut subject, &asked.accepted).await {
             Ok(trust) => trust,
@@ -58,9 +58,13 @@ impl Prober {
         ProbeReport { trust, pins, liveness, auth }
     }
 
-    async fn subject<'a>(&'a self, connector: &'a Connector, asked: &ProbeRequest) -> Result<Subject<'a>, String> {
-        let mut route = compile::probed(connector, &asked.class).map_err(|unusable| unusable.message)?;
-        let credential = self.gateway.parts.credentials.read(&mut route).await.map_err(|error| error.to_string())?;
+    /// Or what is to be said of its trust.
+    async fn subject<'a>(&'a self, connector: &'a Connector, asked: &ProbeRequest) -> Result<Subject<'a>, Outcome> {
+        let mut route = compile::probed(connector, &asked.class).map_err(|unusable| not_checked(&unusable.message))?;
+        let credential = self.gateway.parts.credentials.read(&mut route).await.map_err(|error| match error {
+            CredentialError::InvalidCa(why) => failed(reason::INVALID_PEM, &why),
+            other => not_checked(&other.to_string()),
+        })?;
         route.rekey();
         Ok(Subject { gateway: &self.gateway, connector, route, credential })
     }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use connectors_api::ca_certificates;
 use connectors_api::connector::{Pin, PinKind};
 use connectors_api::target::Target;
 use openssl::error::ErrorStack;
@@ -62,18 +63,17 @@ impl Anchors {
         let origin = target.origin();
         let pins: Vec<&Pin> = pins.iter().filter(|pin| pin.origin == origin && policy == Unverified::Pin).collect();
         let of_kind = |kind| pins.iter().filter(move |pin| pin.kind == kind);
+        let mut keys: Vec<String> = of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect();
         let mut cas = Vec::new();
         for pin in of_kind(PinKind::Ca) {
-            cas.extend(X509::stack_from_pem(pin.certificate.as_deref().unwrap_or_default().as_bytes())?);
+            let pem = pin.certificate.as_deref().unwrap_or_default().as_bytes();
+            match ca_certificates::of_value("certificate", pem, |der| X509::from_der(der).ok()) {
+                Ok(certificates) => cas.extend(certificates),
+                // It still is a pin, which nothing fits: no key has the fingerprint of a certificate.
+                Err(_) => keys.push(pin.sha256.clone()),
+            }
         }
-        Ok(Anchors {
-            host: target.host.clone(),
-            policy,
-            system,
-            given: store_of(given)?,
-            pinned: store_of(&cas)?,
-            keys: of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect(),
-        })
+        Ok(Anchors { host: target.host.clone(), policy, system, given: store_of(given)?, pinned: store_of(&cas)?, keys })
     }
 
     pub fn judge(&self, ssl: &SslRef) -> Verdict {

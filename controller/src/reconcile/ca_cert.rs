@@ -1,9 +1,9 @@
 //! The Secret that `caCertSecretRef` names holds certificates. Sets CACertReady as far as it can be told without the target, and the
 //! version by which a change reaches the gateway.
 
-use connectors_api::Connector;
 use connectors_api::conditions::reason;
 use connectors_api::probe::Outcome;
+use connectors_api::{Connector, ca_certificates};
 use k8s_openapi::ByteString;
 use openssl::x509::X509;
 
@@ -11,8 +11,6 @@ use super::secret::{self, SecretShape};
 use crate::context::Context;
 use crate::error::Error;
 use crate::status::{Findings, no, unknown, yes};
-
-const HEADER: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 pub async fn check(context: &Context, connector: &Connector, findings: &mut Findings) -> Result<(), Error> {
     let Some(name) = connector.spec.ca_secret() else {
@@ -37,23 +35,16 @@ pub async fn check(context: &Context, connector: &Connector, findings: &mut Find
     Ok(())
 }
 
-/// The Secret itself is at fault, not the target.
+/// The Secret itself is at fault, not the target: nothing may be sent until it is mended.
 pub fn is_broken(outcome: &Outcome) -> bool {
     matches!(outcome.reason.as_str(), reason::SECRET_NOT_FOUND | reason::INVALID_PEM)
 }
 
-/// Keys that end in `.crt` or `.pem` and values that begin with a certificate count; all else in the Secret is none of our business.
 fn judge(name: &str, secret: &SecretShape<ByteString>) -> Outcome {
-    let is_named = |key: &str| key.ends_with(".crt") || key.ends_with(".pem");
-    let certificates: Vec<&ByteString> =
-        secret.data.iter().filter(|(key, value)| is_named(key) || value.0.starts_with(HEADER)).map(|(_, value)| value).collect();
-    let sound = |pem: &ByteString| X509::stack_from_pem(&pem.0).is_ok_and(|stack| !stack.is_empty());
-    if certificates.is_empty() {
-        no(reason::INVALID_PEM, format!("Secret {name:?} contains no certificate: put PEM under a key that ends in .crt"))
-    } else if certificates.into_iter().all(sound) {
-        yes(reason::VALID, format!("CA certificate loaded from secret {name:?}"))
-    } else {
-        no(reason::INVALID_PEM, format!("Secret {name:?} contains invalid PEM data"))
+    let data = secret.data.iter().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    match ca_certificates::of_secret(data, |der| X509::from_der(der).ok()) {
+        Ok(_) => yes(reason::VALID, format!("CA certificate loaded from secret {name:?}")),
+        Err(error) => no(reason::INVALID_PEM, format!("Secret {name:?} {error}")),
     }
 }
 
@@ -66,11 +57,13 @@ mod tests {
     fn only_certificates_are_looked_at_and_each_must_be_sound() {
         let (root, _) = crate::ca::mint::root().unwrap();
         let pem = String::from_utf8(root.to_pem().unwrap()).unwrap();
+        let indented = pem.replace('\n', "\n  ");
         for (data, reason) in [
             (vec![("ca.crt", pem.as_str())], reason::VALID),
             (vec![("anything", pem.as_str()), ("password", "x")], reason::VALID),
             (vec![("ca.crt", pem.as_str()), ("other.pem", "x")], reason::INVALID_PEM),
             (vec![("password", "x")], reason::INVALID_PEM),
+            (vec![("ca.crt", indented.as_str())], reason::INVALID_PEM),
             (vec![], reason::INVALID_PEM),
         ] {
             let data: std::collections::BTreeMap<_, _> =

@@ -44,12 +44,14 @@ fn ready_takes_reason_and_message_of_the_first_that_is_not_true() {
 }
 
 #[test]
-fn the_ca_condition_informs_and_only_a_changed_target_certificate_counts() {
+fn the_ca_condition_informs_and_counts_where_traffic_stops_for_it() {
     let mut findings = fine();
-    findings.ca_cert = no(reason::INVALID_PEM, "broken");
+    findings.ca_cert = unknown(reason::NOT_CHECKED, "");
     assert!(ready_of(&findings).is_true());
-    findings.ca_cert = no(reason::TARGET_CERTIFICATE_CHANGED, "changed");
-    assert_eq!(ready_of(&findings).reason.as_deref(), Some(reason::TARGET_CERTIFICATE_CHANGED));
+    for stops in [reason::INVALID_PEM, reason::SECRET_NOT_FOUND, reason::TARGET_CERTIFICATE_CHANGED] {
+        findings.ca_cert = no(stops, "why");
+        assert_eq!(ready_of(&findings).reason.as_deref(), Some(stops));
+    }
     let status = next(&connector(json!({})), &findings);
     let ca = conditions::find(&status.conditions, conditions::CA_CERT_READY).unwrap();
     assert_eq!(ca.severity.as_deref(), Some("Info"));

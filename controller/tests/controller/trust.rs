@@ -53,14 +53,32 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
     bench.demo("demo", "k8s").await;
     bench.merge("demo", "k8s", json!({"spec": {"caCertSecretRef": {"name": "ca"}}})).await;
     let missing = bench.until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::SECRET_NOT_FOUND).await;
-    assert!(condition(&missing, conditions::READY).unwrap().is_true(), "it only informs");
+    let ready = condition(&missing, conditions::READY).unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_deref()),
+        ("False", Some(reason::SECRET_NOT_FOUND)),
+        "nothing may be sent"
+    );
 
     let secret = |value: &str| {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": "demo"}, "stringData": {"ca.crt": value}}).to_string()
     };
-    bench.apply(&secret("nonsense")).await;
-    bench.until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::INVALID_PEM).await;
+    let indented = bench.plane.ca_pem().replace('\n', "\n  ");
+    for (broken, words) in [("nonsense", "not encoded twice and no path"), (&indented, "certificate 1 cannot be read")] {
+        bench.apply(&secret(broken)).await;
+        eventually(words, async || {
+            let connector = bench.connector("demo", "k8s").await;
+            let told = [conditions::CA_CERT_READY, conditions::READY].map(|type_| condition(&connector, type_).unwrap());
+            let says = |one: &conditions::Condition| {
+                one.reason.as_deref() == Some(reason::INVALID_PEM)
+                    && one.message.as_ref().is_some_and(|text| text.contains(words))
+            };
+            if told.iter().all(|one| one.status == "False" && says(one)) { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
     bench.apply(&secret(bench.plane.ca_pem())).await;
+    bench.until_ready("demo", "k8s").await;
     let version = async || bench.connector("demo", "k8s").await.status.unwrap().trust.and_then(|trust| trust.ca_resource_version);
     eventually("a good verdict", async || {
         let found = condition(&bench.connector("demo", "k8s").await, conditions::CA_CERT_READY).unwrap();

@@ -22,7 +22,8 @@ pub(super) enum Failed {
 pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) -> Result<Outcome, Failed> {
     let credentials = &subject.gateway.parts.credentials;
     let given = credentials.certificates(&subject.route).await;
-    let given = !given.map_err(|error| Failed::Target(failed(reason::INVALID_PEM, &error.to_string())))?.is_empty();
+    let given = given.map_err(|error| Failed::Target(failed(reason::INVALID_PEM, &error.to_string())))?;
+    let given = !given.is_empty();
     for target in subject.route.targets.clone() {
         match subject.gateway.upstream.first_contact(&subject.route, &target).await.map_err(Failed::Dial)? {
             FirstContact::Verified => {}

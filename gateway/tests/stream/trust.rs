@@ -178,3 +178,42 @@ async fn a_probe_sends_the_credential_it_is_given_and_reads_a_bounded_answer() {
         assert!(!heads[1].contains("authorization"), "{heads:?}");
     }
 }
+
+/// A CA that is given and cannot be read is not "none": nothing may be pinned, and no byte sent.
+#[tokio::test]
+async fn a_ca_that_cannot_be_read_stops_everything_before_the_target_is_dialled() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
+    let pem = world.target_ca.pem();
+    let named = "caCertSecretRef: {name: target-ca}";
+    for (kind, ca) in [
+        ("a path", "/etc/ssl/ca.crt".to_owned()),
+        ("base64 of PEM", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pem)),
+        ("indented PEM", pem.replace('\n', "\n  ")),
+        ("one damaged certificate of two", format!("{pem}{}", pem.replace("CERTIFICATE-----\nM", "CERTIFICATE-----\n!"))),
+        ("nothing", String::new()),
+    ] {
+        let by_name = connector("target", &target.url(), named, SECRET, &ca);
+        let beside = connector("target", &target.url(), "", SECRET, "");
+        let beside = beside
+            .replace(&format!("stringData: {{token: {SECRET}}}"), &format!("stringData: {{token: {SECRET}, ca.crt: {ca:?}}}"));
+        for manifests in [by_name, beside] {
+            world.apply(&manifests);
+            let answer = status_of_a_request(&world, &target).await;
+            assert!(answer.starts_with("503 ") && answer.contains("invalid PEM data"), "{kind}: {answer}");
+        }
+    }
+    assert_eq!(target.seen.connections(), 0, "not even a handshake");
+}
+
+#[tokio::test]
+async fn a_pinned_ca_that_cannot_be_read_fits_nothing() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
+    let pin = Pin { origin: target.url(), kind: PinKind::Ca, sha256: "0a".repeat(32), certificate: Some("damaged".into()) };
+    pinned(&world, &target, &[pin]);
+    let answer = status_of_a_request(&world, &target).await;
+    assert!(answer.starts_with("502 "), "{answer}");
+    assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0, "no byte of HTTP");
+    assert!(matches!(first_contact(&world).await, FirstContact::Changed(_)));
+}
