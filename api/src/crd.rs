@@ -16,9 +16,14 @@ use crate::{Connector, ConnectorClass};
 const MAX_ADDRESS: usize = 2048;
 const MAX_NAME: usize = 253;
 const MAX_ITEMS: usize = 64;
+/// Of any other text: names, paths of fields.
+const MAX_TEXT: i64 = 1024;
 
 pub fn connector() -> CustomResourceDefinition {
-    completed(Connector::crd())
+    let mut crd = completed(Connector::crd());
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    schemas.filter_map(|root| root.properties.as_mut()?.get_mut("spec")).for_each(bound);
+    crd
 }
 
 pub fn connector_class() -> CustomResourceDefinition {
@@ -65,6 +70,19 @@ fn loosen(schema: &mut JSONSchemaProps) {
     }
 }
 
+/// What a tenant writes has an end everywhere, ten times beyond what documented examples need.
+fn bound(schema: &mut JSONSchemaProps) {
+    match schema.type_.as_deref() {
+        Some("string") => drop(schema.max_length.get_or_insert(MAX_TEXT)),
+        Some("array") => drop(schema.max_items.get_or_insert(MAX_ITEMS as i64)),
+        _ => {}
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(bound);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        bound(items);
+    }
+}
+
 /// Any JSON.
 pub(crate) fn any(_: &mut SchemaGenerator) -> Schema {
     json_schema!({})
@@ -77,6 +95,7 @@ pub(crate) fn address(schema: &mut Schema) {
         ("self == '' || self.matches('^(?i)https?://[^/?#]')", "must be a URL that starts with http:// or https://"),
         ("!self.matches('^[^/?#]*//[^/?#]*@')", "must not hold user name or password: put them into the Secret"),
         ("!self.contains('?') && !self.contains('#')", "must not have a query or fragment"),
+        ("self.matches('^[!-~]*$')", "must have printable characters without white space only"),
     ];
     let rule = |(rule, message)| json!({"rule": rule, "message": message});
     schema.insert("x-kubernetes-validations".into(), rules.map(rule).into_iter().collect());

@@ -3,10 +3,11 @@
 //! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a status. `names`: fixed names of
 //! objects, ports, audiences, annotations. `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
-//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come. `rules`: whether class, Connector and Secret fit together (both features).
+//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together (that of a class with both features).
 
 pub mod access;
 pub mod attributes;
+pub mod ca_certificates;
 pub mod class;
 pub mod conditions;
 pub mod connector;
@@ -17,7 +18,6 @@ pub mod item;
 pub mod names;
 pub mod probe;
 pub mod proxy_auth;
-#[cfg(all(feature = "cel", feature = "template"))]
 pub mod rules;
 pub mod target;
 #[cfg(feature = "template")]

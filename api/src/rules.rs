@@ -1,6 +1,7 @@
-//! Whether a class is sound, a Connector fits its class, and a Secret fits the auth type. Pure: controller and gateway ask
+//! Whether a class is sound, a Connector fits its class, and a Secret fits the auth type. Pure: controller, gateway and driver ask
 //! the same functions, so that the status and the refusal inside a tunnel say the same words.
 
+#[cfg(all(feature = "cel", feature = "template"))]
 mod class;
 mod connector;
 mod secret;
@@ -8,8 +9,9 @@ mod secret;
 use crate::class::AuthType;
 use crate::{Connector, ConnectorClass};
 
+#[cfg(all(feature = "cel", feature = "template"))]
 pub use class::check_class;
-pub use connector::{addresses, check_connector};
+pub use connector::{addresses, check_connector, is_printable};
 pub use secret::{check_secret_type, secret_keys};
 
 /// The first rule that is broken: which condition it makes False, the constant reason, and what to do.

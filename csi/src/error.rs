@@ -66,6 +66,11 @@ pub enum Error {
     Template { class: String, configuration: String, file: String, source: TemplateError },
     #[error("configuration {configuration:?} in connectorclass {class:?} has a file named {file:?}: use letters, digits, - _ .")]
     FileName { class: String, configuration: String, file: String },
+    #[error(
+        "file {file:?} of configuration {configuration:?} in connectorclass {class:?} would be no single document of {format}: \
+         print values with yamlScalar or toJson"
+    )]
+    NotOneDocument { class: String, configuration: String, file: String, format: &'static str },
     #[error("the volume's files need {0} KiB, more than the 480 KiB that a volume holds: use fewer configurations")]
     TooLarge(usize),
 
@@ -117,6 +122,7 @@ impl Error {
             | Error::Token
             | Error::Template { .. }
             | Error::FileName { .. }
+            | Error::NotOneDocument { .. }
             | Error::TooLarge(_)
             | Error::Foreign(_) => Code::FailedPrecondition,
             Error::ConnectorNotReady { .. }

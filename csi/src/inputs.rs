@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::conditions::{self, READY};
+use connectors_api::item::Item;
 use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
-use connectors_api::{Connector, ConnectorClass};
+use connectors_api::{Connector, ConnectorClass, rules};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, Resource};
@@ -59,7 +60,8 @@ impl Cluster {
     }
 
     /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness are not asked
-    /// again (the gateway judges each request), so that a failing probe cannot keep a running Pod from its next token.
+    /// again (the gateway judges each request), so that a failing probe cannot keep a running Pod from its next token. What
+    /// becomes a part of files is checked each time.
     pub async fn gather(&self, request: &PublishRequest, published: bool) -> Result<Inputs, Error> {
         let connectors = request.attributes.connectors.iter().map(|reference| self.usable(&request.pod, reference, published));
         let asked = async {
@@ -71,9 +73,14 @@ impl Cluster {
     }
 
     async fn usable(&self, pod: &Pod, reference: &ConnectorRef, published: bool) -> Result<(ConnectorRef, Connector), Error> {
-        let api = Api::<Connector>::namespaced(self.client.clone(), &reference.namespace);
+        let api = Api::<Item<Connector>>::namespaced(self.client.clone(), &reference.namespace);
         let found = get(&api, &reference.name).await?;
-        Ok((reference.clone(), self.admit(pod, reference, found, published).await?))
+        let connector = read(reference, "it", self.admit(pod, reference, found, published).await?)?;
+        if !published {
+            check_ready(reference, &connector)?;
+        }
+        check_observed(reference, &connector)?;
+        Ok((reference.clone(), connector))
     }
 
     async fn ca_bundle(&self) -> Result<String, Error> {
@@ -83,14 +90,14 @@ impl Cluster {
         bundle.filter(|pem| !pem.trim().is_empty()).ok_or_else(missing)
     }
 
-    /// Existing connectors, and for a first publish only allowed and usable ones.
+    /// Existing connectors, and for a first publish only allowed ones.
     async fn admit(
         &self,
         pod: &Pod,
         reference: &ConnectorRef,
-        connector: Option<Connector>,
+        connector: Option<Item<Connector>>,
         published: bool,
-    ) -> Result<Connector, Error> {
+    ) -> Result<Item<Connector>, Error> {
         let not_found = || Error::ConnectorNotFound(reference.clone());
         if published {
             return connector.ok_or_else(not_found);
@@ -99,9 +106,7 @@ impl Cluster {
         if connector.is_some() || reference.namespace != pod.namespace {
             self.check_access(pod, reference).await?;
         }
-        let connector = connector.ok_or_else(not_found)?;
-        check_ready(reference, &connector)?;
-        Ok(connector)
+        connector.ok_or_else(not_found)
     }
 
     async fn check_access(&self, pod: &Pod, connector: &ConnectorRef) -> Result<(), Error> {
@@ -117,7 +122,7 @@ impl Cluster {
 
     /// Each class is asked for once.
     async fn with_classes(&self, connectors: Vec<(ConnectorRef, Connector)>) -> Result<Vec<Mounted>, Error> {
-        let api = Api::<ConnectorClass>::all(self.client.clone());
+        let api = Api::<Item<ConnectorClass>>::all(self.client.clone());
         let mut classes = BTreeMap::<String, Arc<ConnectorClass>>::new();
         let mut mounted = Vec::with_capacity(connectors.len());
         for (reference, connector) in connectors {
@@ -127,19 +132,41 @@ impl Cluster {
                 None => Arc::new(class(&api, &reference, name).await?),
             };
             classes.insert(name.clone(), Arc::clone(&class));
+            let fits = rules::check_connector(&connector, &class);
+            fits.map_err(|broken| Error::ConnectorNotReady { connector: reference.clone(), reason: broken.message })?;
             check_proxy_address(Mounted { reference, connector, class }).map(|one| mounted.push(one))?;
         }
         Ok(mounted)
     }
 }
 
-async fn class(api: &Api<ConnectorClass>, connector: &ConnectorRef, name: &str) -> Result<ConnectorClass, Error> {
+async fn class(api: &Api<Item<ConnectorClass>>, connector: &ConnectorRef, name: &str) -> Result<ConnectorClass, Error> {
     let not_found = || Error::ClassNotFound { connector: connector.clone(), class: name.to_owned() };
     // The name becomes a part of the URL, and nobody but the controller checked it.
     if !is_object_name(name) {
         return Err(not_found());
     }
-    get(api, name).await?.ok_or_else(not_found)
+    read(connector, "its class", get(api, name).await?.ok_or_else(not_found)?)
+}
+
+/// An object whose JSON is no Connector or class is its owner's to mend.
+fn read<K: Clone>(connector: &ConnectorRef, what: &str, item: Item<K>) -> Result<K, Error> {
+    item.into_read().map(Arc::unwrap_or_clone).map_err(|unreadable| {
+        let reason = format!("{what} cannot be read: {}", unreadable.error);
+        Error::ConnectorNotReady { connector: connector.clone(), reason }
+    })
+}
+
+/// What the controller has not judged yet goes into no file.
+fn check_observed(reference: &ConnectorRef, connector: &Connector) -> Result<(), Error> {
+    let observed = connector.status.as_ref().and_then(|status| status.observed_generation);
+    match observed == connector.metadata.generation {
+        true => Ok(()),
+        false => {
+            let reason = "its latest change was not checked yet; is the controller running?".to_owned();
+            Err(Error::ConnectorNotReady { connector: reference.clone(), reason })
+        }
+    }
 }
 
 /// With the reason and message of the `Ready` condition, which are those of the first condition that is not True.

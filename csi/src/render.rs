@@ -3,6 +3,7 @@
 
 mod builtin;
 mod data;
+mod document;
 mod params;
 
 use connectors_api::ConnectorClass;
@@ -94,8 +95,14 @@ fn render_file(
         return Err(Error::FileName { class, configuration, file: file.to_owned() });
     }
     let rendered = Template::parse(text).and_then(|template| template.render(data));
-    let content = rendered.map_err(|source| Error::Template { class, configuration, file: file.to_owned(), source })?;
-    Ok((file.to_owned(), SecretString::from(content)))
+    let failed =
+        |source| Error::Template { class: class.clone(), configuration: configuration.clone(), file: file.to_owned(), source };
+    let content = rendered.map_err(failed)?;
+    let content = SecretString::from(content);
+    match document::broken(file, content.expose_secret()) {
+        None => Ok((file.to_owned(), content)),
+        Some(format) => Err(Error::NotOneDocument { class, configuration, file: file.to_owned(), format }),
+    }
 }
 
 /// As the keys of a ConfigMap; what begins with two dots belongs to `write`.

@@ -12,6 +12,7 @@ use crate::{Connector, ConnectorClass};
 use super::{Violation, auth_type, quoted};
 
 pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {
+    check_texts(connector)?;
     check_address(connector, class)?;
     check_extensions(connector, class)?;
     check_params(connector, class)?;
@@ -38,6 +39,39 @@ fn without_secret(reason: &'static str, message: String) -> Violation {
 
 fn class_name(connector: &Connector) -> &str {
     &connector.spec.connector_class_name
+}
+
+/// Templates print what stands in a spec into files of others: no text may end its line, or show another order than it has.
+fn check_texts(connector: &Connector) -> Result<(), Violation> {
+    let spec = serde_json::to_value(&connector.spec).unwrap_or_default();
+    match unprintable("spec", &spec) {
+        Some(place) if place == "spec.address" || place.starts_with("spec.addressExtensions") => {
+            Err(unfit(reason::INVALID_ADDRESS, format!("{place} {NOT_PRINTABLE}")))
+        }
+        Some(place) => Err(unfit(reason::INVALID_PARAMETERS, format!("{place} {NOT_PRINTABLE}"))),
+        None => Ok(()),
+    }
+}
+
+const NOT_PRINTABLE: &str = "has a line break or another character that cannot be printed: remove it";
+
+/// The place of the first text that cannot be printed on one line.
+fn unprintable(place: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => (!is_printable(text)).then(|| place.to_owned()),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| unprintable(&format!("{place}[{index}]"), item)),
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| match is_printable(name) {
+            true => unprintable(&format!("{place}.{name}"), field),
+            false => Some(place.to_owned()),
+        }),
+        _ => None,
+    }
+}
+
+/// Without control characters, line separators, byte order marks and marks of direction.
+pub fn is_printable(text: &str) -> bool {
+    let marks = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    !text.chars().any(|c| c.is_control() || marks(c))
 }
 
 fn check_address(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {

@@ -292,3 +292,36 @@ fn a_secret_of_another_type_or_without_a_key_is_refused() {
         assert!(violation.is_none_or(|found| found.message.contains(expected.map_or("", |(_, words)| words))), "{type_}");
     }
 }
+
+#[test]
+fn no_text_of_a_spec_ends_its_line() {
+    let evil = |text: &str| format!("{text}\nusers: [{{user: {{exec: {{command: sh}}}}}}]\n---");
+    for (pointer, value, place, reason) in [
+        ("/spec/address", json!(evil("https://a")), "spec.address ", reason::INVALID_ADDRESS),
+        ("/spec/address", json!("https://a/\u{2028}b"), "spec.address ", reason::INVALID_ADDRESS),
+        ("/spec/address", json!("https://a\r\n"), "spec.address ", reason::INVALID_ADDRESS),
+        (
+            "/spec/addressExtensions",
+            json!([{"name": "api", "value": evil("https://a")}]),
+            "spec.addressExtensions[0].value ",
+            reason::INVALID_ADDRESS,
+        ),
+        ("/spec/params", json!([{"name": "level", "value": evil("low")}]), "spec.params[0].value ", reason::INVALID_PARAMETERS),
+        ("/spec/params", json!([{"name": evil("level"), "value": "low"}]), "spec.params[0].name ", reason::INVALID_PARAMETERS),
+        (
+            "/spec/params",
+            json!([{"name": "level", "value": {"a": ["\u{202e}"]}}]),
+            "spec.params[0].value.a[0] ",
+            reason::INVALID_PARAMETERS,
+        ),
+        ("/spec/params", json!([{"name": "level", "value": {"\n": 1}}]), "spec.params[0].value ", reason::INVALID_PARAMETERS),
+        ("/spec/auth/name", json!("tokenAuth\n"), "spec.auth.name ", reason::INVALID_PARAMETERS),
+        ("/spec/auth/secretRef/fieldPath", json!("a\u{0}"), "spec.auth.secretRef.fieldPath ", reason::INVALID_PARAMETERS),
+        ("/spec/connectorClassName", json!("tool\t"), "spec.connectorClassName ", reason::INVALID_PARAMETERS),
+    ] {
+        let broken = check_connector(&connector(pointer, value), &plain_class()).unwrap_err();
+        assert_eq!(broken.reason, reason, "{place}");
+        assert!(broken.message.starts_with(place) && broken.message.contains("line break"), "{}", broken.message);
+        assert!(is_printable(&broken.message));
+    }
+}

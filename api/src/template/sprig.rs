@@ -1,4 +1,4 @@
-//! The functions of templates: Go's own where they need a bound, and those of sprig that are pure. Left out are the clock,
+//! The functions of templates: Go's own where they need a bound, those of sprig that are pure, and `yamlScalar`. Left out are the clock,
 //! randomness, the environment, certificates, and those whose exact behaviour no test here could vouch for.
 
 mod encoding;
@@ -11,6 +11,7 @@ mod regexes;
 mod strings;
 mod types;
 mod urls;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -29,7 +30,7 @@ const MANY: usize = usize::MAX;
 /// Name, fewest and most arguments, body.
 type Entry = (&'static str, usize, usize, fn(Args<'_>) -> Result<Value>);
 
-const MODULES: [&[Entry]; 10] = [
+const MODULES: [&[Entry]; 11] = [
     encoding::FUNCTIONS,
     lists::FUNCTIONS,
     maps::FUNCTIONS,
@@ -40,6 +41,7 @@ const MODULES: [&[Entry]; 10] = [
     strings::FUNCTIONS,
     types::FUNCTIONS,
     urls::FUNCTIONS,
+    yaml::FUNCTIONS,
 ];
 
 static ALL: LazyLock<FuncMap> = LazyLock::new(|| {

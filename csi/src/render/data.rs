@@ -1,7 +1,9 @@
 //! What a template of a configuration sees: maps in lower camel case.
 //! `render` makes one per configuration.
 
-use connectors_api::ConnectorClass;
+use std::collections::BTreeMap;
+
+use connectors_api::{ConnectorClass, rules};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -35,11 +37,18 @@ fn connector(mounted: &Mounted) -> Value {
             "name": mounted.reference.name,
             "namespace": mounted.reference.namespace,
             "labels": metadata.labels.clone().unwrap_or_default(),
-            "annotations": metadata.annotations.clone().unwrap_or_default(),
+            "annotations": printable(metadata.annotations.as_ref()),
         },
         "spec": mounted.connector.spec,
         "status": status,
     })
+}
+
+/// Whoever edits annotations needs no right to the connector's Secret, and nobody checks them: what would end its line in a file is left out,
+/// so that a template that asks for it fails.
+fn printable(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<&str, &str> {
+    let all = annotations.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
+    all.filter(|(_, value)| rules::is_printable(value)).collect()
 }
 
 fn class(class: &ConnectorClass, cluster_domain: &str) -> Value {

@@ -302,3 +302,50 @@ fn more_than_a_volume_holds_is_refused() {
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.to_string().contains("more than the 480 KiB that a volume holds"), "{error}");
 }
+
+/// A class that prints values as they are, by accident or before there was `yamlScalar`.
+#[test]
+fn a_value_that_would_add_a_document_or_break_one_is_refused_whatever_the_class_prints_it_with() {
+    let address = "https://a\nb: {exec: {command: sh}}\n---\n";
+    for (file, text, written) in [
+        ("kubeconfig", "server: {{ .connector.spec.address }}\n", None),
+        (
+            "kubeconfig",
+            "server: {{ .connector.spec.address | yamlScalar }}\n",
+            Some("server: \"https://a\\x0ab: {exec: {command: sh}}\\x0a---\\x0a\"\n"),
+        ),
+        ("auth.json", r#"{"a": "{{ .connector.spec.address }}"}"#, None),
+        (
+            "auth.json",
+            r#"{"a": {{ .connector.spec.address | toJson }}}"#,
+            Some(r#"{"a": "https://a\nb: {exec: {command: sh}}\n---\n"}"#),
+        ),
+    ] {
+        let class = class("own", json!([{ "name": "it", "data": { file: text } }]));
+        let rendered = rendered("it", "", &inputs(vec![mounted(&class, "demo", "x", address)]));
+        match written {
+            Some(written) => assert_eq!(rendered.unwrap()[file], written),
+            None => {
+                let error = rendered.unwrap_err();
+                assert_eq!(error.code(), Code::FailedPrecondition);
+                assert!(
+                    error.to_string().contains("would be no single document") && !error.to_string().contains("exec"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_annotation_that_would_end_its_line_is_not_there_for_templates() {
+    let with = |value: &str| {
+        let mut one = mounted(&k8s(), "demo", "x", "https://a");
+        one.connector.metadata.annotations = Some([("a".to_owned(), value.to_owned())].into());
+        one_file("{{ index .connector.metadata.annotations \"a\" }}", vec![one])
+    };
+    assert_eq!(with("one line: # and more").unwrap(), "one line: # and more");
+    for evil in ["two\nlines", "two\r", "\u{2028}", "\u{202e}"] {
+        assert!(with(evil).is_err(), "{evil:?}");
+    }
+}

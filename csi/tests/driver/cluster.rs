@@ -80,20 +80,35 @@ impl Demo {
 
     /// A Connector without a status.
     pub async fn connector(&self, name: &str, class: &str) {
-        let connector = json!({
+        self.connector_at(name, class, "https://10.0.0.1:6443").await;
+    }
+
+    /// The same, or a change of its address.
+    pub async fn connector_at(&self, name: &str, class: &str, address: &str) {
+        let mut connector = json!({
             "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector",
             "metadata": { "name": name, "namespace": self.namespace },
-            "spec": { "connectorClassName": class, "address": "https://10.0.0.1:6443" },
+            "spec": { "connectorClassName": class, "address": address },
         });
+        if class == "k8s" {
+            connector["spec"]["auth"] = json!({ "name": "bearerTokenAuth", "secretRef": { "name": "s" } });
+        }
         self.apply(connector).await;
     }
 
-    /// The status that the controller would write.
+    /// The status that the controller would write of the Connector as it is now.
     pub async fn ready(&self, name: &str, status: &str, reason: &str, message: &str) {
+        let generation = self.connectors().await.get(name).await.unwrap().metadata.generation;
         let url = format!("http://c-{name}.{}.svc.cluster.local", self.namespace);
         let ready = json!({ "type": "Ready", "status": status, "reason": reason, "message": message });
-        let status = json!({ "status": { "conditions": [ready], "proxy": { "httpAddress": { "url": url } } } });
+        let status = json!({ "status": { "observedGeneration": generation, "conditions": [ready], "proxy": { "httpAddress": { "url": url } } } });
         self.connectors().await.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+
+    /// A merge patch; the API server's words if it refuses.
+    pub async fn patch(&self, name: &str, patch: Value) -> Result<(), String> {
+        let patched = self.connectors().await.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(|error| error.to_string())
     }
 
     pub async fn delete_connector(&self, name: &str) {

@@ -31,7 +31,7 @@ fn report() {
     let thread = std::thread::current();
     // With --test-threads=1 the tests run on the main thread.
     let name = thread.name().filter(|name| *name != "main");
-    let passed = name.map_or(*all_passed, |name| output.lines().any(|line| line == format!("test {name} ... ok")));
+    let passed = name.map_or(*all_passed, |name| output.lines().any(|line| line.starts_with(&format!("test {name} ... ok"))));
     assert!(passed, "{}", name.and_then(|name| section(output, name)).unwrap_or(output));
 }
 

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::json;
 use tonic::Code;
 
 use crate::cluster::Demo;
@@ -61,6 +62,51 @@ fn a_connector_that_is_no_longer_ready_still_gets_fresh_tokens_into_running_pods
         volume.token = "the.second.token".into();
         kubelet.publish(&volume).await.unwrap();
         assert_eq!(volume.read("context.token"), "the.second.token");
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+/// Until the controller has looked at an edit, nothing of it may lie in anybody's Pod.
+#[test]
+fn an_edit_that_nobody_has_checked_stays_out_of_running_pods() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("unchecked").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        demo.connector_at("k8s", "k8s", "https://elsewhere.example").await;
+        volume.token = "the.second.token".into();
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+        assert!(refusal.message().contains("keeps its files") && refusal.message().contains("not checked yet"), "{refusal}");
+        assert!(volume.read("kubeconfig").contains("server: https://10.0.0.1:6443\n"));
+        let fresh = kubelet.volume(demo.namespace, "other", "a.token");
+        assert_eq!(kubelet.publish(&fresh).await.unwrap_err().code(), Code::Unavailable);
+
+        demo.ready("k8s", "True", "", "").await;
+        kubelet.publish(&volume).await.unwrap();
+        assert!(volume.read("kubeconfig").contains("server: https://elsewhere.example\n"));
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+/// The schema refuses it in an address; in a value of any kind it cannot.
+#[test]
+fn a_text_that_ends_its_line_never_gets_into_a_file() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("line-breaks").await, Kubelet::start().await);
+        let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
+        kubelet.publish(&volume).await.unwrap();
+        let evil = "https://a\nusers: [{name: k8s, user: {exec: {command: sh}}}]\n---";
+        let refused = demo.patch("k8s", json!({ "spec": { "address": evil } })).await.unwrap_err();
+        assert!(refused.contains("must have printable characters without white space only"), "{refused}");
+
+        demo.patch("k8s", json!({ "spec": { "params": [{ "name": "a", "value": evil }] } })).await.unwrap();
+        demo.ready("k8s", "True", "", "").await;
+        volume.token = "the.second.token".into();
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+        assert!(refusal.message().contains("spec.params[0].value has a line break"), "{refusal}");
+        assert_eq!(volume.read("context.token"), "the.first.token");
         kubelet.unpublish(&volume).await.unwrap();
     });
 }

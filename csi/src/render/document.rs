@@ -1,0 +1,68 @@
+//! Whether a rendered file is what its name says: one document. What a value adds to a file that it should not have is seen here at the
+//! latest, whatever the class prints it with.
+
+use serde::Deserialize;
+use serde_yaml_ng::{Deserializer, Value};
+
+/// The format that the file breaks, if its name promises one.
+pub fn broken(file: &str, content: &str) -> Option<&'static str> {
+    match format(file)? {
+        Format::Json => serde_json::from_str::<serde_json::Value>(content).is_err().then_some("JSON"),
+        Format::Yaml => (!is_one_yaml(content)).then_some("YAML"),
+    }
+}
+
+enum Format {
+    Json,
+    Yaml,
+}
+
+fn format(file: &str) -> Option<Format> {
+    if file.ends_with(".json") {
+        return Some(Format::Json);
+    }
+    let yaml = file.starts_with("kubeconfig") || file.ends_with(".yaml") || file.ends_with(".yml");
+    yaml.then_some(Format::Yaml)
+}
+
+/// The reader bounds depth and aliases, and refuses a key that comes twice.
+fn is_one_yaml(content: &str) -> bool {
+    let mut documents = Deserializer::from_str(content);
+    let first = documents.next().is_some_and(|document| Value::deserialize(document).is_ok_and(|value| !value.is_null()));
+    first && documents.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_one_document_of_what_its_name_says() {
+        let bomb = format!(
+            "a: &a [x]\n{}",
+            (0..30)
+                .map(|n| format!("b{n}: &b{n} [*{0}, *{0}]\n", if n == 0 { "a".into() } else { format!("b{}", n - 1) }))
+                .collect::<String>()
+        );
+        for (file, content, format) in [
+            ("kubeconfig", "a: b\n", None),
+            ("kubeconfig", "---\na: b\n", None),
+            ("kubeconfig", r#"{"a": "b"}"#, None),
+            ("kubeconfig", "a: b\n---\nc: d\n", Some("YAML")),
+            ("kubeconfig", "a: b\n---\n", Some("YAML")),
+            ("kubeconfig-reverse", "a: b: c\n", Some("YAML")),
+            ("kubeconfig", "a: b\na: c\n", Some("YAML")),
+            ("kubeconfig", "", Some("YAML")),
+            ("values.yaml", "a: [\n", Some("YAML")),
+            ("values.yml", &bomb, Some("YAML")),
+            ("values.yaml", &"[".repeat(10_000), Some("YAML")),
+            ("config.json", r#"{"auths": {}}"#, None),
+            ("config.json", r#"{"auths": {}}{}"#, Some("JSON")),
+            ("config.json", "a: b", Some("JSON")),
+            ("settings.ini", "a: b: c\n---\n", None),
+            ("my-kubeconfig", "a: b: c\n", None),
+        ] {
+            assert_eq!(broken(file, content), format, "{file}: {:.40}", content);
+        }
+    }
+}
