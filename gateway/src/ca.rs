@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use connectors_api::names::ISSUING_CA_SECRET;
 use futures::StreamExt;
+use http::HeaderValue;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::pkey::{PKey, Private};
+use openssl::sha::sha256;
 use openssl::x509::X509;
 
 use crate::cluster;
@@ -25,6 +27,8 @@ pub struct Issuer {
     /// What a server sends after the leaf: the intermediate and what is above it, without the self-signed root.
     pub chain: Vec<X509>,
     pub not_after: SystemTime,
+    /// Names this installation to others, the same in all its replicas: of the topmost certificate's key, which is public.
+    pub installation: HeaderValue,
 }
 
 /// The current issuer, shared with `leaf`.
@@ -47,14 +51,22 @@ impl Issuer {
     pub fn parse(certificates: &[u8], key: &[u8]) -> Result<Issuer, CaError> {
         let all = X509::stack_from_pem(certificates)?;
         let cert = all.first().ok_or(CaError::NoCertificate)?.clone();
+        let installation = installation(all.last().unwrap_or(&cert))?;
         let key = PKey::private_key_from_pem(key)?;
         if !cert.public_key()?.public_eq(&key) {
             return Err(CaError::KeyMismatch);
         }
         let chain = all.into_iter().filter(|one| !self_signed(one)).collect();
         let not_after = system_time(cert.not_after())?;
-        Ok(Issuer { cert, key, chain, not_after })
+        Ok(Issuer { cert, key, chain, not_after, installation })
     }
+}
+
+fn installation(topmost: &X509) -> Result<HeaderValue, CaError> {
+    let digest = sha256(&topmost.public_key()?.public_key_to_der()?);
+    let (text, _) = digest.split_at(8);
+    let text: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(text).map_err(|_| CaError::NoCertificate)
 }
 
 fn self_signed(certificate: &X509) -> bool {

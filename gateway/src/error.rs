@@ -68,6 +68,10 @@ pub enum Error {
     NoIssuer,
     #[error("internal: {0}")]
     Internal(String),
+    #[error("{host} is this gateway itself")]
+    Itself { host: String },
+    #[error("the request has been here before, or at too many gateways")]
+    Loop,
     #[error("{address} of {host} is denied by the target policy")]
     Denied { host: String, address: String },
     #[error("{host} cannot be resolved: {cause}")]
@@ -114,7 +118,8 @@ impl Error {
             | NotATarget { .. } => Blame::Client,
             Forbidden { .. } | Impersonation { .. } | NotFound(_) | Misdirected(_) => Blame::Client,
             OutsidePath { .. } | Upgrade(_) | ClientGone(_) => Blame::Client,
-            Unusable { .. } | ReviewUnavailable | NoIssuer | Internal(_) | Denied { .. } => Blame::Gateway,
+            Unusable { .. } | ReviewUnavailable | NoIssuer | Internal(_) => Blame::Gateway,
+            Denied { .. } | Itself { .. } | Loop => Blame::Gateway,
             Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } | HeaderTimeout { .. } => Blame::Target,
             CertificateChanged { .. } | Unverified { .. } | Protocol { .. } | Cut { .. } => Blame::Target,
         }
@@ -149,6 +154,8 @@ impl Error {
             ReviewUnavailable => status::unavailable(),
             NoIssuer | Internal(_) => status::internal(),
             Denied { host, .. } => status::target_denied(host),
+            Itself { host } => status::target_is_the_gateway(host),
+            Loop => status::looping(),
             Unresolvable { host, .. } => status::bad_gateway(host, "its name cannot be resolved"),
             Unreachable { host, cause } => status::bad_gateway(host, cause),
             ConnectTimeout { host } | HeaderTimeout { host } => status::gateway_timeout(host),
@@ -169,7 +176,7 @@ impl Error {
             HeadTooLarge(_) => Some(Refusal::TooLarge),
             HeadTimeout => Some(Refusal::Timeout),
             Login(_) | Token(_) | TokenInside(_) => Some(Refusal::Unauthenticated),
-            NotATarget { .. } | OutsidePath { .. } | Denied { .. } => Some(Refusal::Target),
+            NotATarget { .. } | OutsidePath { .. } | Denied { .. } | Itself { .. } | Loop => Some(Refusal::Target),
             Forbidden { .. } | Impersonation { .. } | NotFound(_) => Some(Refusal::Forbidden),
             Unusable { .. } => Some(Refusal::Unusable),
             ReviewUnavailable | NoIssuer => Some(Refusal::Unavailable),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::connections::Connections;
 use crate::leaf::Leaves;
 use crate::parts::Parts;
-use crate::target_policy::ApiServer;
+use crate::target_policy::Surroundings;
 use crate::upstream::Upstream;
 
 pub struct Gateway {
@@ -16,9 +16,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(parts: Parts, api_server: ApiServer) -> anyhow::Result<Arc<Gateway>> {
+    pub fn new(parts: Parts, surroundings: Surroundings) -> anyhow::Result<Arc<Gateway>> {
         let leaves = Leaves::new(parts.issuer.clone(), parts.table.clone(), parts.metrics.clone())?;
-        let upstream = Upstream::new(&parts, api_server)?;
+        let upstream = Upstream::new(&parts, surroundings)?;
         Ok(Arc::new(Gateway { parts, leaves, upstream, connections: Connections::default() }))
     }
 }

@@ -58,6 +58,11 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
 
+/// Which installations of this gateway a request has passed: an id of each, so that one that comes back is known.
+const HOPS: HeaderName = HeaderName::from_static("connectors-gateway-hops");
+/// More gateways behind each other than anybody wants.
+const MAX_HOPS: usize = 8;
+
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Protocols that a client may change to: those of exec, attach, cp and port-forward.
@@ -122,6 +127,18 @@ pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>, impers
 /// By which the target's audit log and our record of a request are found in each other.
 pub fn set_audit_id(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(AUDIT_ID, id);
+}
+
+/// Adds us to the gateways that a request has passed; refuses one that has been here. `installation`: our id.
+pub fn pass_hop(headers: &mut HeaderMap, installation: &HeaderValue) -> Result<()> {
+    if headers.contains_key(HOPS) {
+        let hops = tokens(headers, HOPS);
+        if hops.len() >= MAX_HOPS || hops.iter().any(|hop| hop.as_bytes() == installation.as_bytes()) {
+            return Err(Error::Loop);
+        }
+    }
+    headers.append(HOPS, installation.clone());
+    Ok(())
 }
 
 /// Tells the target where a request came from (`upstream.forwarded`): the client's address, the scheme and host that it named.

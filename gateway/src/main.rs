@@ -3,11 +3,13 @@
 
 mod drain;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use clap::{Parser, ValueEnum};
 use connectors_api::names;
 use connectors_gateway::admin::{self, Admin, ProbeEndpoint, Readiness};
@@ -21,7 +23,7 @@ use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
 use connectors_gateway::table::watch::Sink;
-use connectors_gateway::target_policy::ApiServer;
+use connectors_gateway::target_policy::{Known, Surroundings};
 use connectors_gateway::{accept, ca, log, standalone, table};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
@@ -46,6 +48,9 @@ struct Flags {
     /// Namespace of the gateway and of the Secret with its issuing CA.
     #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     namespace: String,
+    /// The Pod's own addresses, which are never a target.
+    #[arg(long, env = "POD_IPS", value_delimiter = ',')]
+    pod_ips: Vec<IpAddr>,
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
     /// The only user that may ask for probes. Default: ServiceAccount connectors-controller of the namespace.
@@ -67,8 +72,8 @@ struct Flags {
     ca_key: Option<PathBuf>,
 }
 
-/// Addresses of the API server are looked up this often.
-const API_SERVER_LIFE: Duration = Duration::from_secs(30);
+/// Addresses of the API server and of our own Services are looked up this often.
+const SURROUNDINGS_LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
@@ -151,7 +156,7 @@ fn from_files(files: &standalone::Files, live: &Live, metrics: &Arc<Metrics>) ->
     let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
     let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live) };
     let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
-    Ok((Gateway::new(parts, ApiServer::default())?, admin))
+    Ok((Gateway::new(parts, Surroundings::default())?, admin))
 }
 
 async fn from_cluster(
@@ -161,10 +166,10 @@ async fn from_cluster(
     control: &Runtime,
 ) -> anyhow::Result<(Arc<Gateway>, Admin)> {
     let config = kube::Config::infer().await.context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
-    let (api_server, url) = (ApiServer::default(), config.cluster_url.clone());
-    resolve(&url, &api_server).await;
-    let kept = api_server.clone();
-    control.spawn(async move { keep_resolved(&url, &kept).await });
+    let surroundings = Surroundings::new(ArcSwap::from_pointee(Known { pod: flags.pod_ips.clone(), ..Known::default() }));
+    let around = Around::new(flags, config.cluster_url.clone());
+    around.look_at_api_server(&surroundings).await;
+    control.spawn(keep_looking(around, surroundings.clone()));
     let client = kube::Client::try_from(config)?;
     let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
@@ -180,7 +185,7 @@ async fn from_cluster(
     control.spawn(async move { table::watch::follow(objects, &domain, &own, sink).await });
     let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
     control.spawn(async move { ca::follow(client, &namespace, issuer, watched).await });
-    let gateway = Gateway::new(parts, api_server)?;
+    let gateway = Gateway::new(parts, surroundings)?;
     let settings = live.current.load_full();
     let tokens = Tokens { audience: names::PROBE_AUDIENCE.to_owned(), ..settings.tokens.clone() };
     let authenticator = Authenticator::new(cluster, &tokens, &settings.authorization)?;
@@ -194,20 +199,47 @@ fn readiness(parts: &Parts, live: &Live) -> Readiness {
     Readiness { issuer: parts.issuer.clone(), settings_error: live.error.clone(), ..Readiness::default() }
 }
 
-/// The API server may move, and may not have a name yet when we start.
-async fn keep_resolved(url: &http::Uri, api_server: &ApiServer) {
+/// The API server may move, Services may be made anew, and neither may have a name yet when we start.
+async fn keep_looking(around: Around, known: Surroundings) {
     loop {
-        tokio::time::sleep(API_SERVER_LIFE).await;
-        resolve(url, api_server).await;
+        around.look_at_services(&known).await;
+        tokio::time::sleep(SURROUNDINGS_LIFE).await;
+        around.look_at_api_server(&known).await;
     }
 }
 
-/// Without an answer the last addresses stay.
-async fn resolve(url: &http::Uri, api_server: &ApiServer) {
-    let Some(host) = url.host() else { return tracing::warn!(%url, "the API server's URL names no host") };
-    match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
-        Ok(found) => api_server.store(Arc::new(found.collect())),
-        Err(error) => tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused"),
+/// What is looked up. Without an answer the last addresses stay.
+struct Around {
+    api_server: http::Uri,
+    services: [String; 2],
+}
+
+impl Around {
+    fn new(flags: &Flags, api_server: http::Uri) -> Around {
+        let host = |service| format!("{service}.{}.svc.{}.", flags.namespace, flags.cluster_domain);
+        Around { api_server, services: [names::GATEWAY, names::GATEWAY_ADMIN].map(host) }
+    }
+
+    async fn look_at_api_server(&self, known: &Surroundings) {
+        let url = &self.api_server;
+        let Some(host) = url.host() else { return tracing::warn!(%url, "the API server's URL names no host") };
+        match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
+            Ok(found) => known.store(Arc::new(Known { api_server: found.collect(), ..Known::clone(&known.load()) })),
+            Err(error) => tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused"),
+        }
+    }
+
+    async fn look_at_services(&self, known: &Surroundings) {
+        let mut services = Vec::new();
+        for service in &self.services {
+            match tokio::net::lookup_host((service.as_str(), 0)).await {
+                Ok(found) => services.extend(found.map(|address| address.ip())),
+                Err(error) => tracing::debug!(%error, service, "the gateway's own Service cannot be resolved"),
+            }
+        }
+        if !services.is_empty() {
+            known.store(Arc::new(Known { services, ..Known::clone(&known.load()) }));
+        }
     }
 }
 

@@ -118,7 +118,7 @@ fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
 /// In words that name the target's host and no address behind it.
 fn connection_failed(error: &Error) -> Outcome {
     let reason = match error {
-        Error::Denied { .. } => reason::TARGET_DENIED,
+        Error::Denied { .. } | Error::Itself { .. } => reason::TARGET_DENIED,
         Error::CertificateChanged { .. } => reason::TARGET_CERTIFICATE_CHANGED,
         Error::Unverified { .. } => reason::TARGET_UNVERIFIED,
         _ => reason::CONNECTION_FAILED,

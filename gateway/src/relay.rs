@@ -129,6 +129,7 @@ async fn forward(
 /// The head as the target gets it, whichever protocol its leg speaks.
 fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
     headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
+    passage.gateway.upstream.pass_hop(&mut request.headers)?;
     headers::set_audit_id(&mut request.headers, record.audit_id.clone());
     if passage.gateway.parts.settings.load().upstream.forwarded {
         let scheme = if passage.client.secure { "https" } else { "http" };

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use connectors_api::connector::Pin;
+use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
@@ -94,14 +95,25 @@ pub struct Table {
     domain: String,
     /// `<Service>.<ns>` of the gateway itself.
     own: String,
+    /// The same of its admin port.
+    admin: String,
+    /// The gateway's own.
+    namespace: String,
 }
 
 impl Table {
     /// `namespace`: the gateway's own.
     pub fn new(cluster_domain: &str, namespace: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
         let hosts = connectors.keys().map(|one| (service_host(one), one.clone())).collect();
-        let own = format!("{}.{namespace}", connectors_api::names::GATEWAY);
-        Table { connectors, hosts, domain: format!(".svc.{cluster_domain}"), own }
+        let of_ours = |service: &str| format!("{service}.{namespace}");
+        Table {
+            connectors,
+            hosts,
+            domain: format!(".svc.{cluster_domain}"),
+            own: of_ours(names::GATEWAY),
+            admin: of_ours(names::GATEWAY_ADMIN),
+            namespace: namespace.to_owned(),
+        }
     }
 
     pub fn lookup(&self, connector: &ConnectorRef) -> Option<&Entry> {
@@ -123,6 +135,13 @@ impl Table {
         self.is_own_host(host) || self.lookup_host(host).is_some()
     }
 
+    /// Whether this name leads to the gateway in its own Pod, whose resolver completes short names. Lower case, no trailing dot.
+    pub fn leads_here(&self, host: &str) -> bool {
+        let service = self.service(host).unwrap_or(host);
+        let found = |service: &str| service == self.own || service == self.admin || self.hosts.contains_key(service);
+        found(service) || !service.contains('.') && found(&format!("{service}.{}", self.namespace))
+    }
+
     fn service<'a>(&self, host: &'a str) -> Option<&'a str> {
         let host = host.strip_suffix('.').unwrap_or(host);
         host.strip_suffix(self.domain.as_str()).or_else(|| host.strip_suffix(".svc"))
@@ -130,7 +149,7 @@ impl Table {
 }
 
 fn service_host(connector: &ConnectorRef) -> String {
-    format!("{}.{}", connectors_api::names::service_name(&connector.name), connector.namespace)
+    format!("{}.{}", names::service_name(&connector.name), connector.namespace)
 }
 
 #[cfg(test)]
@@ -148,6 +167,17 @@ mod tests {
         }
         for suffix in ["", ".svc.cluster.local", ".svc.evil.example", ".svc.."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), None, "{suffix}");
+        }
+        for short in ["connectors-gateway", "connectors-gateway-admin", "connectors-gateway.system", &host] {
+            assert!(table.leads_here(short), "{short}");
+        }
+        for (suffix, here) in [(".svc", true), (".svc.corp.local", true), (".svc.cluster.local", false), (".example", false)] {
+            assert_eq!(table.leads_here(&format!("{host}{suffix}")), here, "{suffix}");
+            assert_eq!(table.leads_here(&format!("connectors-gateway-admin.system{suffix}")), here, "{suffix}");
+        }
+        for elsewhere in ["connectors-gateway.demo", "connectors-gateway.example.com", "c-other.demo.svc", "git.example.com", ""]
+        {
+            assert!(!table.leads_here(elsewhere), "{elsewhere}");
         }
         assert!(table.is_own_host("connectors-gateway.system.svc") && !table.is_own_host("connectors-gateway.demo.svc"));
     }

@@ -148,6 +148,19 @@ pub fn target_denied(host: &str) -> Failure {
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
+/// A connector whose address leads back here.
+pub fn target_is_the_gateway(host: &str) -> Failure {
+    let message = format!("{host} is this gateway itself: set spec.address of the connector to the tool's own address");
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// By the header that says which gateways a request has passed.
+pub fn looping() -> Failure {
+    let message = "the request has passed this gateway before, or too many gateways: a connector on its way leads back here; \
+                   correct its spec.address";
+    Failure::new(StatusCode::LOOP_DETECTED, "LoopDetected", message.to_owned())
+}
+
 /// Host or `:authority` differs from the tunnel's.
 pub fn misdirected(host: &str) -> Failure {
     let message = format!("this connection is not for {host}: open another one");

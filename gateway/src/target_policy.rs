@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::error::{Error, Result};
-use crate::settings::{TargetRule, Targets};
+use crate::settings::{Listeners, TargetRule, Targets};
 
 /// Addresses of cloud metadata services outside of link-local: AWS (IPv6), Azure's wire server, Alibaba.
 const METADATA: [IpAddr; 3] = [
@@ -16,8 +16,18 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
 ];
 
-/// Addresses of the home cluster's API server, the only part of the cluster that may be a target by default; resolved anew now and then.
-pub type ApiServer = Arc<ArcSwap<Vec<SocketAddr>>>;
+/// What is known of the cluster around the gateway; looked up anew now and then.
+pub type Surroundings = Arc<ArcSwap<Known>>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Addresses of the home cluster's API server, the only part of the cluster that may be a target by default.
+    pub api_server: Vec<SocketAddr>,
+    /// Of the gateway's own Pod.
+    pub pod: Vec<IpAddr>,
+    /// Of the gateway's own Services.
+    pub services: Vec<IpAddr>,
+}
 
 /// What is about to be dialled, and for whom.
 pub struct Dial<'a> {
@@ -28,20 +38,30 @@ pub struct Dial<'a> {
     pub address: SocketAddr,
 }
 
-/// `api_server`: addresses of the home cluster's API server, which may be a target although it lies in the cluster's ranges.
-pub fn check(targets: &Targets, api_server: &[SocketAddr], dial: &Dial<'_>) -> Result<()> {
+/// `listeners`: the gateway's own ports.
+pub fn check(targets: &Targets, listeners: &Listeners, known: &Known, dial: &Dial<'_>) -> Result<()> {
     let ip = dial.address.ip().to_canonical();
+    if is_itself(listeners, known, ip, dial.address.port()) {
+        return Err(Error::Itself { host: dial.host.to_owned() });
+    }
     let matches = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, dial, ip));
     let allowed = match () {
         () if matches(&targets.deny) => false,
         () if matches(&targets.allow) => true,
-        () if api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == dial.address.port()) => true,
+        () if known.api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == dial.address.port()) => true,
         () => !denied_by_default(ip) && !targets.cluster.iter().any(|range| range.contains(&ip)),
     };
     match allowed {
         true => Ok(()),
         false => Err(Error::Denied { host: dial.host.to_owned(), address: dial.address.to_string() }),
     }
+}
+
+/// Whatever the settings allow: a request that comes back to us would go round and round.
+fn is_itself(listeners: &Listeners, known: &Known, ip: IpAddr, port: u16) -> bool {
+    let holds = |addresses: &[IpAddr]| addresses.iter().any(|one| one.to_canonical() == ip);
+    let ours = [listeners.http, listeners.https, listeners.admin].iter().any(|listener| listener.port() == port);
+    holds(&known.services) || ours && (ip.is_loopback() || ip.is_unspecified() || holds(&known.pod))
 }
 
 /// Each non-empty list of the rule must match; a rule without any list matches nothing.
@@ -110,8 +130,16 @@ mod tests {
     use super::*;
 
     fn allowed(targets: &Targets, host: &str, ip: &str) -> bool {
-        let dial = Dial { namespace: "demo", host, address: SocketAddr::new(ip.parse().unwrap(), 6443) };
-        check(targets, &["10.96.0.1:6443".parse().unwrap()], &dial).is_ok()
+        judged(targets, host, &SocketAddr::new(ip.parse().unwrap(), 6443).to_string()).is_ok()
+    }
+
+    fn judged(targets: &Targets, host: &str, address: &str) -> Result<()> {
+        let known = Known {
+            api_server: vec!["10.96.0.1:6443".parse().unwrap()],
+            pod: vec!["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+            services: vec!["10.96.0.20".parse().unwrap()],
+        };
+        check(targets, &Listeners::default(), &known, &Dial { namespace: "demo", host, address: address.parse().unwrap() })
     }
 
     fn rule(cidrs: &[&str], hosts: &[&str], ports: &[u16], namespaces: &[&str]) -> TargetRule {
@@ -149,6 +177,30 @@ mod tests {
         }
         for ip in ["10.96.0.1", "192.168.1.1", "8.8.8.8", "2001:db8::1", "::ffff:10.96.0.1"] {
             assert!(allowed(&targets, "target.example", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_is_no_target_of_its_own_whatever_is_allowed() {
+        let targets = Targets { allow: vec![rule(&["0.0.0.0/0", "::/0"], &[], &[], &[])], ..Targets::default() };
+        for (address, itself) in [
+            ("10.96.0.20:80", true),
+            ("[::ffff:10.96.0.20]:443", true),
+            ("10.96.0.20:9090", true),
+            ("10.244.0.7:8080", true),
+            ("10.244.0.7:8443", true),
+            ("[fd00::7]:9090", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8443", true),
+            ("[::ffff:127.0.0.1]:8080", true),
+            ("0.0.0.0:8080", true),
+            // A node's, where a gateway shares its network.
+            ("10.244.0.7:6443", false),
+            ("127.0.0.1:6443", false),
+            ("10.244.0.8:8080", false),
+        ] {
+            let refused = matches!(judged(&targets, "t", address), Err(Error::Itself { .. }));
+            assert_eq!(refused, itself, "{address}");
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use connectors_api::target::Target;
+use http::HeaderMap;
 use http::uri::Authority;
 use moka::future::Cache;
 use openssl::ssl::SslContext;
@@ -23,14 +24,16 @@ use tokio::time::{Instant, timeout_at};
 
 use self::multiplex::{Lent, Multiplex};
 use self::pool::{Pool, Pools};
+use crate::ca;
 use crate::credential::Credentials;
 use crate::error::{Error, Result};
+use crate::headers;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::passage;
-use crate::route::Route;
+use crate::route::{Route, Table};
 use crate::settings::Settings;
-use crate::target_policy::{self, ApiServer};
+use crate::target_policy::{self, Surroundings};
 use crate::trust::{self, Anchors};
 
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
@@ -47,7 +50,9 @@ pub struct Upstream {
     settings: Arc<ArcSwap<Settings>>,
     credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
-    api_server: ApiServer,
+    table: Arc<ArcSwap<Table>>,
+    issuer: ca::Current,
+    surroundings: Surroundings,
 }
 
 /// A target of a route, resolved: whom to dial and how to know it.
@@ -98,7 +103,7 @@ impl Dial {
 }
 
 impl Upstream {
-    pub fn new(parts: &Parts, api_server: ApiServer) -> anyhow::Result<Upstream> {
+    pub fn new(parts: &Parts, surroundings: Surroundings) -> anyhow::Result<Upstream> {
         Ok(Upstream {
             tls: connect::context()?,
             pools: Pools::new(parts.settings.clone()),
@@ -107,8 +112,18 @@ impl Upstream {
             settings: parts.settings.clone(),
             credentials: parts.credentials.clone(),
             metrics: parts.metrics.clone(),
-            api_server,
+            table: parts.table.clone(),
+            issuer: parts.issuer.clone(),
+            surroundings,
         })
+    }
+
+    /// Notes in a request that it has passed us, and refuses one that had before. Until there is an issuer nothing has come by a tunnel.
+    pub fn pass_hop(&self, headers: &mut HeaderMap) -> Result<()> {
+        match self.issuer.load().as_ref() {
+            Some(issuer) => headers::pass_hop(headers, &issuer.installation),
+            None => Ok(()),
+        }
     }
 
     /// Resolves a target of the route, single flight, remembered for some seconds.
@@ -119,6 +134,9 @@ impl Upstream {
     }
 
     async fn resolve(&self, route: &Route, target: &Target) -> Result<Dial> {
+        if self.table.load().leads_here(&target.host) {
+            return Err(Error::Itself { host: target.host.clone() });
+        }
         let given = self.credentials.certificates(route).await.map_err(|error| passage::unusable(route, error))?;
         let anchors = if target.tls { Some(self.anchors(route, target, &given)?) } else { None };
         let origin = target.origin();
@@ -183,7 +201,9 @@ impl Upstream {
         }
         let connects = &self.metrics.upstream_connects;
         match failure {
-            Error::Denied { .. } | Error::CertificateChanged { .. } | Error::Unverified { .. } => connects.refused.inc(),
+            Error::Denied { .. } | Error::Itself { .. } | Error::CertificateChanged { .. } | Error::Unverified { .. } => {
+                connects.refused.inc()
+            }
             _ => connects.failed.inc(),
         }
         Err(failure)
@@ -218,7 +238,7 @@ impl Upstream {
 
     async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
         let asked = target_policy::Dial { namespace: &dial.namespace, host: &dial.host, address };
-        target_policy::check(&settings.targets, &self.api_server.load(), &asked)?;
+        target_policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
         connect::tcp(address, &dial.host).await
     }
 

@@ -82,6 +82,7 @@ impl Upstream {
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut headers = parts.headers;
         headers::toward_target(&mut headers, credential.and_then(Credential::authorization), false)?;
+        self.pass_hop(&mut headers)?;
         let authority = target.authority();
         let request = Request {
             method: parts.method,

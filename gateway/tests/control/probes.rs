@@ -10,7 +10,7 @@ use connectors_gateway::authenticate::Authenticator;
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
-use connectors_gateway::target_policy::ApiServer;
+use connectors_gateway::target_policy::Surroundings;
 use kube::Api;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +27,7 @@ async fn admin(world: &World) -> String {
     let tokens = Tokens { audience: PROBE_AUDIENCE.to_owned(), ..Tokens::default() };
     let authorization = world.parts.settings.load().authorization.clone();
     let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization).unwrap();
-    let gateway = Gateway::new(world.parts.clone(), ApiServer::default()).unwrap();
+    let gateway = Gateway::new(world.parts.clone(), Surroundings::default()).unwrap();
     let probe = ProbeEndpoint::new(authenticator, CONTROLLER.to_owned(), Prober::new(gateway));
     let readiness = world.readiness.clone();
     let admin = Admin { readiness, metrics: world.parts.metrics.clone(), probe: Some(probe) };

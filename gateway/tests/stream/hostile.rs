@@ -39,7 +39,7 @@ pub enum Expect {
     /// The connection ends without an answer; the target sees no whole request.
     Cut,
     /// The answers are the target's, which sees exactly these requests: line, fields in alphabetical order without those that the gateway
-    /// puts in (`host`, `authorization`, `audit-id`) or the legs need (`transfer-encoding`), a blank line, body.
+    /// puts in (`host`, `authorization`, `audit-id`, `connectors-gateway-hops`) or the legs need (`transfer-encoding`), a blank line, body.
     Seen(&'static [&'static str]),
 }
 

@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod kubernetes;
 mod leaves;
+mod loops;
 mod peers;
 mod pipe;
 mod pki;

@@ -9,6 +9,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
+#[derive(Clone)]
 pub struct Identity {
     pub cert: X509,
     pub key: PKey<Private>,

@@ -21,7 +21,7 @@ use connectors_gateway::metrics::Metrics;
 use connectors_gateway::principal::Principal;
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
-use connectors_gateway::target_policy::ApiServer;
+use connectors_gateway::target_policy::Surroundings;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
@@ -51,6 +51,7 @@ pub struct World {
     pub port: u16,
     pub https: u16,
     pub gateway: Arc<Gateway>,
+    pub surroundings: Surroundings,
     pub standalone: Standalone,
     pub api_server: Arc<ApiServerOfTest>,
     /// Vouches for the targets, given to connectors by `caCertSecretRef`.
@@ -65,8 +66,17 @@ impl World {
         World::with(|_| {}).await
     }
 
+    /// Another replica of the same installation: with its own connectors, of the same connector CA.
+    pub async fn beside(other: &World) -> World {
+        World::of(other.root.clone(), |_| {}).await
+    }
+
     /// Loopback is allowed, since the targets are there; `tune` may change that.
     pub async fn with(tune: impl FnOnce(&mut Settings)) -> World {
+        World::of(Identity::root("connector root"), tune).await
+    }
+
+    async fn of(root: Identity, tune: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
         settings.targets.allow = vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
         tune(&mut settings);
@@ -89,15 +99,26 @@ impl World {
         let authorization = &settings.authorization;
         parts.authenticator = Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
         parts.authorizer = Arc::new(Authorizer::new(api_server.clone(), authorization));
-        let root = Identity::root("connector root");
         parts.issuer.store(Some(issuer(&root)));
-        let gateway = Gateway::new(parts, ApiServer::default()).unwrap();
+        let surroundings = Surroundings::default();
+        let gateway = Gateway::new(parts, surroundings.clone()).unwrap();
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
         let (shutdown, receiver) = watch::channel(false);
         let port = listen(Arc::new(Accept::new(gateway.clone(), false)), receiver.clone()).await;
         let https = listen(Arc::new(Accept::new(gateway.clone(), true)), receiver).await;
-        World { port, https, gateway, standalone, api_server, target_ca: Identity::root("target CA"), root, root_file, shutdown }
+        World {
+            port,
+            https,
+            gateway,
+            surroundings,
+            standalone,
+            api_server,
+            target_ca: Identity::root("target CA"),
+            root,
+            root_file,
+            shutdown,
+        }
     }
 
     /// A world with one HTTP target behind connector `demo/target`.

@@ -74,6 +74,7 @@ impl Fields {
     fn seen(mut self, method: &str, path: &str, body: &[u8], connection: usize) -> Seen {
         assert_eq!(self.take("authorization"), Some(format!("Bearer {SECRET}")), "another credential than the connector's");
         assert!(self.take("audit-id").is_some_and(|id| id.len() == 36), "not one Audit-ID, or another than the gateway's");
+        assert!(self.take("connectors-gateway-hops").is_some_and(|id| id.len() == 16), "not one id of this installation");
         // `TE` belongs to the connection, and HTTP/1.1 says so.
         if self.0.contains_key("te") && self.0.get("connection").is_some_and(|values| values == &["te"]) {
             self.0.remove("connection");
