@@ -48,6 +48,20 @@ pub async fn with_a_wrong_secret(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+pub async fn that_leads_back(cluster: &Cluster) -> Result<()> {
+    let service = "get service connectors-gateway -n connectors-system -o jsonpath={.spec.clusterIP}";
+    let address = cluster.kubectl(service).await?;
+    for (namespace, host) in
+        [("loop-by-name", "connectors-gateway.connectors-system.svc.cluster.local"), ("loop-by-address", &address)]
+    {
+        let path = format!("http://{host}/namespaces/{namespace}/connectors/k8s-connector");
+        cluster.with_connector(namespace, |yaml| yaml.replace("$TARGET_ADDRESS", &path)).await?;
+        let (reason, message) = cluster.until_false(namespace, "Ready").await?;
+        ensure!(reason == "TargetDenied" && message.contains("is this gateway itself"), "{namespace}: {reason}: {message}");
+    }
+    Ok(())
+}
+
 pub async fn with_a_rotated_secret(cluster: &Cluster) -> Result<()> {
     let namespace = "rotated";
     cluster.with_connector(namespace, |yaml| yaml.replace("$TARGET_TOKEN", "not-a-token-of-the-target")).await?;

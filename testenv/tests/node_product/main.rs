@@ -16,6 +16,7 @@ mod mounts;
 mod path_address;
 mod quick_start;
 mod restarts;
+mod settings;
 #[path = "../support/start.rs"]
 mod start;
 mod streams;
@@ -68,6 +69,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
         ("a_wrong_secret_is_told_by_reason_and_message", Box::pin(connectors::with_a_wrong_secret(cluster))),
         ("a_rotated_secret_is_used_without_a_restart", Box::pin(connectors::with_a_rotated_secret(cluster))),
         ("a_deleted_connector_leaves_nothing_behind", Box::pin(connectors::deleted(cluster))),
+        ("a_connector_that_names_the_gateway_is_refused", Box::pin(connectors::that_leads_back(cluster))),
         ("the_users_annotations_stay", Box::pin(connectors::with_a_description(cluster))),
         ("viewers_see_connectors_and_cannot_use_them", Box::pin(connectors::seen_by_viewers(cluster))),
         ("exec_cp_and_port_forward_pass_over_websocket_and_spdy", Box::pin(streams::upgrades(cluster))),
@@ -77,7 +79,10 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
 }
 
 fn lasting(cluster: &Cluster) -> Vec<Check<'_>> {
-    vec![("a_process_of_client_go_outlives_three_tokens", Box::pin(tokens::outlived_by_a_client(cluster)))]
+    vec![
+        ("a_process_of_client_go_outlives_three_tokens", Box::pin(tokens::outlived_by_a_client(cluster))),
+        ("what_the_settings_forbid_stays_so_without_their_configmap", Box::pin(settings::deleted(cluster))),
+    ]
 }
 
 fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {

@@ -1,0 +1,48 @@
+//! The gateway's ConfigMap goes away: what it forbids stays forbidden.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::cluster::{Cluster, eventually};
+
+/// kubelet delivers an edit within 90 s, and a failing connector is probed again after a while.
+const DELIVERED: Duration = Duration::from_secs(150);
+/// Defaults were in force 18 s after the deletion.
+const WATCHED: Duration = Duration::from_secs(45);
+
+pub async fn deleted(cluster: &Cluster) -> Result<()> {
+    let namespace = "settings-gone";
+    let rule = json!({"targets": {"deny": [{"namespaces": [namespace]}]}}).to_string();
+    let denying = json!({"data": {"gateway.yaml": rule}});
+    cluster.kubectl(&format!("patch configmap connectors-gateway -n connectors-system --type merge -p {denying}")).await?;
+    cluster.with_connector(namespace, |yaml| yaml).await?;
+    let denied = async || {
+        let connector = cluster.json(&format!("get connector k8s-connector -n {namespace}")).await?;
+        let conditions = connector["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|one| one["type"] == "Ready" && one["status"] == "False");
+        Ok::<_, anyhow::Error>(ready.is_some_and(|ready| ready["reason"] == "TargetDenied"))
+    };
+    // An annotation makes the controller look again.
+    let looked_at_again = async |round: usize| {
+        cluster.kubectl(&format!("annotate connector k8s-connector -n {namespace} --overwrite round={round}")).await
+    };
+    let mut round = 0;
+    eventually("the rule is in force", DELIVERED, || {
+        round += 1;
+        async move {
+            looked_at_again(round).await?;
+            Ok(denied().await?.then_some(()))
+        }
+    })
+    .await?;
+
+    cluster.kubectl("delete configmap connectors-gateway -n connectors-system").await?;
+    let deleted = Instant::now();
+    while deleted.elapsed() < WATCHED {
+        looked_at_again(deleted.elapsed().as_millis() as usize).await?;
+        ensure!(denied().await?, "{:?} after the ConfigMap was deleted its rule is gone", deleted.elapsed());
+    }
+    cluster.kubectl("apply -f config/gateway/settings.yaml").await.map(drop)
+}
