@@ -22,11 +22,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::authenticate::{Authenticator, Identity, Rejection};
-use crate::ca;
+use crate::admit::authenticate::{Authenticator, Identity, Rejection};
+use crate::error::status;
 use crate::metrics::Metrics;
 use crate::probe::Prober;
-use crate::status;
+use crate::tls::issuer;
 
 /// Two objects with their templates; etcd takes no object beyond 1.5 MiB.
 const BODY_MAX: usize = 4 << 20;
@@ -44,7 +44,7 @@ pub struct Readiness {
     pub synced: Arc<AtomicBool>,
     pub watches: Arc<WatchHealth>,
     pub draining: Arc<AtomicBool>,
-    pub issuer: ca::Current,
+    pub issuer: issuer::Current,
     /// Why the settings on disk are not in force.
     pub settings_error: Arc<ArcSwapOption<String>>,
 }

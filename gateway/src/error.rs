@@ -1,8 +1,10 @@
 //! The one error of the data plane: who is to blame, and what client and log are told. Every stage returns it, `record` counts it;
 //! the client's words are in `status`.
 
+pub mod status;
+
+use self::status::Failure;
 use crate::metrics::Refusal;
-use crate::status::{self, Failure};
 use connectors_api::proxy_auth::ConnectorRef;
 
 /// Whose fault a failed request or tunnel is.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::connections::Connections;
-use crate::leaf::Leaves;
 use crate::parts::Parts;
-use crate::target_policy::Surroundings;
+use crate::tls::leaf::Leaves;
 use crate::upstream::Upstream;
+use crate::upstream::policy::Surroundings;
 
 pub struct Gateway {
     pub parts: Parts,

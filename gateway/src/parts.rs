@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::authenticate::Authenticator;
-use crate::authorize::Authorizer;
-use crate::ca;
-use crate::cluster::{Reviews, Secrets};
-use crate::credential::Credentials;
+use crate::admit::authenticate::Authenticator;
+use crate::admit::authorize::Authorizer;
+use crate::admit::credential::Credentials;
+use crate::home::cluster::{Reviews, Secrets};
 use crate::metrics::Metrics;
-use crate::route::Table;
 use crate::settings::Settings;
+use crate::table::route::Table;
+use crate::tls::issuer;
 
 /// Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Parts {
     pub authenticator: Arc<Authenticator>,
     pub authorizer: Arc<Authorizer>,
     pub credentials: Arc<Credentials>,
-    pub issuer: ca::Current,
+    pub issuer: issuer::Current,
     pub metrics: Arc<Metrics>,
 }
 
@@ -41,7 +41,7 @@ impl Parts {
             authenticator: Arc::new(Authenticator::new(reviews.clone(), &now.tokens, &now.authorization)?),
             authorizer: Arc::new(Authorizer::new(reviews, &now.authorization)),
             credentials: Arc::new(Credentials::new(secrets, now.authorization.outage)),
-            issuer: ca::Current::default(),
+            issuer: issuer::Current::default(),
             metrics,
         })
     }

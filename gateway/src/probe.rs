@@ -4,6 +4,7 @@
 
 mod call;
 mod data;
+pub mod fetch;
 mod trust;
 
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use connectors_api::conditions::reason;
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
 use connectors_api::rules;
 
-use crate::credential::{Credential, CredentialError};
+use crate::admit::credential::{Credential, CredentialError};
 use crate::error::Error;
 use crate::gateway::Gateway;
-use crate::route::Route;
 use crate::table::compile;
+use crate::table::route::Route;
 
 pub struct Prober {
     gateway: Arc<Gateway>,

@@ -10,9 +10,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use uuid::Uuid;
 
+use crate::admit::passage::Passage;
 use crate::error::{Blame, Error};
 use crate::gateway::Gateway;
-use crate::passage::Passage;
 
 /// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the name is kept.
 const PLAIN_KEYS: [&str; 17] = [

@@ -1,14 +1,11 @@
 //! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring a connection's requests;
 //! `wire` and `body` are what both legs are made of. Upgrades differ from here on only: `upgrade` carries them in place of two bodies.
 
+mod answer;
 pub mod body;
-mod client;
-pub mod h1;
-pub mod h2;
+pub(crate) mod client;
 mod sending;
-mod target;
 mod upgrade;
-pub mod wire;
 
 use std::future::pending;
 use std::pin::pin;
@@ -22,17 +19,17 @@ use http::{Method, StatusCode};
 use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
+pub use self::answer::{Answer, Answers, put_head, send_head};
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
 use self::sending::Sending;
-pub use self::target::{Answer, Answers, put_head, send_head};
-use self::wire::{Decoder, Encoder, Framing};
+use crate::admit::passage::{Lease, Passage};
 use crate::error::{Error, Result, Retry};
-use crate::front::Front;
-use crate::headers;
-use crate::passage::{Lease, Passage};
+use crate::http::headers;
+use crate::http::request::{self, Request};
+use crate::http::wire::{Decoder, Encoder, Framing};
+use crate::modes::Front;
 use crate::record::Record;
-use crate::request::{self, Request};
 use crate::upstream::{Session, Want};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
@@ -50,7 +47,13 @@ enum Turn {
 }
 
 /// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
-async fn serve(front: &Front, mut request: Request, mut body: Body<'_>, mut reply: Reply<'_>, protocol: &'static str) -> bool {
+pub(crate) async fn serve(
+    front: &Front,
+    mut request: Request,
+    mut body: Body<'_>,
+    mut reply: Reply<'_>,
+    protocol: &'static str,
+) -> bool {
     let passage = match front.passage(&mut request).await {
         Ok(passage) => passage,
         Err(error) => {

@@ -21,15 +21,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_yaml_ng::Value;
 
-use crate::answers::Away;
-use crate::ca::Issuer;
-use crate::cluster::{self, Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys};
+use crate::home::cluster::{self, Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys};
+use crate::home::principal::{PodRef, Principal};
+use crate::home::remembered::Away;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
-use crate::principal::{PodRef, Principal};
 use crate::settings::Settings;
 use crate::table::Builder;
 use crate::table::watch::Sink;
+use crate::tls::issuer::Issuer;
 
 /// Where everything is. The CA files are PEM: the certificate of an issuing CA first, then what is above it.
 #[derive(Clone, Debug)]
@@ -259,9 +259,9 @@ fn principal(client: &Client) -> Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authenticate::{Identity, Rejection};
-    use crate::authorize::Verdict;
-    use crate::route::Entry;
+    use crate::admit::authenticate::{Identity, Rejection};
+    use crate::admit::authorize::Verdict;
+    use crate::table::route::Entry;
 
     const OBJECTS: &str = r#"
 kind: ConnectorClass

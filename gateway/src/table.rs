@@ -2,6 +2,7 @@
 //! into a route, `build` makes the immutable table that requests read. Nothing here is on the path of a request.
 
 pub mod compile;
+pub mod route;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use connectors_api::{Connector, ConnectorClass};
 use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
-use crate::route::{Entry, Route, Table};
+use crate::table::route::{Entry, Route, Table};
 use compile::{ClassState, Unusable};
 
 /// All observed objects and what was compiled of them last.

@@ -1,10 +1,11 @@
 //! Connections to targets: own name resolution, the dial policy, then `connect` with our verdict, or one of a `pool`. Comes after
 //! `credential`; `relay` and `upstream/fetch` (for probes) speak HTTP over what this gives.
 
-mod connect;
-pub mod fetch;
+pub(crate) mod connect;
 pub mod multiplex;
+pub mod policy;
 mod pool;
+pub mod trust;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,18 +24,18 @@ use pingora_core::protocols::{ALPN, Stream};
 use tokio::time::{Instant, timeout_at};
 
 use self::multiplex::{Lent, Multiplex};
+use self::policy::Surroundings;
 use self::pool::{Pool, Pools};
-use crate::ca;
-use crate::credential::Credentials;
+use self::trust::Anchors;
+use crate::admit::credential::Credentials;
+use crate::admit::passage;
 use crate::error::{Error, Result};
-use crate::headers;
+use crate::http::headers;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
-use crate::passage;
-use crate::route::{Route, Table};
 use crate::settings::Settings;
-use crate::target_policy::{self, Surroundings};
-use crate::trust::{self, Anchors};
+use crate::table::route::{Route, Table};
+use crate::tls::issuer;
 
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
 const DIAL_LIFE: Duration = Duration::from_secs(20);
@@ -43,15 +44,15 @@ const DIALS: u64 = 20_000;
 const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 
 pub struct Upstream {
-    tls: SslContext,
+    pub(crate) tls: SslContext,
     pools: Arc<Pools>,
     dials: Cache<(u64, String), Arc<Dial>>,
     system: Arc<X509Store>,
-    settings: Arc<ArcSwap<Settings>>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
     credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
     table: Arc<ArcSwap<Table>>,
-    issuer: ca::Current,
+    issuer: issuer::Current,
     surroundings: Surroundings,
 }
 
@@ -62,12 +63,12 @@ pub struct Dial {
     pub authority: Authority,
     namespace: String,
     /// None: plain HTTP.
-    anchors: Option<Anchors>,
-    addresses: Vec<Address>,
+    pub(crate) anchors: Option<Anchors>,
+    pub(crate) addresses: Vec<Address>,
 }
 
-struct Address {
-    address: SocketAddr,
+pub(crate) struct Address {
+    pub(crate) address: SocketAddr,
     pool: Arc<Pool>,
 }
 
@@ -133,7 +134,7 @@ impl Upstream {
         found.map_err(|error| Error::clone(&error))
     }
 
-    async fn resolve(&self, route: &Route, target: &Target) -> Result<Dial> {
+    pub(crate) async fn resolve(&self, route: &Route, target: &Target) -> Result<Dial> {
         if self.table.load().leads_here(&target.host) {
             return Err(Error::Itself { host: target.host.clone() });
         }
@@ -236,9 +237,9 @@ impl Upstream {
         Ok(Session::H2 { lent, reused: false })
     }
 
-    async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
-        let asked = target_policy::Dial { namespace: &dial.namespace, host: &dial.host, address };
-        target_policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
+    pub(crate) async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
+        let asked = policy::Dial { namespace: &dial.namespace, host: &dial.host, address };
+        policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
         connect::tcp(address, &dial.host).await
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::Subject;
 use super::data::Data;
 use crate::error::Error;
-use crate::upstream::fetch::Fetched;
+use crate::probe::fetch::Fetched;
 
 const REDIRECTS: usize = 5;
 /// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.

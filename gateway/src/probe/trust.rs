@@ -9,7 +9,7 @@ use connectors_api::target::Target;
 
 use super::{Subject, failed, outcome};
 use crate::error::Error;
-use crate::upstream::fetch::FirstContact;
+use crate::probe::fetch::FirstContact;
 
 pub(super) enum Failed {
     /// Its certificate is not acceptable.

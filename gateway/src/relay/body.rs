@@ -10,8 +10,8 @@ use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::wire::{Decoder, Encoder, Frame};
-use crate::headers;
+use crate::http::headers;
+use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
 /// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.

@@ -10,8 +10,8 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::server::ShutdownWatch;
 
 use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
-use super::wire::{self, Decoder, Encoder, Framing};
 use crate::error::{Error, Result};
+use crate::http::wire::{self, Decoder, Encoder, Framing};
 
 /// Bytes of later requests that a client may send ahead while one is served.
 const MAX_PIPELINED: usize = 64 << 10;

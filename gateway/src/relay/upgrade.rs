@@ -12,13 +12,13 @@ use pingora_core::protocols::Stream;
 use tokio::sync::Notify;
 
 use self::splice::{Direction, Gone, splice};
+use super::answer::Answer;
 use super::body::{self, H1Sink, H1Source, Reader, Source, Writer};
 use super::client::{Body, Reply};
-use super::target::Answer;
-use super::wire::{self, Decoder, Encoder};
 use super::{Exchange, Turn, put_head};
 use crate::error::{Error, Result, Retry};
-use crate::headers::{self, Protocol};
+use crate::http::headers::{self, Protocol};
+use crate::http::wire::{self, Decoder, Encoder};
 
 /// Bytes that a client may send before it has its answer. Clients wait for the 101; one that does not is held here.
 const MAX_AHEAD: usize = 16 << 10;

@@ -14,7 +14,7 @@ use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
 use kube::Resource;
 
-use crate::route::{self, CredentialSource, Route, Scheme, SecretKey, TrustSource};
+use crate::table::route::{self, CredentialSource, Route, Scheme, SecretKey, TrustSource};
 
 /// A class and what its rules say of it, found out once per version.
 pub struct ClassState {

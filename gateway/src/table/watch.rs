@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Builder;
 use crate::metrics::Metrics;
-use crate::route::{Entry, Table};
+use crate::table::route::{Entry, Table};
 
 /// A restart of the controller touches thousands of objects at once; each rebuild costs milliseconds.
 const COALESCE: Duration = Duration::from_millis(50);

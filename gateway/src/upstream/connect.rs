@@ -9,10 +9,10 @@ use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::SslStream;
 use tokio::net::TcpStream;
 
-use crate::accept::KEEPALIVE;
 use crate::error::{Error, Result};
-use crate::leaf::GROUPS;
-use crate::trust::{Anchors, Verdict};
+use crate::listen::accept::KEEPALIVE;
+use crate::tls::leaf::GROUPS;
+use crate::upstream::trust::{Anchors, Verdict};
 
 const H2_OR_H1: &[u8] = b"\x02h2\x08http/1.1";
 const H1: &[u8] = b"\x08http/1.1";

@@ -12,7 +12,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use pingora_core::protocols::Stream;
 
-use crate::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
 use crate::settings::Timeouts;
 
 /// Concurrent streams on one connection; Go's server allows 250.

@@ -1,7 +1,7 @@
 //! May it? RBAC as users bind it, and how often the API server is asked.
 
 use connectors_api::names::AUDIENCE;
-use connectors_gateway::authorize::Verdict;
+use connectors_gateway::admit::authorize::Verdict;
 
 use crate::world::{World, asked, connector, eventually, run};
 

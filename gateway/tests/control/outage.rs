@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::names::AUDIENCE;
-use connectors_gateway::authenticate::Rejection;
-use connectors_gateway::authorize::{Unavailable, Verdict};
-use connectors_gateway::credential::CredentialError;
+use connectors_gateway::admit::authenticate::Rejection;
+use connectors_gateway::admit::authorize::{Unavailable, Verdict};
+use connectors_gateway::admit::credential::CredentialError;
 use serde_json::json;
 
 use crate::world::{World, connector, eventually, installed, manifests, run, secret_role};
@@ -44,9 +44,9 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
         assert_eq!(world.parts.authorizer.may_use(&principal, &other).await, Err(Unavailable));
         assert!(world.route(&k8s).is_some(), "the last table stays");
         assert!(world.parts.credentials.get(&route).await.is_ok());
-        let mut moved = connectors_gateway::route::Route { trust: route.trust.clone(), ..copy(&route) };
+        let mut moved = connectors_gateway::table::route::Route { trust: route.trust.clone(), ..copy(&route) };
         moved.credential = route.credential.as_ref().map(|source| {
-            let mut source = connectors_gateway::route::CredentialSource::clone(source);
+            let mut source = connectors_gateway::table::route::CredentialSource::clone(source);
             source.key.resource_version = "2".to_owned();
             Arc::new(source)
         });
@@ -59,8 +59,8 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
     });
 }
 
-fn copy(route: &connectors_gateway::route::Route) -> connectors_gateway::route::Route {
-    connectors_gateway::route::Route {
+fn copy(route: &connectors_gateway::table::route::Route) -> connectors_gateway::table::route::Route {
+    connectors_gateway::table::route::Route {
         connector: route.connector.clone(),
         uid: route.uid.clone(),
         class: route.class.clone(),

@@ -1,7 +1,7 @@
 //! Watched objects become routes, rotated Secrets become credentials, and RBAC decides which Secrets can be read.
 
-use connectors_gateway::credential::CredentialError;
-use connectors_gateway::route::Entry;
+use connectors_gateway::admit::credential::CredentialError;
+use connectors_gateway::table::route::Entry;
 use connectors_testenv::deep;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! Who is it? Real tokens, forged ones, and what of them reaches the API server.
 
 use connectors_api::names::AUDIENCE;
-use connectors_gateway::authenticate::{Identity, Rejection};
+use connectors_gateway::admit::authenticate::{Identity, Rejection};
 use openssl::pkey::PKey;
 use serde_json::{Value, json};
 

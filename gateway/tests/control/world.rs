@@ -10,15 +10,16 @@ use arc_swap::ArcSwap;
 use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_gateway::admin::Readiness;
-use connectors_gateway::authenticate::{Identity, Rejection};
-use connectors_gateway::cluster::Cluster;
+use connectors_gateway::admit::authenticate::{Identity, Rejection};
+use connectors_gateway::home::cluster::Cluster;
+use connectors_gateway::home::principal::Principal;
 use connectors_gateway::metrics::{Metrics, Outcomes};
 use connectors_gateway::parts::Parts;
-use connectors_gateway::principal::Principal;
-use connectors_gateway::route::{Entry, Route};
 use connectors_gateway::settings::{Settings, TargetRule};
+use connectors_gateway::table;
+use connectors_gateway::table::route::{Entry, Route};
 use connectors_gateway::table::watch::Sink;
-use connectors_gateway::{ca, table};
+use connectors_gateway::tls::issuer;
 use connectors_testenv::ControlPlane;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
@@ -94,7 +95,7 @@ impl World {
         let watches = vec![
             tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", sink).await })
                 .abort_handle(),
-            tokio::spawn(async move { ca::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await }).abort_handle(),
+            tokio::spawn(async move { issuer::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await }).abort_handle(),
         ];
         World { plane, cluster, parts, readiness, watches }
     }

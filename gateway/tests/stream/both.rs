@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use connectors_gateway::relay::wire::{Decoder, Frame, Framing};
+use connectors_gateway::http::wire::{Decoder, Frame, Framing};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use connectors_gateway::relay::wire::Frame;
+use connectors_gateway::http::wire::Frame;
 use futures::future::join_all;
 use http::StatusCode;
 use tokio::sync::Notify;

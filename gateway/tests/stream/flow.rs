@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use connectors_gateway::http2::STREAM_WINDOW;
+use connectors_gateway::http::http2::STREAM_WINDOW;
 use futures::StreamExt;
 use http::Request;
 use tokio::io::AsyncWriteExt;

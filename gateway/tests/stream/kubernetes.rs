@@ -3,13 +3,13 @@
 use std::process::Output;
 use std::time::Duration;
 
-use connectors_gateway::upstream::fetch::FirstContact;
+use connectors_gateway::probe::fetch::FirstContact;
 use connectors_testenv::ControlPlane;
 use tokio::process::Command;
 
 use crate::world::{TOKEN, World, connector};
 use connectors_api::proxy_auth::ConnectorRef;
-use connectors_gateway::route::Entry;
+use connectors_gateway::table::route::Entry;
 
 struct Kubectl {
     config: tempfile::NamedTempFile,

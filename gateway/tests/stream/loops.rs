@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connectors_gateway::target_policy::Known;
+use connectors_gateway::upstream::policy::Known;
 
 use crate::target::{Target, field};
 use crate::world::{SECRET, TOKEN, World, connector};

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use connectors_api::connector::{Pin, PinKind};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_gateway::error::Error;
-use connectors_gateway::route::{Entry, Route};
-use connectors_gateway::upstream::fetch::FirstContact;
+use connectors_gateway::probe::fetch::FirstContact;
+use connectors_gateway::table::route::{Entry, Route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{self, H1};

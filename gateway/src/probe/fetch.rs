@@ -17,17 +17,17 @@ use pingora_core::protocols::tls::SslStream;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Address, Dial, Session, Upstream, Want, connect};
-use crate::credential::Credential;
+use crate::admit::credential::Credential;
 use crate::error::{Error, Result};
-use crate::headers;
+use crate::http::headers;
+use crate::http::request::Request;
+use crate::http::wire::{Decoder, Encoder, Frame, Framing};
 use crate::relay::body::{H1Sink, H1Source, Source};
-use crate::relay::wire::{Decoder, Encoder, Frame, Framing};
 use crate::relay::{Answers, put_head, send_head};
-use crate::request::Request;
-use crate::route::Route;
 use crate::settings::Unverified;
-use crate::trust::{self, Verdict};
+use crate::table::route::Route;
+use crate::upstream::trust::{self, Verdict};
+use crate::upstream::{Address, Dial, Session, Upstream, Want, connect};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;

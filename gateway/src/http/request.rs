@@ -10,14 +10,14 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::authenticate::{Identity, Rejection, jwt};
+use crate::admit::authenticate::{Identity, Rejection, jwt};
+use crate::admit::passage::{Aim, Lease, Passage};
 use crate::error::{Error, Result};
-use crate::headers::{self, Protocol};
-use crate::outward::Outward;
-use crate::passage::{Aim, Lease, Passage};
-use crate::principal::Principal;
-use crate::relay::wire::Framing;
-use crate::route::Route;
+use crate::home::principal::Principal;
+use crate::http::headers::{self, Protocol};
+use crate::http::rewrite::Outward;
+use crate::http::wire::Framing;
+use crate::table::route::Route;
 use crate::upstream::Dial;
 
 /// A request as either protocol brings it.

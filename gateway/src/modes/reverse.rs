@@ -11,16 +11,16 @@ use http::header::{self, HeaderMap};
 use http::uri::PathAndQuery;
 use secrecy::SecretString;
 
-use crate::authenticate::{Identity, Rejection};
+use crate::admit::authenticate::{Identity, Rejection};
+use crate::admit::passage::{Aim, Client, Origin, Passage};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::head;
-use crate::outward::Outward;
-use crate::passage::{Aim, Client, Origin, Passage};
-use crate::principal::Principal;
-use crate::request::{Request, Scheme};
-use crate::route::{Entry, Table};
-use crate::tunnel;
+use crate::home::principal::Principal;
+use crate::http::request::{Request, Scheme};
+use crate::http::rewrite::Outward;
+use crate::listen::head;
+use crate::modes::tunnel;
+use crate::table::route::{Entry, Table};
 
 /// A connection whose requests each say where they belong.
 pub struct Direct {

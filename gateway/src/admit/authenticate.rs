@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use openssl::sha::Sha256;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::answers::{Answers, Away, Fresh};
-use crate::cluster::Reviews;
-use crate::principal::Principal;
+use crate::home::cluster::Reviews;
+use crate::home::principal::Principal;
+use crate::home::remembered::{Answers, Away, Fresh};
 use crate::settings::{Authorization, Tokens};
 
 /// What a token says of its bearer.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use connectors_api::proxy_auth::ConnectorRef;
 
-use crate::answers::{Answers, Away, Fresh};
-use crate::cluster::{Question, Reviews};
-use crate::principal::Principal;
+use crate::home::cluster::{Question, Reviews};
+use crate::home::principal::Principal;
+use crate::home::remembered::{Answers, Away, Fresh};
 use crate::settings::Authorization;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,13 +16,13 @@ use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use tokio::time::timeout;
 
-use super::client::{Body, Reply};
-use super::wire::{self, Framing};
 use crate::error::{Error, Result};
-use crate::front::Front;
-use crate::headers;
-use crate::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
-use crate::request::{self, Request, Scheme};
+use crate::http::headers;
+use crate::http::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::request::{self, Request, Scheme};
+use crate::http::wire::{self, Framing};
+use crate::modes::Front;
+use crate::relay::client::{Body, Reply};
 
 /// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
 /// target's time, on a connection that others use too (CVE-2023-44487).
@@ -121,7 +121,7 @@ async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: Se
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => super::serve(front, request, Body::H2(body), reply, "h2").await,
+        Ok(request) => crate::relay::serve(front, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
             front.refused(&error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {

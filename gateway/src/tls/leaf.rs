@@ -23,10 +23,10 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509NameBuilder};
 
-use crate::ca::{Current, Issuer};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::route::Table;
+use crate::table::route::Table;
+use crate::tls::issuer::{Current, Issuer};
 
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Clients' clocks may be behind ours.

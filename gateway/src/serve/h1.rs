@@ -10,14 +10,14 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use super::body::{self, H1Source};
-use super::client::{self, Body, Reply};
-use super::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
 use crate::connections::let_go;
 use crate::error::{Error, Result};
-use crate::front::Front;
-use crate::headers;
-use crate::request::{self, Request, Whereto};
+use crate::http::headers;
+use crate::http::request::{self, Request, Whereto};
+use crate::http::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
+use crate::modes::Front;
+use crate::relay::body::{self, H1Source};
+use crate::relay::client::{self, Body, Reply};
 
 /// Read while idle: most heads of Kubernetes clients fit, and it is all that a waiting tunnel allocates.
 const IDLE_READ: usize = 512;
@@ -129,7 +129,7 @@ impl Connection {
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
         let reply = Reply::H1 { io: write, out, minor, close, shutdown };
-        let again = super::serve(front, request, body, reply, "h1").await;
+        let again = crate::relay::serve(front, request, body, reply, "h1").await;
         if awaits && decoder == untouched {
             // Nobody asked for the body: what comes next may be it, or another request (RFC 9110, 10.1.1).
             return again && decoder == Decoder::Done;

@@ -10,10 +10,10 @@ use http::header::{self, HeaderMap};
 use pingora_core::protocols::Stream;
 use tokio::time::Instant;
 
+use crate::admit::passage::Origin;
 use crate::error::{Error, Result};
-use crate::passage::Origin;
+use crate::http::wire::{self, RequestHead, WireError};
 use crate::relay::body;
-use crate::relay::wire::{self, RequestHead, WireError};
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4). No method of HTTP/1.1 is called so.
 const HTTP2: &[u8] = b"PRI ";

@@ -12,12 +12,12 @@ use connectors_api::conditions::reason::TARGET_CERTIFICATE_CHANGED;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
-use crate::authorize::Verdict;
-use crate::credential::{Credential, CredentialError};
+use crate::admit::authorize::Verdict;
+use crate::admit::credential::{Credential, CredentialError};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::principal::Principal;
-use crate::route::{Entry, Route, Table};
+use crate::home::principal::Principal;
+use crate::table::route::{Entry, Route, Table};
 use crate::upstream::Dial;
 
 /// How long a passage's requests go by what was found for one of them. Short against every revocation bound, long against a request.

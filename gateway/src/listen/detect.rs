@@ -14,17 +14,19 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::admit::passage::Client;
 use crate::connections::let_go;
 use crate::error::Error;
-use crate::front::Front;
 use crate::gateway::Gateway;
-use crate::head::{self, First};
-use crate::io::Replay;
+use crate::http::wire;
+use crate::listen::head::{self, First};
 use crate::metrics::Refusal;
-use crate::passage::Client;
-use crate::relay::{self, wire};
-use crate::reverse::Direct;
-use crate::{tls, tunnel};
+use crate::modes::Front;
+use crate::modes::reverse::Direct;
+use crate::modes::tunnel;
+use crate::serve;
+use crate::tls::handshake;
+use crate::tls::replay::Replay;
 
 /// A refused client may still be sending: what it sent is read for so long, or the reset of a close would take our answer away from it.
 const LINGER: Duration = Duration::from_millis(500);
@@ -37,7 +39,7 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
     let accepted = tokio::select! {
         biased;
-        accepted = Box::pin(tls::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
+        accepted = Box::pin(handshake::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
         () = let_go(shutdown.clone()) => return,
     };
     match accepted {
@@ -80,11 +82,11 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
             Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
         },
         Ok(Some(First::Head(head, rest))) => {
-            Box::pin(relay::h1::serve(&direct(gateway), stream, Some(head), rest, shutdown)).await;
+            Box::pin(serve::h1::serve(&direct(gateway), stream, Some(head), rest, shutdown)).await;
         }
         Ok(Some(First::Http2(first))) => {
             let stream = Box::new(Replay::new(first.freeze(), stream));
-            Box::pin(relay::h2::serve(&direct(gateway), stream, shutdown)).await;
+            Box::pin(serve::h2::serve(&direct(gateway), stream, shutdown)).await;
         }
         Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
     }

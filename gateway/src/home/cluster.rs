@@ -19,9 +19,9 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use crate::answers::Away;
+use crate::home::principal::{PodRef, Principal};
+use crate::home::remembered::Away;
 use crate::metrics::{Metrics, Outcomes};
-use crate::principal::{PodRef, Principal};
 use crate::settings::Settings;
 
 /// What decides who a client is and what it may do.

@@ -14,20 +14,21 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::authenticate::{Identity, Rejection};
-use crate::authorize::Verdict;
-use crate::entry;
+use crate::admit::authenticate::{Identity, Rejection};
+use crate::admit::authorize::Verdict;
+use crate::admit::passage::{self, Aim, Client, Origin, Passage};
 use crate::error::{Error, Result};
-use crate::front::Front;
 use crate::gateway::Gateway;
-use crate::head::Connect;
+use crate::home::principal::Principal;
+use crate::http::request::{Request, Scheme};
+use crate::listen::detect;
+use crate::listen::head::Connect;
 use crate::metrics::Refusal;
-use crate::passage::{self, Aim, Client, Origin, Passage};
-use crate::principal::Principal;
-use crate::relay::{self, body};
-use crate::request::{Request, Scheme};
-use crate::route::{Entry, Route, Table};
-use crate::tls;
+use crate::modes::Front;
+use crate::relay::body;
+use crate::serve;
+use crate::table::route::{Entry, Route, Table};
+use crate::tls::handshake;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 /// First byte of a TLS record that holds a handshake.
@@ -79,14 +80,14 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, connect: Connect, addr
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     let (tunnel, context, rest) = match Box::pin(admit(&gateway, connect, address)).await {
         Ok(admitted) => admitted,
-        Err(error) => return Box::pin(entry::refuse(&gateway, stream, &error)).await,
+        Err(error) => return Box::pin(detect::refuse(&gateway, stream, &error)).await,
     };
     let opened = Box::pin(open(&tunnel, stream, &context, rest, deadline)).await;
     drop(context);
     let front = Front::Tunnel(Arc::new(tunnel));
     match opened {
-        Ok((stream, ALPN::H2)) => Box::pin(relay::h2::serve(&front, stream, shutdown)).await,
-        Ok((stream, _)) => Box::pin(relay::h1::serve(&front, stream, None, BytesMut::new(), shutdown)).await,
+        Ok((stream, ALPN::H2)) => Box::pin(serve::h2::serve(&front, stream, shutdown)).await,
+        Ok((stream, _)) => Box::pin(serve::h1::serve(&front, stream, None, BytesMut::new(), shutdown)).await,
         Err(error) => {
             gateway.parts.metrics.refused(Refusal::Handshake);
             let Front::Tunnel(tunnel) = &front else { return };
@@ -189,10 +190,10 @@ async fn open(
     let rest = timeout_at(deadline, first_bytes(&mut stream, rest)).await.unwrap_or(Err(Error::HeadTimeout))?;
     if rest.first() != Some(&TLS_HANDSHAKE) {
         let error = Error::Malformed("plain HTTP inside of the tunnel: the target's URL must be https");
-        entry::refuse(&tunnel.first.gateway, stream, &error).await;
+        detect::refuse(&tunnel.first.gateway, stream, &error).await;
         return Err(error);
     }
-    let tls = tls::accept(stream, rest, context, deadline).await?;
+    let tls = handshake::accept(stream, rest, context, deadline).await?;
     let alpn = tls.selected_alpn_proto().unwrap_or(ALPN::H1);
     Ok((Box::new(tls), alpn))
 }

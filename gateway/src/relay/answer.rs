@@ -7,10 +7,10 @@ use http::uri::{self, Authority, Scheme, Uri};
 use http::{Method, StatusCode};
 
 use super::body::{self, H1Source, Source};
-use super::wire::{self, Framing, WireError};
 use crate::error::{Error, Result, Retry};
-use crate::headers;
-use crate::request::Request;
+use crate::http::headers;
+use crate::http::request::Request;
+use crate::http::wire::{self, Framing, WireError};
 use crate::upstream::multiplex::{Incoming, Lent};
 
 /// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.

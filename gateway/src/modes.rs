@@ -1,16 +1,19 @@
 //! Where the requests of one client connection belong: inside a tunnel its CONNECT said so, on any other connection each request does.
 //! `h1` and `h2` bring them here, before `request` admits them.
 
+pub mod reverse;
+pub mod tunnel;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admit::passage::Passage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::passage::Passage;
+use crate::http::request::Request;
+use crate::modes::reverse::Direct;
+use crate::modes::tunnel::Tunnel;
 use crate::record;
-use crate::request::Request;
-use crate::reverse::Direct;
-use crate::tunnel::Tunnel;
 
 #[derive(Clone)]
 pub enum Front {

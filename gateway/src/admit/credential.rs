@@ -14,9 +14,9 @@ use moka::future::Cache;
 use openssl::x509::X509;
 use zeroize::Zeroizing;
 
-use crate::answers::{Answers, Away, Fresh};
-use crate::cluster::{SecretContent, SecretError, Secrets};
-use crate::route::{CredentialSource, Route, Scheme, SecretKey};
+use crate::home::cluster::{SecretContent, SecretError, Secrets};
+use crate::home::remembered::{Answers, Away, Fresh};
+use crate::table::route::{CredentialSource, Route, Scheme, SecretKey};
 
 /// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes are wiped with the last clone.
 #[derive(Clone)]

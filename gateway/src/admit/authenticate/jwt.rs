@@ -17,8 +17,8 @@ use openssl::rsa::Rsa;
 use openssl::sign::Verifier;
 use serde::Deserialize;
 
-use crate::cluster::SigningKeys;
-use crate::principal::{PodRef, Principal};
+use crate::home::cluster::SigningKeys;
+use crate::home::principal::{PodRef, Principal};
 
 /// Clocks of gateway and API server may differ by this much where a token is not valid *yet*.
 const SKEW: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
 use openssl::x509::X509;
 
-use crate::cluster;
+use crate::home::cluster;
 use crate::metrics::Metrics;
 
 /// The intermediate that signs leaves. Immutable; a renewal swaps the whole.

@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 
 use super::Rejection;
 use super::jwt::{self, Checked, Keys, Refusal};
-use crate::answers::Away;
-use crate::cluster::Reviews;
+use crate::home::cluster::Reviews;
+use crate::home::remembered::Away;
 
 /// Between two fetches, so that invented key ids cannot make the gateway hammer the API server.
 const FETCH_INTERVAL: Duration = Duration::from_secs(10);

@@ -12,8 +12,8 @@ use pingora_core::protocols::{Stream, TcpKeepalive};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::listening::Service;
 
-use crate::entry;
 use crate::gateway::Gateway;
+use crate::listen::detect;
 use crate::metrics::Refusal;
 
 /// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
@@ -70,7 +70,7 @@ impl ServerApp for Accept {
             return None;
         }
         // Boxed: an async function keeps room for its argument beside the future that it awaits, and a tunnel's is large.
-        let work = Box::pin(entry::serve(self.gateway.clone(), stream, self.secure, shutdown));
+        let work = Box::pin(detect::serve(self.gateway.clone(), stream, self.secure, shutdown));
         self.gateway.connections.serve(work).await;
         drop(open);
         None
