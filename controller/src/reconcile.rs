@@ -10,7 +10,7 @@
 //! | in its own namespace: leases get, create, update; secrets and configmaps get, list, watch, create, update (CA objects only) | `leader`, `ca` |
 
 pub mod access;
-pub mod ca_cert;
+mod ca_cert;
 pub mod class;
 mod parameters;
 mod probe;

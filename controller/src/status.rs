@@ -10,7 +10,6 @@ use connectors_api::probe::{Outcome, OutcomeStatus};
 use connectors_api::target::Target;
 use kube::ResourceExt;
 
-use crate::reconcile::ca_cert;
 use crate::schedule::Left;
 
 /// A status is read by people: more than this is noise, and an Event's note takes no more than 1 KiB.
@@ -90,7 +89,7 @@ impl Findings {
     /// True when all are; else status, reason and message of the first that is not. CACertReady only informs, unless traffic stops for it.
     fn ready(&self) -> Outcome {
         let counts = |severity: Option<&str>, outcome: &Outcome| {
-            severity.is_none() || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED || ca_cert::is_broken(outcome)
+            severity.is_none() || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED || is_broken_ca(outcome)
         };
         let first = self.conditions().into_iter().find(|(_, outcome, severity)| counts(*severity, outcome) && !is_true(outcome));
         first.map_or_else(|| yes("", ""), |(_, outcome, _)| outcome.clone())
@@ -99,6 +98,11 @@ impl Findings {
 
 pub fn is_true(outcome: &Outcome) -> bool {
     outcome.status == OutcomeStatus::True
+}
+
+/// The Secret with the CA is at fault, not the target: nothing may be sent until it is mended.
+pub fn is_broken_ca(outcome: &Outcome) -> bool {
+    matches!(outcome.reason.as_str(), reason::SECRET_NOT_FOUND | reason::INVALID_PEM)
 }
 
 /// The status that the findings make of the present one.

@@ -1,6 +1,7 @@
-//! Where the requests of one client connection belong: inside a tunnel its CONNECT said so, on any other connection each request does.
-//! `h1` and `h2` bring them here, before `request` admits them.
+//! Second stage: where the requests of one client connection belong. Inside a tunnel its CONNECT said so (`tunnel`), on any other connection
+//! each request does (`reverse`). `login` is what both ask of a login. `serve` brings the requests here.
 
+mod login;
 pub mod reverse;
 pub mod tunnel;
 
@@ -8,12 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admit::passage::Passage;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::http::request::Request;
 use crate::modes::reverse::Direct;
 use crate::modes::tunnel::Tunnel;
-use crate::record;
 
 #[derive(Clone)]
 pub enum Front {
@@ -45,12 +45,11 @@ impl Front {
         }
     }
 
-    /// Records what was no request, or nobody's.
-    pub fn refused(&self, error: &Error, protocol: &'static str) {
-        let passage = match self {
+    /// The passage of a connection that has proved whose it is before its first request.
+    pub fn known(&self) -> Option<&Passage> {
+        match self {
             Front::Tunnel(tunnel) => Some(&*tunnel.first),
             Front::Direct(_) => None,
-        };
-        record::refused(self.gateway(), passage, error, protocol);
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Carries admitted requests: full duplex, one task per stream, any protocol on either leg. `h1` and `h2` bring a connection's requests;
-//! `wire` and `body` are what both legs are made of. Upgrades differ from here on only: `upgrade` carries them in place of two bodies.
+//! Sixth stage: carries an admitted request. Full duplex, one task per stream, any protocol on either leg. `client` and `answer` are the two
+//! sides, `body` what flows between them, `sending` whether the request has been sent. `upgrade` carries bytes in place of two bodies.
 
 mod answer;
 pub mod body;
@@ -9,13 +9,12 @@ mod upgrade;
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
@@ -26,142 +25,36 @@ use self::sending::Sending;
 use crate::admit::passage::{Lease, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
-use crate::http::request::{self, Request};
+use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Framing};
-use crate::modes::Front;
 use crate::record::Record;
-use crate::upstream::{Session, Want};
+use crate::upstream::Session;
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
 /// A client that leaves is noticed so much later than it could be, and a target has so much longer for its answer.
 const UNWATCHED: Duration = Duration::from_millis(10);
-/// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
-const MAX_TRIES: usize = 3;
 
 /// How one try ended, short of an error.
-enum Turn {
+pub(crate) enum Turn {
     Done,
     /// The Secret has changed since: once more with what it holds now.
     NewCredential,
 }
 
-/// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
-pub(crate) async fn serve(
-    front: &Front,
-    mut request: Request,
-    mut body: Body<'_>,
-    mut reply: Reply<'_>,
-    protocol: &'static str,
-) -> bool {
-    let passage = match front.passage(&mut request).await {
-        Ok(passage) => passage,
-        Err(error) => {
-            front.refused(&error, protocol);
-            if reply.refuse(&request.method, &error).await.is_err() {
-                reply.cut();
-            }
-            return reply.open();
-        }
-    };
-    let mut record = Record::start(passage.clone(), request.method.clone(), request.path.clone(), protocol);
-    match forward(&passage, &mut request, &mut body, &mut reply, &record).await {
-        Ok(()) => record.complete(),
-        Err(error) => {
-            let answered = record.has_answered();
-            record.fail(error.clone());
-            if answered || matches!(error, Error::ClientGone(_)) {
-                reply.cut();
-            } else if let Err(error) = refuse(&passage, &request.method, &mut reply, &error, &record).await {
-                tracing::debug!(%error, "client left before it could be refused");
-                reply.cut();
-            }
-        }
-    }
-    reply.open()
-}
-
-async fn refuse(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
-    if let Some(refusal) = error.refusal() {
-        passage.gateway.parts.metrics.refused(refusal);
-    }
-    reply.refuse(method, error).await?;
-    record.answered(error.code());
-    record.complete();
-    Ok(())
-}
-
-/// Admission, then as many tries as are safe.
-async fn forward(
-    passage: &Arc<Passage>,
-    request: &mut Request,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-    record: &Record,
-) -> Result<()> {
-    let mut lease = request::admit(passage, request).await?;
-    prepare(passage, request, &lease, record)?;
-    if let Some(protocol) = request.upgrade {
-        headers::set_upgrade(&mut request.headers, protocol);
-    }
-    let upstream = &passage.gateway.upstream;
-    let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
-    for attempt in 1..=MAX_TRIES {
-        let mut session = tokio::select! {
-            biased;
-            session = upstream.session(&lease.dial, want) => session?,
-            // Or a client that resets its streams at once would leave as many dials behind.
-            why = reply.gone() => return Err(Error::ClientGone(why)),
-        };
-        let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
-        let ran = exchange.run(&mut session, body, reply).await;
-        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
-        match ran {
-            Ok((Turn::Done, _)) => return Ok(()),
-            Ok((Turn::NewCredential, _)) => {
-                lease = passage.renewed().await?;
-                headers::set_credential(&mut request.headers, lease.credential.authorization());
-            }
-            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::Internal("a request was tried too often".to_owned()))
-}
-
-/// The head as the target gets it, whichever protocol its leg speaks.
-fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
-    headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
-    passage.gateway.upstream.pass_hop(&mut request.headers)?;
-    headers::set_audit_id(&mut request.headers, record.audit_id.clone());
-    if passage.gateway.parts.settings.load().upstream.forwarded {
-        let scheme = if passage.client.secure { "https" } else { "http" };
-        headers::set_forwarded(&mut request.headers, passage.client.address, scheme, &request.authority);
-    }
-    Ok(())
-}
-
-/// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.
-fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
-    let Error::Cut { retry, .. } = error else { return false };
-    let idempotent = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
-    // An exec asked for by GET changes things all the same.
-    safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
-}
-
 /// One try of one request over one connection.
-struct Exchange<'a> {
-    passage: &'a Passage,
-    lease: &'a Lease,
-    request: &'a Request,
-    record: &'a Record,
-    last: bool,
+pub(crate) struct Exchange<'a> {
+    pub passage: &'a Passage,
+    pub lease: &'a Lease,
+    pub request: &'a Request,
+    pub record: &'a Record,
+    /// No other try follows.
+    pub last: bool,
 }
 
 impl Exchange<'_> {
     /// True: the connection may be used again.
-    async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<(Turn, bool)> {
+    pub async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<(Turn, bool)> {
         match (session, self.request.upgrade) {
             (Session::H1 { stream, .. }, Some(protocol)) => Ok((self.upgrade(protocol, stream, body, reply).await?, false)),
             (Session::H1 { stream, reused, .. }, None) => self.over_h1(stream, *reused, body, reply).await,

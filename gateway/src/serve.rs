@@ -1,4 +1,132 @@
-//! Third stage: the requests of one connection, over HTTP/1.1 or HTTP/2.
+//! Third stage: the requests of one connection. `h1` and `h2` bring them; `serve` is the list of what each goes through.
 
 pub mod h1;
 pub mod h2;
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::admit::passage::{Lease, Passage};
+use crate::admit::{self, grant};
+use crate::error::{Error, Result, Retry};
+use crate::http::headers;
+use crate::http::request::Request;
+use crate::http::wire::Framing;
+use crate::modes::Front;
+use crate::record::{self, Record};
+use crate::relay::client::{Body, Reply};
+use crate::relay::{Exchange, Turn};
+use crate::upstream::Want;
+
+/// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
+const MAX_TRIES: usize = 3;
+
+/// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
+pub(crate) async fn serve(
+    front: &Front,
+    mut request: Request,
+    mut body: Body<'_>,
+    mut reply: Reply<'_>,
+    protocol: &'static str,
+) -> bool {
+    let passage = match front.passage(&mut request).await {
+        Ok(passage) => passage,
+        Err(error) => {
+            refused(front, &error, protocol);
+            if reply.refuse(&request.method, &error).await.is_err() {
+                reply.cut();
+            }
+            return reply.open();
+        }
+    };
+    let mut record = Record::start(passage.clone(), request.method.clone(), request.path.clone(), protocol);
+    match forward(&passage, &mut request, &mut body, &mut reply, &record).await {
+        Ok(()) => record.complete(),
+        Err(error) => {
+            let answered = record.has_answered();
+            record.fail(error.clone());
+            if answered || matches!(error, Error::ClientGone(_)) {
+                reply.cut();
+            } else if let Err(error) = refuse(&passage, &request.method, &mut reply, &error, &record).await {
+                tracing::debug!(%error, "client left before it could be refused");
+                reply.cut();
+            }
+        }
+    }
+    reply.open()
+}
+
+async fn refuse(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
+    if let Some(refusal) = error.refusal() {
+        passage.gateway.parts.metrics.refused(refusal);
+    }
+    reply.refuse(method, error).await?;
+    record.answered(error.code());
+    record.complete();
+    Ok(())
+}
+
+/// Admission, then as many tries as are safe.
+async fn forward(
+    passage: &Arc<Passage>,
+    request: &mut Request,
+    body: &mut Body<'_>,
+    reply: &mut Reply<'_>,
+    record: &Record,
+) -> Result<()> {
+    let mut lease = admit::admit(passage, request).await?;
+    prepare(passage, request, &lease, record)?;
+    if let Some(protocol) = request.upgrade {
+        headers::set_upgrade(&mut request.headers, protocol);
+    }
+    let upstream = &passage.gateway.upstream;
+    let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
+    for attempt in 1..=MAX_TRIES {
+        let mut session = tokio::select! {
+            biased;
+            session = upstream.session(&lease.dial, want) => session?,
+            // Or a client that resets its streams at once would leave as many dials behind.
+            why = reply.gone() => return Err(Error::ClientGone(why)),
+        };
+        let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
+        let ran = exchange.run(&mut session, body, reply).await;
+        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
+        match ran {
+            Ok((Turn::Done, _)) => return Ok(()),
+            Ok((Turn::NewCredential, _)) => {
+                lease = grant::renewed(passage).await?;
+                headers::set_credential(&mut request.headers, lease.credential.authorization());
+            }
+            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// The head as the target gets it, whichever protocol its leg speaks.
+fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
+    headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
+    passage.gateway.upstream.pass_hop(&mut request.headers)?;
+    headers::set_audit_id(&mut request.headers, record.audit_id.clone());
+    if passage.gateway.parts.settings.load().upstream.forwarded {
+        let scheme = if passage.client.secure { "https" } else { "http" };
+        headers::set_forwarded(&mut request.headers, passage.client.address, scheme, &request.authority);
+    }
+    Ok(())
+}
+
+/// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.
+fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
+    let Error::Cut { retry, .. } = error else { return false };
+    let idempotent = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
+    // An exec asked for by GET changes things all the same.
+    safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
+}
+
+/// Records what was no request, or nobody's.
+fn refused(front: &Front, error: &Error, protocol: &'static str) {
+    record::refused(front.gateway(), front.known(), error, protocol);
+}

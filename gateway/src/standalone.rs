@@ -21,11 +21,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_yaml_ng::Value;
 
+use crate::gateway::Parts;
 use crate::home::cluster::{self, Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys};
 use crate::home::principal::{PodRef, Principal};
 use crate::home::remembered::Away;
 use crate::metrics::Metrics;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::table::Builder;
 use crate::table::watch::Sink;

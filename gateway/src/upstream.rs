@@ -1,5 +1,5 @@
-//! Connections to targets: own name resolution, the dial policy, then `connect` with our verdict, or one of a `pool`. Comes after
-//! `credential`; `relay` and `upstream/fetch` (for probes) speak HTTP over what this gives.
+//! Fifth stage: connections to targets. Own name resolution, the dial policy, then `connect` with our verdict, or one of a `pool`. `relay` and
+//! `probe/fetch` speak HTTP over what this gives.
 
 pub(crate) mod connect;
 pub mod multiplex;
@@ -27,12 +27,9 @@ use self::multiplex::{Lent, Multiplex};
 use self::policy::Surroundings;
 use self::pool::{Pool, Pools};
 use self::trust::Anchors;
-use crate::admit::credential::Credentials;
-use crate::admit::passage;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::metrics::Metrics;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::table::route::{Route, Table};
 use crate::tls::issuer;
@@ -49,7 +46,6 @@ pub struct Upstream {
     dials: Cache<(u64, String), Arc<Dial>>,
     system: Arc<X509Store>,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
-    credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
     table: Arc<ArcSwap<Table>>,
     issuer: issuer::Current,
@@ -104,17 +100,22 @@ impl Dial {
 }
 
 impl Upstream {
-    pub fn new(parts: &Parts, surroundings: Surroundings) -> anyhow::Result<Upstream> {
+    pub fn new(
+        settings: Arc<ArcSwap<Settings>>,
+        table: Arc<ArcSwap<Table>>,
+        issuer: issuer::Current,
+        metrics: Arc<Metrics>,
+        surroundings: Surroundings,
+    ) -> anyhow::Result<Upstream> {
         Ok(Upstream {
             tls: connect::context()?,
-            pools: Pools::new(parts.settings.clone()),
+            pools: Pools::new(settings.clone()),
             dials: Cache::builder().max_capacity(DIALS).time_to_live(DIAL_LIFE).build(),
             system: trust::system_roots()?,
-            settings: parts.settings.clone(),
-            credentials: parts.credentials.clone(),
-            metrics: parts.metrics.clone(),
-            table: parts.table.clone(),
-            issuer: parts.issuer.clone(),
+            settings,
+            metrics,
+            table,
+            issuer,
             surroundings,
         })
     }
@@ -127,19 +128,18 @@ impl Upstream {
         }
     }
 
-    /// Resolves a target of the route, single flight, remembered for some seconds.
-    pub async fn dial(&self, route: &Route, target: &Target) -> Result<Arc<Dial>> {
+    /// Resolves a target of the route, single flight, remembered for some seconds. `given`: the CA certificates of the connector's Secrets.
+    pub async fn dial(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Arc<Dial>> {
         let key = (route.pool_key, target.origin());
-        let found = self.dials.try_get_with(key, async { self.resolve(route, target).await.map(Arc::new) }).await;
+        let found = self.dials.try_get_with(key, async { self.resolve(route, target, given).await.map(Arc::new) }).await;
         found.map_err(|error| Error::clone(&error))
     }
 
-    pub(crate) async fn resolve(&self, route: &Route, target: &Target) -> Result<Dial> {
+    pub(crate) async fn resolve(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Dial> {
         if self.table.load().leads_here(&target.host) {
             return Err(Error::Itself { host: target.host.clone() });
         }
-        let given = self.credentials.certificates(route).await.map_err(|error| passage::unusable(route, error))?;
-        let anchors = if target.tls { Some(self.anchors(route, target, &given)?) } else { None };
+        let anchors = if target.tls { Some(self.anchors(route, target, given)?) } else { None };
         let origin = target.origin();
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };
         Ok(Dial {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::control_plane::{Place, Server, connect, write};
+use crate::plan::{Kind, Plan};
 use crate::process::Process;
 use crate::say::say;
-use crate::session::{Kind, Plan};
 pub(crate) use layout::Layout;
 pub(crate) use network::{join, set_up as set_up_network, wait_for_link};
 

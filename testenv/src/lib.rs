@@ -12,6 +12,7 @@ mod images;
 mod kubeconfig;
 mod packages;
 mod pki;
+mod plan;
 mod prerequisites;
 mod process;
 mod say;

@@ -5,32 +5,21 @@ mod inside;
 mod loopback;
 mod mounts;
 mod namespaces;
+mod wait;
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use clap::Args;
 
 use crate::cluster::Layout;
+pub use crate::plan::Kind;
+use crate::plan::Plan;
 use crate::process::bound;
 use crate::scratch::Scratch;
 use crate::tools::tool;
 pub use inside::{Stage, inside};
-
-/// What a cluster consists of.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum Kind {
-    None,
-    /// etcd and kube-apiserver
-    ControlPlane,
-    /// a whole cluster that runs Pods
-    Node,
-}
 
 /// Which clusters to start.
 #[derive(Args)]
@@ -54,20 +43,6 @@ pub enum Task {
     Command(Vec<String>),
     /// The user's shell, with a few lines on where they are. Its exit status is no failure.
     Shell,
-}
-
-/// Everything that the processes inside need to know.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Plan {
-    pub(crate) scratch: PathBuf,
-    /// The scratch folder's name, unique on this machine.
-    pub(crate) run: String,
-    pub(crate) home: Kind,
-    pub(crate) target: Kind,
-    pub(crate) target_cluster_info: bool,
-    pub(crate) images: Vec<PathBuf>,
-    /// None: the user's shell.
-    command: Option<Vec<String>>,
 }
 
 /// Starts the clusters, runs the task, ends the clusters. Returns the command's exit status (128 + signal if one ended it).
@@ -162,40 +137,4 @@ fn prepare(nodes: bool) -> Result<()> {
 fn present(image: &Path) -> Result<PathBuf> {
     ensure!(image.is_file(), "image {} does not exist: build it first (make images)", image.display());
     Ok(std::path::absolute(image)?)
-}
-
-/// Waits for the command's end; an error of `check`, asked all the while, ends the waiting.
-async fn watch(child: &mut Child, mut check: impl FnMut() -> Result<()>) -> Result<u8> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(code(status));
-        }
-        check()?;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// As shells have it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-/// Requests to end. From here on they no longer end this process at once, so that it can clean up.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        Ok(Signals([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
-    }
-
-    /// The exit status that tells of the signal.
-    async fn next(&mut self) -> u8 {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-            _ = hangup.recv() => 129,
-        }
-    }
 }

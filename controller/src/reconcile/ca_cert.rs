@@ -10,12 +10,12 @@ use openssl::x509::X509;
 use super::secret::{self, SecretShape};
 use crate::context::Context;
 use crate::error::Error;
-use crate::status::{Findings, no, unknown, yes};
+use crate::status::{self, Findings, no, unknown, yes};
 
 pub async fn check(context: &Context, connector: &Connector, findings: &mut Findings) -> Result<(), Error> {
     let Some(name) = connector.spec.ca_secret() else {
         // The verdict on a Secret that is no longer named.
-        if is_broken(&findings.ca_cert) {
+        if status::is_broken_ca(&findings.ca_cert) {
             findings.ca_cert = unknown(reason::NOT_CHECKED, "");
         }
         return Ok(());
@@ -33,11 +33,6 @@ pub async fn check(context: &Context, connector: &Connector, findings: &mut Find
         findings.ca_cert = verdict;
     }
     Ok(())
-}
-
-/// The Secret itself is at fault, not the target: nothing may be sent until it is mended.
-pub fn is_broken(outcome: &Outcome) -> bool {
-    matches!(outcome.reason.as_str(), reason::SECRET_NOT_FOUND | reason::INVALID_PEM)
 }
 
 fn judge(name: &str, secret: &SecretShape<ByteString>) -> Outcome {

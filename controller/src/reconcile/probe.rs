@@ -9,7 +9,6 @@ use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
 use connectors_api::{Connector, ConnectorClass, names, rules};
 use kube::ResourceExt;
 
-use super::ca_cert;
 use crate::context::Context;
 use crate::gateway::ProbeError;
 use crate::status::{self, Findings, is_true, unknown};
@@ -53,7 +52,7 @@ fn apply(report: ProbeReport, addresses: &[&str], findings: &mut Findings) {
     let news = match report.trust.status {
         OutcomeStatus::False => true,
         // A broken CA Secret stays visible although the target is trusted otherwise.
-        OutcomeStatus::True => !ca_cert::is_broken(&findings.ca_cert),
+        OutcomeStatus::True => !status::is_broken_ca(&findings.ca_cert),
         // A target that was not reached says nothing about its certificate: the last word stands.
         OutcomeStatus::Unknown => findings.ca_cert.status == OutcomeStatus::Unknown,
     };

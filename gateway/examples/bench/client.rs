@@ -13,8 +13,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::authorities::Authorities;
-use crate::lab::Protocol;
-use crate::server::{BODY, CIPHERS, GROUPS};
+use crate::protocol::{BODY, CIPHERS, GROUPS, Protocol};
 
 /// A list, as kubectl asks for it.
 pub const LIST: &str = "/api/v1/namespaces/demo/pods?limit=500";

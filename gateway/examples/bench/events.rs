@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{self, Way};
-use crate::lab::{Lab, Protocol, REVERSE, TUNNEL};
+use crate::lab::{Lab, REVERSE, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure, median, quantile};
 use crate::server::{now, times};
 

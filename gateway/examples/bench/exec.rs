@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Way, head_of};
 use crate::delay;
-use crate::lab::{DIRECT, Lab, Protocol};
+use crate::lab::{DIRECT, Lab};
 use crate::peers::Gateway;
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 use crate::stream::upgrade;
 

@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 
-use crate::lab::{Lab, Peer, Protocol, TUNNEL};
+use crate::lab::{Lab, Peer, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 
 const TUNNELS: usize = 1_000;

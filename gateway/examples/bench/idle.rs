@@ -7,7 +7,8 @@ use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::client::Connection;
-use crate::lab::{BARE, HAPROXY, Lab, Peer, Protocol, TUNNEL};
+use crate::lab::{BARE, HAPROXY, Lab, Peer, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 
 /// Code and tables that any connection brings in are not a tunnel's.

@@ -12,39 +12,13 @@ use crate::authorities::Authorities;
 use crate::client::{Client, Way};
 use crate::peers::{Gateway, Haproxy};
 use crate::process::{self, Process, free_port};
-use crate::server::CREDENTIAL;
+use crate::protocol::{CREDENTIAL, Protocol};
 
 pub const DIRECT: &str = "direct";
 pub const BARE: &str = "bare server";
 pub const HAPROXY: &str = "HAProxy";
 pub const TUNNEL: &str = "gateway, tunnel";
 pub const REVERSE: &str = "gateway, reverse";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    H1,
-    H2,
-}
-
-impl Protocol {
-    pub const ALL: [Protocol; 2] = [Protocol::H1, Protocol::H2];
-
-    /// Also the name of the connector.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::H1 => "h1",
-            Protocol::H2 => "h2",
-        }
-    }
-
-    /// Wire format.
-    pub fn alpn(self) -> &'static [u8] {
-        match self {
-            Protocol::H1 => b"\x08http/1.1",
-            Protocol::H2 => b"\x02h2",
-        }
-    }
-}
 
 /// A process and how to go through it.
 pub struct Peer {

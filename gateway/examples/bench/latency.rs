@@ -5,7 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::client::Connection;
-use crate::lab::{Lab, Protocol, TUNNEL};
+use crate::lab::{Lab, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure, median};
 
 const REQUESTS: usize = 5_000;

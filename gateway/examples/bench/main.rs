@@ -15,6 +15,7 @@ mod lab;
 mod latency;
 mod peers;
 mod process;
+mod protocol;
 mod report;
 mod requests;
 mod server;

@@ -8,8 +8,9 @@ use anyhow::Result;
 use futures::future::try_join_all;
 
 use crate::client::Connection;
-use crate::lab::{Lab, Peer, Protocol, REVERSE, TUNNEL};
+use crate::lab::{Lab, Peer, REVERSE, TUNNEL};
 use crate::process::Process;
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 
 const REQUESTS: usize = 20_000;

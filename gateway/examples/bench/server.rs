@@ -19,16 +19,8 @@ use openssl::x509::X509;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_openssl::SslStream;
 
-use crate::lab::Protocol;
 use crate::process;
-
-/// Bytes of an ordinary answer.
-pub const BODY: usize = 1024;
-/// What proxies put in.
-pub const CREDENTIAL: &str = "the-real-credential";
-/// What Go's client and server agree on. Client and target offer nothing else, so all peers do the same cryptography.
-pub const CIPHERS: &str = "TLS_AES_128_GCM_SHA256";
-pub const GROUPS: &str = "X25519";
+use crate::protocol::{BODY, CIPHERS, CREDENTIAL, GROUPS, Protocol};
 
 #[derive(Args)]
 pub struct Options {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::client;
-use crate::lab::{Lab, Peer, Protocol};
+use crate::lab::{Lab, Peer};
 use crate::latency::times;
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure, median, quantile};
 
 const STOPPED: usize = 50;

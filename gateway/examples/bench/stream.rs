@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Way, head_of};
-use crate::lab::{DIRECT, HAPROXY, Lab, Protocol, TUNNEL};
+use crate::lab::{DIRECT, HAPROXY, Lab, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 
 const BYTES: usize = 1 << 30;

@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{self, Tls};
-use crate::lab::{HAPROXY, Lab, Peer, Protocol, TUNNEL};
+use crate::lab::{HAPROXY, Lab, Peer, TUNNEL};
+use crate::protocol::Protocol;
 use crate::report::{Bound, Figure};
 use crate::server::times;
 

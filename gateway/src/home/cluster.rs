@@ -1,5 +1,5 @@
 //! Everything that is asked of the home API server, with a deadline: reviews, signing keys, single Secrets. The traits are the seam to
-//! `standalone`, which answers the same from files. `table/watch` and `ca` hold the watches.
+//! `standalone`, which answers the same from files. `table/watch` and `tls/issuer` hold the watches.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,5 +1,5 @@
 //! HTTP/1.1 on the wire, without I/O: heads and bodies out of a buffer, and into one. Strict where leniency would let the target see
-//! another message than we do. `head` reads CONNECTs with it, `h1` and `upstream` everything else.
+//! another message than we do. `listen/head` reads first heads with it, `serve/h1` and `relay` everything else.
 
 mod codec;
 

@@ -1,30 +1,20 @@
-//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is bounded. First stage, `entry`
+//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is bounded. `detect`
 //! walks on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
-use pingora_core::protocols::{Stream, TcpKeepalive};
+use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::listening::Service;
 
 use crate::gateway::Gateway;
+use crate::http::socket::KEEPALIVE;
 use crate::listen::detect;
 use crate::metrics::Refusal;
-
-/// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
-pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(20),
-    count: 3,
-    #[cfg(target_os = "linux")]
-    // None: it would also cut a client that has merely stopped reading.
-    user_timeout: Duration::ZERO,
-};
 
 pub struct Accept {
     gateway: Arc<Gateway>,

@@ -1,5 +1,5 @@
-//! A connection on a proxy port, from its first byte: the first bytes decide what it is. A CONNECT goes on in `tunnel`; all else are requests
-//! that each say where they belong (`reverse`). The https listener (`secure`) does its handshake here and is the same from there on: ALPN
+//! A connection on a proxy port, from its first byte: the first bytes decide what it is. A CONNECT opens a tunnel; all else are requests that each
+//! say where they belong. Then `serve` has it. The https listener (`secure`) does its handshake here and is the same from there on: ALPN
 //! is not asked, for Go writes an HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use openssl::ssl::NameType;
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::listen::head::{self, First};
 use crate::metrics::Refusal;
 use crate::modes::Front;
 use crate::modes::reverse::Direct;
-use crate::modes::tunnel;
+use crate::modes::tunnel::{self, Connect, Unopened};
 use crate::serve;
 use crate::tls::handshake;
 use crate::tls::replay::Replay;
@@ -74,10 +74,10 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     match first {
         Ok(None) => {}
-        Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => match head::connect(&head, rest.freeze()) {
+        Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => match tunnel::connect(&head, rest.freeze()) {
             Ok(connect) => {
                 drop(head);
-                Box::pin(tunnel::serve(gateway, stream, connect, address, shutdown)).await;
+                Box::pin(through(gateway, stream, connect, client, shutdown)).await;
             }
             Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
         },
@@ -92,8 +92,35 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
     }
 }
 
+/// A tunnel, to its end.
+async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client: Client, shutdown: &ShutdownWatch) {
+    let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
+    // Boxed, each for itself: what waits in one of them for days has no room for the others.
+    let (tunnel, context, rest) = match Box::pin(tunnel::admit(&gateway, connect, client.address)).await {
+        Ok(admitted) => admitted,
+        Err(error) => return Box::pin(refuse(&gateway, stream, &error)).await,
+    };
+    let opened = Box::pin(tunnel::open(stream, &context, rest, deadline)).await;
+    drop(context);
+    let tunnel = Arc::new(tunnel);
+    let error = match opened {
+        Ok((stream, ALPN::H2)) => return Box::pin(serve::h2::serve(&Front::Tunnel(tunnel), stream, shutdown)).await,
+        Ok((stream, _)) => {
+            let front = Front::Tunnel(tunnel);
+            return Box::pin(serve::h1::serve(&front, stream, None, BytesMut::new(), shutdown)).await;
+        }
+        Err(Unopened::Plain(stream, error)) => {
+            Box::pin(refuse(&gateway, stream, &error)).await;
+            error
+        }
+        Err(Unopened::Failed(error)) => error,
+    };
+    gateway.parts.metrics.refused(Refusal::Handshake);
+    tracing::debug!(connector = %tunnel.first.connector, host = %tunnel.first.host(), %error, "no TLS in the tunnel");
+}
+
 /// Answers in the clear and closes.
-pub async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
+async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
     if let Some(refusal) = error.refusal() {
         gateway.parts.metrics.refused(refusal);
     }

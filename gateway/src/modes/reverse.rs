@@ -1,6 +1,6 @@
 //! Requests without a tunnel: in reverse mode the host (`c-<name>.<ns>.svc`) or the path (`/namespaces/<ns>/connectors/<name>/…`) names the
 //! connector and `Authorization` brings the ServiceAccount's token; an absolute `http://` URL names a target, with a login as for a
-//! CONNECT. Comes before `request`, which admits both like any other.
+//! CONNECT. `admit` takes both like any other.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use http::header::{self, HeaderMap};
 use http::uri::PathAndQuery;
 use secrecy::SecretString;
 
+use super::login;
 use crate::admit::authenticate::{Identity, Rejection};
-use crate::admit::passage::{Aim, Client, Origin, Passage};
+use crate::admit::passage::{Aim, Client, Passage};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::home::principal::Principal;
 use crate::http::request::{Request, Scheme};
 use crate::http::rewrite::Outward;
-use crate::listen::head;
-use crate::modes::tunnel;
+use crate::table::route::Origin;
 use crate::table::route::{Entry, Table};
 
 /// A connection whose requests each say where they belong.
@@ -111,14 +111,14 @@ impl Direct {
 
     /// Absolute-form: the login names the connectors, the URL the target.
     async fn forward(&self, table: &Table, origin: Origin, request: &Request) -> Result<Arc<Passage>> {
-        let login = head::login(&request.headers)?.map_err(|error| Error::Login(error.to_string()))?;
-        tunnel::bounded(&self.gateway, &login)?;
-        let principal = self.valid(&login.token).await?.map_err(|why| Error::Login(why.to_owned()))?;
-        let serving = tunnel::serving(table, &login, &origin);
-        let covers = |connector: &&ConnectorRef| tunnel::covers(table, connector, &origin, request.path.as_str());
+        let given = login::login(&request.headers)?.map_err(|error| Error::Login(error.to_string()))?;
+        login::bounded(&self.gateway, &given)?;
+        let principal = self.valid(&given.token).await?.map_err(|why| Error::Login(why.to_owned()))?;
+        let serving = login::serving(table, &given, &origin);
+        let covers = |connector: &&ConnectorRef| login::covers(table, connector, &origin, request.path.as_str());
         let connector = serving.iter().find(covers).or(serving.first()).cloned();
         let connector = connector.ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
-        tunnel::reachable(&self.gateway, &principal, table, &connector, &login, &origin).await?;
+        login::reachable(&self.gateway, &principal, table, &connector, &given, &origin).await?;
         Ok(self.same_or_new(principal, connector, Aim::Origin(origin)))
     }
 

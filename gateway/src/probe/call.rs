@@ -84,7 +84,7 @@ async fn send(subject: &Subject<'_>, call: &Call, injection: Injection) -> Resul
             None => (injection == Injection::With).then(|| subject.credential.clone()),
         };
     }
-    let fetched = subject.gateway.upstream.fetch(&subject.route, &call.target, request, credential.as_deref()).await;
+    let fetched = subject.gateway.fetch(&subject.route, &call.target, request, credential.as_deref()).await;
     fetched.map_err(Failed::Dial)
 }
 

@@ -18,7 +18,9 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admit::credential::Credential;
+use crate::admit::grant;
 use crate::error::{Error, Result};
+use crate::gateway::Gateway;
 use crate::http::headers;
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Frame, Framing};
@@ -27,7 +29,7 @@ use crate::relay::{Answers, put_head, send_head};
 use crate::settings::Unverified;
 use crate::table::route::Route;
 use crate::upstream::trust::{self, Verdict};
-use crate::upstream::{Address, Dial, Session, Upstream, Want, connect};
+use crate::upstream::{Address, Dial, Session, Want, connect};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;
@@ -58,7 +60,7 @@ pub enum FirstContact {
     Unverified { cause: String },
 }
 
-impl Upstream {
+impl Gateway {
     /// Asks over a connection of its own, never a pooled one. The path of `request` is sent as it is.
     pub async fn fetch(
         &self,
@@ -82,7 +84,7 @@ impl Upstream {
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut headers = parts.headers;
         headers::toward_target(&mut headers, credential.and_then(Credential::authorization), false)?;
-        self.pass_hop(&mut headers)?;
+        self.upstream.pass_hop(&mut headers)?;
         let authority = target.authority();
         let request = Request {
             method: parts.method,
@@ -94,8 +96,8 @@ impl Upstream {
             upgrade: None,
             outward: None,
         };
-        let dial = self.resolve(route, target).await?;
-        match self.session(&dial, Want::Fresh).await? {
+        let dial = self.dial(route, target).await?;
+        match self.upstream.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
             Session::H2 { mut lent, .. } => {
                 let (mut incoming, _) = send_head(&mut lent, &request, &dial.authority, &target.host)?;
@@ -109,13 +111,13 @@ impl Upstream {
         if !target.tls {
             return Ok(FirstContact::Verified);
         }
-        let dial = self.resolve(route, target).await?;
+        let dial = self.dial(route, target).await?;
         let mut stream = self.unjudged(&dial).await?;
         let verdict = dial.anchors.as_ref().map(|anchors| anchors.judge(stream.ssl()));
         let changed = match verdict {
             None | Some(Verdict::Trusted) => return Ok(FirstContact::Verified),
             Some(Verdict::Changed { .. }) => true,
-            Some(Verdict::Unknown { cause }) if self.settings.load().upstream.unverified != Unverified::Pin => {
+            Some(Verdict::Unknown { cause }) if self.parts.settings.load().upstream.unverified != Unverified::Pin => {
                 return Ok(FirstContact::Unverified { cause });
             }
             Some(Verdict::Unknown { .. }) => false,
@@ -128,13 +130,19 @@ impl Upstream {
         Ok(if changed { FirstContact::Changed(pin) } else { FirstContact::Pin(pin) })
     }
 
+    /// Resolved now, with what the Secrets give now.
+    async fn dial(&self, route: &Route, target: &Target) -> Result<Dial> {
+        let given = self.parts.credentials.certificates(route).await.map_err(|error| grant::unusable(route, error))?;
+        self.upstream.resolve(route, target, &given).await
+    }
+
     async fn unjudged(&self, dial: &Dial) -> Result<SslStream<Socket>> {
-        let settings = self.settings.load_full();
+        let settings = self.parts.settings.load_full();
         let mut failure = Error::Internal("no address to dial".to_owned());
         for Address { address, .. } in &dial.addresses {
             let connected = async {
-                let socket = self.tcp(dial, *address, &settings).await?;
-                connect::tls(socket, &self.tls, &dial.host, false).await
+                let socket = self.upstream.tcp(dial, *address, &settings).await?;
+                connect::tls(socket, &self.upstream.tls, &dial.host, false).await
             };
             match tokio::time::timeout(settings.timeouts.connect, connected).await {
                 Ok(Ok(stream)) => return Ok(stream),

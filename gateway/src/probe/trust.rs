@@ -25,7 +25,7 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
     let given = given.map_err(|error| Failed::Target(failed(reason::INVALID_PEM, &error.to_string())))?;
     let given = !given.is_empty();
     for target in subject.route.targets.clone() {
-        match subject.gateway.upstream.first_contact(&subject.route, &target).await.map_err(Failed::Dial)? {
+        match subject.gateway.first_contact(&subject.route, &target).await.map_err(Failed::Dial)? {
             FirstContact::Verified => {}
             FirstContact::Unverified { cause } => return Err(Failed::Target(unverified(&target, &cause))),
             // Whoever gave a CA wants that one.

@@ -6,8 +6,9 @@ use http::header::HeaderMap;
 use http::uri::{self, Authority, Scheme, Uri};
 use http::{Method, StatusCode};
 
-use super::body::{self, H1Source, Source};
+use super::body::{H1Source, Source};
 use crate::error::{Error, Result, Retry};
+use crate::http::buffer;
 use crate::http::headers;
 use crate::http::request::Request;
 use crate::http::wire::{self, Framing, WireError};
@@ -79,7 +80,7 @@ impl Answers<'_> {
     /// the request notices.
     pub async fn closed(&mut self) {
         match &mut self.source {
-            Source::H1(h1) => drop(body::fill(h1.io, h1.buf, body::READ_SIZE).await),
+            Source::H1(h1) => drop(buffer::fill(h1.io, h1.buf, buffer::READ_SIZE).await),
             Source::Target(_) | Source::Client(_) => std::future::pending().await,
         }
     }
@@ -96,7 +97,7 @@ async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused:
         }
         let retry = if reused && source.buf.is_empty() { Retry::IfIdempotent } else { Retry::Never };
         let cut = |cause: String| Error::Cut { host: host.to_owned(), cause, retry };
-        match body::fill(source.io, source.buf, body::READ_SIZE).await {
+        match buffer::fill(source.io, source.buf, buffer::READ_SIZE).await {
             Ok(0) => return Err(cut("before its answer".to_owned())),
             Ok(_) => {}
             Err(error) => return Err(cut(error.to_string())),

@@ -8,20 +8,18 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
 use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
-/// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.
-pub const READ_SIZE: usize = 4 << 10;
 /// Reads of a body that fills the first buffer; one TLS record.
 const BODY_READ_SIZE: usize = 16 << 10;
 /// Bytes gathered before they are written although more is at hand; one TLS record.
 const WRITE_SIZE: usize = 16 << 10;
 
-pub type Reader<'a> = &'a mut (dyn AsyncRead + Send + Unpin);
 pub type Writer<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
 
 /// Which side ended a transfer, and why. The words are for the log.
@@ -83,14 +81,6 @@ impl H1Source<'_> {
             }
         }
     }
-}
-
-/// Reads more into the buffer; 0 is the end. `room` is what to ask for when the buffer is full.
-pub async fn fill(io: Reader<'_>, buf: &mut BytesMut, room: usize) -> std::io::Result<usize> {
-    if buf.capacity() == buf.len() {
-        buf.reserve(room);
-    }
-    io.read_buf(buf).await
 }
 
 async fn next_of_stream(body: &mut RecvStream) -> Result<Frame, String> {

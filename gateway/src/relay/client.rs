@@ -9,8 +9,9 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, header};
 use pingora_core::server::ShutdownWatch;
 
-use super::body::{self, H1Sink, H1Source, Reader, Sink, Source, Writer};
+use super::body::{H1Sink, H1Source, Sink, Source, Writer};
 use crate::error::{Error, Result};
+use crate::http::buffer::{self, Reader};
 use crate::http::wire::{self, Decoder, Encoder, Framing};
 
 /// Bytes of later requests that a client may send ahead while one is served.
@@ -39,7 +40,7 @@ impl Body<'_> {
     pub async fn gone(&mut self) -> String {
         let Body::H1 { io, buf, .. } = self else { return pending().await };
         while buf.len() < MAX_PIPELINED {
-            match body::fill(&mut **io, buf, 512).await {
+            match buffer::fill(&mut **io, buf, 512).await {
                 Ok(0) => return "closed while its request was served".to_owned(),
                 Ok(_) => {}
                 Err(error) => return error.to_string(),

@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 
 use self::splice::{Direction, Gone, splice};
 use super::answer::Answer;
-use super::body::{self, H1Sink, H1Source, Reader, Source, Writer};
+use super::body::{H1Sink, H1Source, Source, Writer};
 use super::client::{Body, Reply};
 use super::{Exchange, Turn, put_head};
 use crate::error::{Error, Result, Retry};
+use crate::http::buffer::{self, Reader};
 use crate::http::headers::{self, Protocol};
 use crate::http::wire::{self, Decoder, Encoder};
 
@@ -108,7 +109,7 @@ impl Exchange<'_> {
 async fn ahead(body: &mut Body<'_>, ended: &mut bool) -> String {
     let Body::H1 { io, buf, .. } = body else { return pending().await };
     while !*ended && buf.len() < MAX_AHEAD {
-        match body::fill(&mut **io, buf, body::READ_SIZE).await {
+        match buffer::fill(&mut **io, buf, buffer::READ_SIZE).await {
             Ok(0) => *ended = true,
             Ok(_) => {}
             Err(error) => return error.to_string(),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use crate::connections::let_go;
 use crate::error::{Error, Result};
+use crate::http::buffer;
 use crate::http::headers;
 use crate::http::request::{self, Request, Whereto};
 use crate::http::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
@@ -83,7 +84,7 @@ impl Connection {
         }
         let rest = async {
             loop {
-                if self.fill(body::READ_SIZE).await? == 0 {
+                if self.fill(buffer::READ_SIZE).await? == 0 {
                     return Err(Error::ClientGone("in the middle of a head".to_owned()));
                 }
                 if let Some(head) = self.take(limit)? {
@@ -102,7 +103,7 @@ impl Connection {
     }
 
     async fn fill(&mut self, room: usize) -> Result<usize> {
-        match body::fill(&mut self.read, &mut self.buf, room).await {
+        match buffer::fill(&mut self.read, &mut self.buf, room).await {
             Ok(n) => Ok(n),
             // Clients that leave without TLS's farewell are no event.
             Err(_) if self.buf.is_empty() => Ok(0),
@@ -129,7 +130,7 @@ impl Connection {
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
         let reply = Reply::H1 { io: write, out, minor, close, shutdown };
-        let again = crate::relay::serve(front, request, body, reply, "h1").await;
+        let again = super::serve(front, request, body, reply, "h1").await;
         if awaits && decoder == untouched {
             // Nobody asked for the body: what comes next may be it, or another request (RFC 9110, 10.1.1).
             return again && decoder == Decoder::Done;
@@ -158,7 +159,7 @@ impl Connection {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        front.refused(error, "h1");
+        super::refused(front, error, "h1");
         let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");

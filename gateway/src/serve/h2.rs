@@ -121,9 +121,9 @@ async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: Se
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => crate::relay::serve(front, request, Body::H2(body), reply, "h2").await,
+        Ok(request) => super::serve(front, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
-            front.refused(&error, "h2");
+            super::refused(front, &error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }

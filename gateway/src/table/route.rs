@@ -9,6 +9,8 @@ use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
+use crate::error::Error;
+
 /// What a connector's name leads to.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -50,6 +52,24 @@ pub fn pool_key(uid: &str, credential: Option<&CredentialSource>, trust: &TrustS
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let pins: Vec<(&str, &str)> = trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
     HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins))
+}
+
+/// Scheme, host and port that a client named: host in lower case, no brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+impl Origin {
+    pub fn not_a_target(&self, connectors: &str) -> Error {
+        Error::NotATarget { authority: format!("{}:{}", self.host, self.port), connectors: connectors.to_owned() }
+    }
+
+    pub fn is(&self, target: &Target) -> bool {
+        target.tls == self.tls && target.port == self.port && target.host == self.host
+    }
 }
 
 /// The Secret and the scheme in which its content is sent.

@@ -24,6 +24,7 @@ use openssl::x509::extension::{
 use openssl::x509::{X509, X509NameBuilder};
 
 use crate::error::{Error, Result};
+use crate::http::socket::GROUPS;
 use crate::metrics::Metrics;
 use crate::table::route::Table;
 use crate::tls::issuer::{Current, Issuer};
@@ -40,8 +41,6 @@ const STRANGE_HOSTS: u64 = 100;
 const MAX_COMMON_NAME: usize = 64;
 /// Preferred first: wire format of the protocols offered inside of a tunnel.
 const ALPN: &[u8] = b"\x02h2\x08http/1.1";
-/// Of both legs.
-pub const GROUPS: &str = "X25519:P-256";
 const TLS12_CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
 /// Mints and keeps. One key for all leaves: it never leaves the process, and a key per host would cost 23 µs each.

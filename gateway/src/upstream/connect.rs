@@ -10,8 +10,7 @@ use pingora_core::protocols::tls::SslStream;
 use tokio::net::TcpStream;
 
 use crate::error::{Error, Result};
-use crate::listen::accept::KEEPALIVE;
-use crate::tls::leaf::GROUPS;
+use crate::http::socket::{GROUPS, KEEPALIVE};
 use crate::upstream::trust::{Anchors, Verdict};
 
 const H2_OR_H1: &[u8] = b"\x02h2\x08http/1.1";

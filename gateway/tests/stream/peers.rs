@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use connectors_gateway::http::socket::KEEPALIVE;
 use connectors_gateway::http::wire::Frame;
-use connectors_gateway::listen::accept::KEEPALIVE;
 use connectors_gateway::settings::{Settings, Timeouts};
 use http::Request;
 use tokio::net::TcpStream;

@@ -47,7 +47,7 @@ fn route(world: &World) -> std::sync::Arc<Route> {
 
 async fn first_contact(world: &World) -> FirstContact {
     let route = route(world);
-    world.gateway.upstream.first_contact(&route, &route.targets[0]).await.unwrap()
+    world.gateway.first_contact(&route, &route.targets[0]).await.unwrap()
 }
 
 async fn status_of_a_request(world: &World, target: &Target) -> String {
@@ -149,7 +149,7 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     assert_ne!(now.sha256, moved.sha256);
     let route = route(&world);
     let request = ::http::Request::get("/api").body(()).unwrap();
-    let fetched = world.gateway.upstream.fetch(&route, &route.targets[0], request, None).await;
+    let fetched = world.gateway.fetch(&route, &route.targets[0], request, None).await;
     assert!(matches!(fetched, Err(Error::CertificateChanged { .. })), "{fetched:?}");
 }
 
@@ -170,9 +170,9 @@ async fn a_probe_sends_the_credential_it_is_given_and_reads_a_bounded_answer() {
         let route = route(&world);
         let credential = world.gateway.parts.credentials.get(&route).await.unwrap();
         let request = |path: &str| ::http::Request::get(path).body(()).unwrap();
-        let fetched = world.gateway.upstream.fetch(&route, &route.targets[0], request("/head"), Some(&credential)).await.unwrap();
+        let fetched = world.gateway.fetch(&route, &route.targets[0], request("/head"), Some(&credential)).await.unwrap();
         assert!(String::from_utf8(fetched.body.to_vec()).unwrap().contains(&format!("Bearer {SECRET}")));
-        let large = world.gateway.upstream.fetch(&route, &route.targets[0], request("/bytes/300000"), None).await.unwrap();
+        let large = world.gateway.fetch(&route, &route.targets[0], request("/bytes/300000"), None).await.unwrap();
         assert_eq!((large.status.as_u16(), large.body.len()), (200, 64 << 10));
         let heads = target.seen.heads();
         assert!(!heads[1].contains("authorization"), "{heads:?}");

@@ -11,9 +11,11 @@ use clap::ValueEnum;
 use rustix::io::retry_on_intr;
 use rustix::process::{WaitOptions, wait};
 
-use super::{Kind, Plan, Signals, mounts, watch};
+use super::mounts;
+use super::wait::{Signals, watch};
 use crate::cluster::{self, Layout, Site};
 use crate::control_plane::write;
+use crate::plan::{Kind, Plan};
 use crate::process::{bound, spawn};
 use crate::say::say;
 

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Plan, Signals, watch};
+use super::wait::{Signals, watch};
 use crate::cluster::{Cluster, Site, start};
 use crate::control_plane::Place;
+use crate::plan::Plan;
 use crate::process::spawn;
 use crate::say::say;
 use crate::scratch::Scratch;

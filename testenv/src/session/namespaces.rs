@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Plan, Signals, Stage, inside, watch};
+use super::inside::{self, Stage};
+use super::wait::{Signals, watch};
 use crate::control_plane::write;
+use crate::plan::Plan;
 use crate::process::{bound, spawn};
 use crate::say::say;
 use crate::scratch::Scratch;

@@ -12,7 +12,7 @@ use crate::Records;
 use crate::client::Way;
 use crate::lab::{Lab, Peer, REVERSE, TUNNEL};
 use crate::process::{Process, free_port};
-use crate::server::CREDENTIAL;
+use crate::protocol::CREDENTIAL;
 
 /// What clients log in with.
 const TOKEN: &str = "token-of-the-client";

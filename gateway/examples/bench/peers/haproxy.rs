@@ -7,9 +7,10 @@ use tokio::process::Command;
 
 use crate::Records;
 use crate::client::Way;
-use crate::lab::{HAPROXY, Lab, Peer, Protocol};
+use crate::lab::{HAPROXY, Lab, Peer};
 use crate::process::{Process, free_port};
-use crate::server::CREDENTIAL;
+use crate::protocol::CREDENTIAL;
+use crate::protocol::Protocol;
 
 const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../load-tests/peers/haproxy.cfg");
 

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
-use crate::relay::body::{Broken, Reader, Writer};
+use crate::http::buffer::Reader;
+use crate::relay::body::{Broken, Writer};
 
 /// One TLS record: what one read gives at most and one write sends at once.
 const SIZE: usize = 16 << 10;

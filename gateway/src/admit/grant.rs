@@ -1,0 +1,99 @@
+//! Leave for a moment: the principal may use the connector, its route is usable, its credential at hand and its target resolved. Found out
+//! once a second for each passage, and again when the routing table has changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connectors_api::conditions::reason::TARGET_CERTIFICATE_CHANGED;
+
+use super::authorize::Verdict;
+use super::credential::CredentialError;
+use super::passage::{Aim, Lease, Passage, Standing};
+use crate::error::{Error, Result};
+use crate::table::route::{Entry, Route, Table};
+
+/// How long a passage's requests go by what was found for one of them. Short against every revocation bound, long against a request.
+const LEASE: Duration = Duration::from_secs(1);
+
+impl Standing {
+    fn lease(&self, table: &Arc<Table>) -> Option<Lease> {
+        if self.taken.elapsed() >= LEASE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
+            return None;
+        }
+        Some(Lease { route: self.route.clone(), credential: self.credential.upgrade()?, dial: self.dial.clone() })
+    }
+}
+
+/// The lease that stands, or a new one if it is old or the routing table has changed.
+pub async fn lease(passage: &Passage) -> Result<Lease> {
+    let known = passage.lease.load().as_ref().and_then(|standing| standing.lease(&passage.gateway.parts.table.load()));
+    match known {
+        Some(lease) => Ok(lease),
+        None => renewed(passage).await,
+    }
+}
+
+/// A new lease, whatever the old one says.
+pub async fn renewed(passage: &Passage) -> Result<Lease> {
+    let table = passage.gateway.parts.table.load_full();
+    // Boxed: once a second, and larger than all else that a request holds.
+    let lease = Box::pin(renew(passage, &table)).await?;
+    passage.lease.store(Some(Arc::new(Standing {
+        route: lease.route.clone(),
+        credential: Arc::downgrade(&lease.credential),
+        dial: lease.dial.clone(),
+        table: Arc::downgrade(&table),
+        taken: Instant::now(),
+    })));
+    Ok(lease)
+}
+
+async fn renew(passage: &Passage, table: &Table) -> Result<Lease> {
+    let parts = &passage.gateway.parts;
+    granted(passage, table).await?;
+    let route = match table.lookup(&passage.connector) {
+        Some(Entry::Usable(route)) => route.clone(),
+        // As when the gateway itself sees the change, before the controller does.
+        Some(Entry::Unusable { reason, message }) if reason == TARGET_CERTIFICATE_CHANGED => {
+            return Err(Error::CertificateChanged { host: passage.host().into_owned(), cause: message.clone() });
+        }
+        Some(Entry::Unusable { message, .. }) => {
+            return Err(Error::Unusable { connector: passage.connector.clone(), why: message.clone() });
+        }
+        None => return Err(Error::NotFound(passage.connector.clone())),
+    };
+    let target = passage.targets(&route).next().ok_or_else(|| not_a_target(passage))?;
+    let unusable = |error| unusable(&route, error);
+    let credential = parts.credentials.get(&route).await.map_err(unusable)?;
+    let given = parts.credentials.certificates(&route).await.map_err(unusable)?;
+    let dial = passage.gateway.upstream.dial(&route, target, &given).await?;
+    Ok(Lease { route, credential, dial })
+}
+
+/// A connector that does not exist is told apart only to those who may `get` it.
+async fn granted(passage: &Passage, table: &Table) -> Result<()> {
+    let (principal, connector) = (&passage.principal, &passage.connector);
+    match passage.gateway.parts.authorizer.may_use(principal, connector).await {
+        Ok(Verdict::Allowed) => Ok(()),
+        Ok(Verdict::Denied { may_get: true }) if table.lookup(connector).is_none() => Err(Error::NotFound(connector.clone())),
+        Ok(Verdict::Denied { .. }) => Err(Error::Forbidden { user: principal.user.to_string(), connector: connector.clone() }),
+        Err(_) => Err(Error::ReviewUnavailable),
+    }
+}
+
+fn not_a_target(passage: &Passage) -> Error {
+    match &passage.aim {
+        Aim::Origin(origin) => origin.not_a_target(&passage.connector.to_string()),
+        Aim::Address => Error::Internal("a route without an address".to_owned()),
+    }
+}
+
+/// In the words of the connector.
+pub fn unusable(route: &Route, error: CredentialError) -> Error {
+    match error {
+        CredentialError::Unusable(why) | CredentialError::InvalidCa(why) => {
+            Error::Unusable { connector: route.connector.clone(), why }
+        }
+        CredentialError::Unavailable => Error::ReviewUnavailable,
+    }
+}

@@ -1,0 +1,17 @@
+//! Reading what a peer has sent into a buffer that stays as small as it can.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.
+pub const READ_SIZE: usize = 4 << 10;
+
+pub type Reader<'a> = &'a mut (dyn AsyncRead + Send + Unpin);
+
+/// Reads more into the buffer; 0 is the end. `room` is what to ask for when the buffer is full.
+pub async fn fill(io: Reader<'_>, buf: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    if buf.capacity() == buf.len() {
+        buf.reserve(room);
+    }
+    io.read_buf(buf).await
+}
