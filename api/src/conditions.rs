@@ -14,6 +14,11 @@ pub const LIVENESS_READY: &str = "LivenessReady";
 pub const AUTH_READY: &str = "AuthReady";
 pub const PROXY_SERVICE_READY: &str = "ProxyServiceReady";
 pub const READY: &str = "Ready";
+/// Of a class: what `spec.api` and `spec.proxy` name exists.
+pub const API_READY: &str = "APIReady";
+pub const PROXY_READY: &str = "ProxyReady";
+/// Of a class, severity Info: no field is set that this version stores and does not act on.
+pub const ALL_FIELDS_USED: &str = "AllFieldsUsed";
 
 /// Reasons, constant so that a user can search for them and an alert can match them.
 pub mod reason {
@@ -49,6 +54,9 @@ pub mod reason {
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
     /// The probe answered, but not as the class's CEL expression or the default (2xx) demands.
     pub const PROBE_FAILED: &str = "ProbeFailed";
+    /// The Service that a class's `spec.api` names does not exist.
+    pub const API_SERVICE_NOT_FOUND: &str = "APIServiceNotFound";
+    pub const FIELDS_NOT_USED: &str = "FieldsNotUsed";
     pub const PROXY_SERVICE_NOT_FOUND: &str = "ProxyServiceNotFound";
     pub const NAME_TAKEN: &str = "NameTaken";
     // Unknown

@@ -97,6 +97,18 @@ fn is_label(text: &str) -> bool {
     bytes.iter().all(inner) && ends(bytes.first()) && ends(bytes.last())
 }
 
+/// A name of a file in a volume, as the keys of a ConfigMap: names that begin with two dots belong to the atomic swap of a volume.
+pub fn is_file_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.len() <= 253 && text != "." && !text.starts_with("..") && text.bytes().all(allowed)
+}
+
+/// Groups of a namespace's ServiceAccounts, as the API server gives them.
+pub fn service_account_groups(namespace: &str) -> [String; 3] {
+    let all = "system:serviceaccounts";
+    [all.to_owned(), format!("{all}:{namespace}"), "system:authenticated".to_owned()]
+}
+
 /// User name of a ServiceAccount as TokenReview and RBAC spell it.
 pub fn service_account_user(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
@@ -131,6 +143,25 @@ mod tests {
             assert_eq!((is_dns_label(text), is_object_name(text)), (label, object), "{text:?}");
         }
         assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
+    }
+
+    #[test]
+    fn a_file_stays_in_its_volume_and_away_from_its_machinery() {
+        for (name, valid) in [
+            ("a", true),
+            (".env", true),
+            ("a.b-c_D", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("..data", false),
+            ("a/b", false),
+            ("a\n", false),
+            (&"a".repeat(253), true),
+            (&"a".repeat(254), false),
+        ] {
+            assert_eq!(is_file_name(name), valid, "{name:?}");
+        }
     }
 
     #[test]

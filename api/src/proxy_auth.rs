@@ -4,6 +4,7 @@
 //! The user ends at the first `:` (RFC 7617); neither a user nor a token can contain one, so a second is refused. Some clients
 //! send the user of a URL without decoding it, hence `%2F` and `%2C` are read like `/` and `,`; the token is never decoded.
 
+use kube::core::ObjectMeta;
 use std::fmt;
 
 use base64::Engine;
@@ -43,6 +44,11 @@ impl ConnectorRef {
     pub fn new(namespace: &str, name: &str) -> Option<ConnectorRef> {
         let valid = is_dns_label(namespace) && is_object_name(name);
         valid.then(|| ConnectorRef { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+
+    /// Of an object that the API server has: its names are valid.
+    pub fn of(meta: &ObjectMeta) -> ConnectorRef {
+        ConnectorRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
     }
 
     /// `ns/name`.

@@ -129,7 +129,8 @@ fn split_scheme(url: &str) -> Result<(bool, &str), TargetError> {
     }
 }
 
-fn default_port(tls: bool) -> u16 {
+/// The port that a URL without one means.
+pub fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connectors_api::class::{ClassApiStatus, ConnectorClassStatus, ServiceReference};
+use connectors_api::class::{ClassApiStatus, ConnectorClassStatus, Rego, ServiceReference};
 use connectors_api::conditions::{self, reason};
 use connectors_api::connector::{Addressable, ProxyStatus};
 use connectors_api::item::{Item, Unreadable};
@@ -15,12 +15,7 @@ use crate::context::Context;
 use crate::error::{Attempt, Error};
 use crate::reconcile::class;
 use crate::schedule::Left;
-use crate::status::{condition, is_true, no, patch, yes};
-
-pub const API_READY: &str = "APIReady";
-pub const PROXY_READY: &str = "ProxyReady";
-/// The Service that `spec.api` names does not exist.
-const API_SERVICE_NOT_FOUND: &str = "APIServiceNotFound";
+use crate::status::{INFO, condition, is_true, no, patch, yes};
 
 pub async fn reconcile(item: Arc<Item<ConnectorClass>>, context: Arc<Context>) -> Result<Left, Error> {
     if item.meta().deletion_timestamp.is_some() {
@@ -28,7 +23,7 @@ pub async fn reconcile(item: Arc<Item<ConnectorClass>>, context: Arc<Context>) -
     }
     let class = item.read().cloned().unwrap_or_else(|unreadable| Arc::new(without_spec(unreadable)));
     let api = match &class.spec.api {
-        Some(api) => address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), API_SERVICE_NOT_FOUND).await?,
+        Some(api) => address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), reason::API_SERVICE_NOT_FOUND).await?,
         None => Part::absent(),
     };
     let proxy = match &class.spec.proxy {
@@ -113,6 +108,19 @@ fn without_service(uri: &str) -> Part {
     Part { url: None, outcome: Some(no(reason::CLASS_INVALID, message)) }
 }
 
+/// Whoever writes rego means something by it: that nothing comes of it must not be found out by looking.
+fn all_fields_used(class: &ConnectorClass) -> Outcome {
+    let given = |rego: Option<&Rego>| rego.is_some_and(|rego| !rego.rego.is_empty());
+    let extractor = class.spec.proxy.as_ref().and_then(|proxy| proxy.auth_extractor.as_ref());
+    let permissions = class.spec.api.as_ref().and_then(|api| api.permissions.as_ref());
+    let unused = [("spec.proxy.authExtractor.rego", given(extractor)), ("spec.api.permissions.rego", given(permissions))];
+    let unused: Vec<&str> = unused.into_iter().filter_map(|(field, given)| given.then_some(field)).collect();
+    match unused.is_empty() {
+        true => yes("", ""),
+        false => no(reason::FIELDS_NOT_USED, format!("stored and not acted on by this version: {}", unused.join(", "))),
+    }
+}
+
 fn next(class: &ConnectorClass, sound: &Outcome, api: Part, proxy: Part) -> ConnectorClassStatus {
     let last = class.status.clone().unwrap_or_default();
     let addressable = |url| Addressable { url: Some(url), ..Addressable::default() };
@@ -123,10 +131,16 @@ fn next(class: &ConnectorClass, sound: &Outcome, api: Part, proxy: Part) -> Conn
         .find(|outcome| !is_true(outcome))
         .cloned()
         .unwrap_or_else(|| yes("", ""));
-    let conditions = [(API_READY, &api_outcome), (PROXY_READY, &proxy_outcome), (conditions::READY, &ready)];
+    let used = all_fields_used(class);
+    let conditions = [
+        (conditions::API_READY, &api_outcome, None),
+        (conditions::PROXY_READY, &proxy_outcome, None),
+        (conditions::ALL_FIELDS_USED, &used, Some(INFO)),
+        (conditions::READY, &ready, None),
+    ];
     ConnectorClassStatus {
         observed_generation: class.metadata.generation,
-        conditions: conditions.map(|(type_, outcome)| condition(type_, outcome, None, &last.conditions)).into(),
+        conditions: conditions.map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions)).into(),
         annotations: last.annotations,
         api: api.url.map(|url| ClassApiStatus { address: Some(addressable(url)) }),
         proxy: proxy.url.map(|url| ProxyStatus { http_address: Some(addressable(url)) }),

@@ -13,8 +13,8 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::gateway::Prober;
 use crate::metrics::Metrics;
+use crate::prober::Prober;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 

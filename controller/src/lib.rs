@@ -1,6 +1,6 @@
 //! The control plane, from start to stop: `leader` (one replica at a time) → `watch` (what may change) → `reconcile` (a Connector, step by
 //! step), `namespace` (what a namespace's Connectors have in common), `class_status` (a class), `ca` (the connector CA) → `status` (one patch).
-//! It never connects to a target: `gateway` asks the data plane to probe. All state is in the API server.
+//! It never connects to a target: `prober` asks the data plane to probe. All state is in the API server.
 
 pub mod admin;
 pub mod ca;
@@ -8,11 +8,11 @@ pub mod class_status;
 pub mod context;
 pub mod error;
 pub mod events;
-pub mod gateway;
 pub mod keep;
 pub mod leader;
 pub mod metrics;
 pub mod namespace;
+pub mod prober;
 pub mod reconcile;
 pub mod schedule;
 pub mod settings;
@@ -26,9 +26,9 @@ use kube::Client;
 use tokio::net::TcpListener;
 
 pub use error::Error;
-use gateway::Prober;
 use leader::Lease;
 use metrics::Metrics;
+use prober::Prober;
 use settings::Settings;
 
 /// Runs one replica until `shutdown`: the admin port at once, the work while it holds the Lease.

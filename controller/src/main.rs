@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
-use connectors_controller::gateway::GatewayProber;
+use connectors_controller::prober::GatewayProber;
 use connectors_controller::settings::{LogFormat, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, Metadata};

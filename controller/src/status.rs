@@ -2,19 +2,16 @@
 
 pub mod patch;
 
+use crate::schedule::Left;
 use connectors_api::Connector;
 use connectors_api::conditions::{self, Condition, reason};
-use connectors_api::connector::{Addressable, ApiStatus, ConnectorStatus, CredentialStatus, Pin, ProxyStatus, TrustStatus};
-use connectors_api::names::{GROUP, VERSION};
+use connectors_api::connector::{Addressable, ConnectorStatus, CredentialStatus, Pin, ProxyStatus, TrustStatus};
 use connectors_api::probe::{Outcome, OutcomeStatus};
 use connectors_api::target::Target;
-use kube::ResourceExt;
-
-use crate::schedule::Left;
 
 /// A status is read by people: more than this is noise, and an Event's note takes no more than 1 KiB.
 const MESSAGE_MAX: usize = 1000;
-const INFO: &str = "Info";
+pub const INFO: &str = "Info";
 
 /// What the steps found, each its own field.
 #[derive(Clone, Debug)]
@@ -119,7 +116,8 @@ pub fn next(connector: &Connector, findings: &Findings) -> ConnectorStatus {
             .proxy_url
             .clone()
             .map(|url| ProxyStatus { http_address: Some(Addressable { url: Some(url), ..Addressable::default() }) }),
-        api: Some(ApiStatus { path: Some(api_path(connector)) }),
+        // Nothing serves it yet.
+        api: None,
         credential: findings.credential.clone(),
         trust,
     }
@@ -195,15 +193,6 @@ pub fn of_origins(addresses: &[&str], mut pins: Vec<Pin>) -> Vec<Pin> {
         addresses.iter().filter_map(|address| Target::parse(address).ok()).map(|target| target.origin()).collect();
     pins.retain(|pin| origins.contains(&pin.origin));
     pins
-}
-
-fn api_path(connector: &Connector) -> String {
-    format!(
-        "/{}/{VERSION}/{}/{}/path",
-        GROUP.split('.').next().unwrap_or_default(),
-        connector.namespace().unwrap_or_default(),
-        connector.name_any()
-    )
 }
 
 #[cfg(test)]

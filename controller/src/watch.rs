@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Stores};
 use crate::error::Error;
-use crate::gateway::Prober;
 use crate::metrics::Metrics;
+use crate::prober::Prober;
 use crate::schedule::Left;
 use crate::settings::Settings;
 use crate::{ca, class_status, namespace, reconcile};

@@ -2,6 +2,7 @@
 //! the Pod instead of a failing client. The gateway asks the same question for each token: this is no second line of defence.
 
 use connectors_api::access::Question;
+use connectors_api::names::service_account_groups;
 use connectors_api::proxy_auth::ConnectorRef;
 use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
@@ -29,15 +30,10 @@ async fn allowed(client: &Client, review: SubjectAccessReview) -> Result<bool, k
 }
 
 fn review(pod: &Pod, question: &Question) -> SubjectAccessReview {
-    let groups = vec![
-        "system:serviceaccounts".to_owned(),
-        format!("system:serviceaccounts:{}", pod.namespace),
-        "system:authenticated".to_owned(),
-    ];
     let spec = SubjectAccessReviewSpec {
         resource_attributes: Some(question.attributes()),
         user: Some(pod.user()),
-        groups: Some(groups),
+        groups: Some(service_account_groups(&pod.namespace).into()),
         ..Default::default()
     };
     SubjectAccessReview { spec, ..Default::default() }

@@ -28,20 +28,20 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Inputs {
     /// In the Pod's order; never empty.
-    pub connectors: Vec<Mounted>,
+    pub connectors: Vec<VolumeConnector>,
     /// PEM of the CAs that clients of the gateway trust.
     pub ca_bundle: String,
     pub cluster_domain: String,
 }
 
 #[derive(Clone, Debug)]
-pub struct Mounted {
+pub struct VolumeConnector {
     pub reference: ConnectorRef,
     pub connector: Connector,
     pub class: Arc<ConnectorClass>,
 }
 
-impl Mounted {
+impl VolumeConnector {
     /// `status.proxy.httpAddress.url`; absent when the class has no proxy.
     pub fn proxy_address(&self) -> Option<&str> {
         self.connector.status.as_ref()?.proxy.as_ref()?.http_address.as_ref()?.url.as_deref()
@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     /// Each class is asked for once.
-    async fn with_classes(&self, connectors: Vec<(ConnectorRef, Connector)>) -> Result<Vec<Mounted>, Error> {
+    async fn with_classes(&self, connectors: Vec<(ConnectorRef, Connector)>) -> Result<Vec<VolumeConnector>, Error> {
         let api = Api::<Item<ConnectorClass>>::all(self.client.clone());
         let mut classes = BTreeMap::<String, Arc<ConnectorClass>>::new();
         let mut mounted = Vec::with_capacity(connectors.len());
@@ -134,7 +134,7 @@ impl Cluster {
             classes.insert(name.clone(), Arc::clone(&class));
             let fits = rules::check_connector(&connector, &class);
             fits.map_err(|broken| Error::ConnectorNotReady { connector: reference.clone(), reason: broken.message })?;
-            check_proxy_address(Mounted { reference, connector, class }).map(|one| mounted.push(one))?;
+            check_proxy_address(VolumeConnector { reference, connector, class }).map(|one| mounted.push(one))?;
         }
         Ok(mounted)
     }
@@ -182,7 +182,7 @@ fn check_ready(reference: &ConnectorRef, connector: &Connector) -> Result<(), Er
     Err(Error::ConnectorNotReady { connector: reference.clone(), reason })
 }
 
-fn check_proxy_address(mounted: Mounted) -> Result<Mounted, Error> {
+fn check_proxy_address(mounted: VolumeConnector) -> Result<VolumeConnector, Error> {
     if mounted.class.spec.proxy.is_some() && mounted.proxy_address().is_none() {
         let reason = "its status has no proxy address yet".to_owned();
         return Err(Error::ConnectorNotReady { connector: mounted.reference, reason });

@@ -9,13 +9,14 @@ mod params;
 use connectors_api::ConnectorClass;
 use connectors_api::attributes::VolumeAttributes;
 use connectors_api::class::Configuration;
+use connectors_api::names::is_file_name;
 use connectors_api::template::Template;
 use secrecy::zeroize::Zeroize;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::inputs::{Inputs, Mounted};
+use crate::inputs::{Inputs, VolumeConnector};
 use crate::write::Files;
 
 /// Pages of one generation: two of them (`write`) and the folders fit into the tmpfs of 256 pages.
@@ -40,7 +41,7 @@ pub fn render(attributes: &VolumeAttributes, token: &SecretString, inputs: &Inpu
 }
 
 /// The configurations asked for, in order: by name, and by class within a name. Some may exist in no class, but not all.
-fn wanted<'a>(attributes: &VolumeAttributes, inputs: &'a Inputs) -> Result<Vec<(&'a Mounted, &'a Configuration)>, Error> {
+fn wanted<'a>(attributes: &VolumeAttributes, inputs: &'a Inputs) -> Result<Vec<(&'a VolumeConnector, &'a Configuration)>, Error> {
     let classes = one_per_class(&inputs.connectors);
     let found: Vec<_> = attributes.include.iter().flat_map(|name| named(&classes, name)).collect();
     if found.is_empty() && !attributes.include.is_empty() {
@@ -50,8 +51,8 @@ fn wanted<'a>(attributes: &VolumeAttributes, inputs: &'a Inputs) -> Result<Vec<(
 }
 
 /// The last connector of each class: connectors of one class share a file, which lists them by `.connectors`.
-fn one_per_class(connectors: &[Mounted]) -> Vec<&Mounted> {
-    let mut classes: Vec<&Mounted> = Vec::new();
+fn one_per_class(connectors: &[VolumeConnector]) -> Vec<&VolumeConnector> {
+    let mut classes: Vec<&VolumeConnector> = Vec::new();
     for mounted in connectors.iter().rev() {
         let class = &mounted.connector.spec.connector_class_name;
         if !classes.iter().any(|other| other.connector.spec.connector_class_name == *class) {
@@ -62,16 +63,16 @@ fn one_per_class(connectors: &[Mounted]) -> Vec<&Mounted> {
     classes
 }
 
-fn named<'a>(classes: &[&'a Mounted], name: &str) -> Vec<(&'a Mounted, &'a Configuration)> {
-    let of_class = |mounted: &&'a Mounted| {
+fn named<'a>(classes: &[&'a VolumeConnector], name: &str) -> Vec<(&'a VolumeConnector, &'a Configuration)> {
+    let of_class = |mounted: &&'a VolumeConnector| {
         let mounted = *mounted;
         mounted.class.spec.configurations.iter().filter(|one| one.name == name).map(move |one| (mounted, one))
     };
     classes.iter().flat_map(of_class).collect()
 }
 
-fn known(classes: &[&Mounted]) -> String {
-    let of_class = |mounted: &&Mounted| {
+fn known(classes: &[&VolumeConnector]) -> String {
+    let of_class = |mounted: &&VolumeConnector| {
         let names: Vec<_> = mounted.class.spec.configurations.iter().map(|one| one.name.as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         format!("connectorclass {:?} has {names}", mounted.connector.spec.connector_class_name)
@@ -103,12 +104,6 @@ fn render_file(
         None => Ok((file.to_owned(), content)),
         Some(format) => Err(Error::NotOneDocument { class, configuration, file: file.to_owned(), format }),
     }
-}
-
-/// As the keys of a ConfigMap; what begins with two dots belongs to `write`.
-fn is_file_name(name: &str) -> bool {
-    let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && name.len() <= 253 && name.chars().all(valid) && name != "." && !name.starts_with("..")
 }
 
 fn check_size(files: &Files) -> Result<(), Error> {

@@ -42,12 +42,12 @@ impl Connections {
         self.lock().handles.values().for_each(AbortHandle::abort);
     }
 
-    fn enter(&self, handle: AbortHandle) -> Entry<'_> {
+    fn enter(&self, handle: AbortHandle) -> Slot<'_> {
         let mut open = self.lock();
         let key = open.next;
         open.next += 1;
         open.handles.insert(key, handle);
-        Entry { connections: self, key }
+        Slot { connections: self, key }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -56,12 +56,12 @@ impl Connections {
 }
 
 /// A connection's place among the open ones, given up however it ends.
-struct Entry<'a> {
+struct Slot<'a> {
     connections: &'a Connections,
     key: u64,
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.connections.lock().handles.remove(&self.key);
     }

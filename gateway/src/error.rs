@@ -104,87 +104,77 @@ pub enum Retry {
     Never,
 }
 
+/// What is told of an error: whose fault it is, the metric's label if the gateway itself refused a client, what the client gets.
+struct Row {
+    blame: Blame,
+    refusal: Option<Refusal>,
+    failure: Failure,
+}
+
+fn client(refusal: Refusal, failure: Failure) -> Row {
+    Row { blame: Blame::Client, refusal: Some(refusal), failure }
+}
+
+fn gateway(refusal: Refusal, failure: Failure) -> Row {
+    Row { blame: Blame::Gateway, refusal: Some(refusal), failure }
+}
+
+/// Nobody was refused: something failed.
+fn failed(blame: Blame, failure: Failure) -> Row {
+    Row { blame, refusal: None, failure }
+}
+
 impl Error {
-    pub fn blame(&self) -> Blame {
+    /// One row for each error.
+    fn row(&self) -> Row {
         use Error::*;
         match self {
-            Malformed(_)
-            | Body(_)
-            | Method(_)
-            | HeadTooLarge(_)
-            | HeadTimeout
-            | NoConnector(_)
-            | Login(_)
-            | Token(_)
-            | TokenInside(_)
-            | NotATarget { .. } => Blame::Client,
-            Forbidden { .. } | Impersonation { .. } | NotFound(_) | Misdirected(_) => Blame::Client,
-            OutsidePath { .. } | Upgrade(_) | ClientGone(_) => Blame::Client,
-            Unusable { .. } | ReviewUnavailable | NoIssuer | Internal(_) => Blame::Gateway,
-            Denied { .. } | Itself { .. } | Loop => Blame::Gateway,
-            Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } | HeaderTimeout { .. } => Blame::Target,
-            CertificateChanged { .. } | Unverified { .. } | Protocol { .. } | Cut { .. } => Blame::Target,
+            Malformed(why) => client(Refusal::Malformed, status::bad_request(why)),
+            Body(_) => client(Refusal::Malformed, status::bad_request("the chunks of the body are not valid")),
+            Method(method) => client(Refusal::Malformed, status::method_not_carried(method)),
+            Misdirected(host) => client(Refusal::Malformed, status::misdirected(host)),
+            Upgrade(protocol) => client(Refusal::Malformed, status::upgrade_not_carried(protocol)),
+            NoConnector(host) => client(Refusal::Malformed, status::no_connector(host)),
+            HeadTooLarge(limit) => client(Refusal::TooLarge, status::head_too_large(*limit)),
+            HeadTimeout => client(Refusal::Timeout, status::head_timeout()),
+            Login(why) => client(Refusal::Unauthenticated, status::proxy_authentication_required(why)),
+            Token(why) => client(Refusal::Unauthenticated, status::authentication_required(why)),
+            TokenInside(_) => client(Refusal::Unauthenticated, status::unauthorized()),
+            NotATarget { authority, connectors } => client(Refusal::Target, status::target_forbidden(authority, connectors)),
+            OutsidePath { connector } => client(Refusal::Target, status::target_forbidden("the path", &connector.to_string())),
+            Forbidden { user, connector } => client(Refusal::Forbidden, status::forbidden(user, connector)),
+            Impersonation { connector } => client(Refusal::Forbidden, status::impersonation(connector)),
+            NotFound(connector) => client(Refusal::Forbidden, status::not_found(connector)),
+            ClientGone(_) => failed(Blame::Client, status::bad_request("the client went away")),
+            Unusable { connector, why } => gateway(Refusal::Unusable, status::unusable(connector, why)),
+            ReviewUnavailable => gateway(Refusal::Unavailable, status::unavailable()),
+            NoIssuer => gateway(Refusal::Unavailable, status::internal()),
+            Internal(_) => failed(Blame::Gateway, status::internal()),
+            Denied { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
+            Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
+            Loop => gateway(Refusal::Target, status::looping()),
+            Unresolvable { host, .. } => failed(Blame::Target, status::bad_gateway(host, "its name cannot be resolved")),
+            Unreachable { host, cause } => failed(Blame::Target, status::bad_gateway(host, cause)),
+            ConnectTimeout { host } | HeaderTimeout { host } => failed(Blame::Target, status::gateway_timeout(host)),
+            CertificateChanged { host, .. } => failed(Blame::Target, status::certificate_changed(host)),
+            Unverified { host, cause } => failed(Blame::Target, status::unverified(host, cause)),
+            Protocol { host, .. } => failed(Blame::Target, status::bad_gateway(host, "its answer is not valid HTTP")),
+            Cut { host, .. } => failed(Blame::Target, status::bad_gateway(host, "it closed the connection before it answered")),
         }
+    }
+
+    pub fn blame(&self) -> Blame {
+        self.row().blame
     }
 
     /// What the client gets.
     pub fn failure(&self) -> Failure {
-        use Error::*;
-        match self {
-            Malformed(why) => status::bad_request(why),
-            Body(_) => status::bad_request("the chunks of the body are not valid"),
-            Method(method) => status::not_carried(&format!(
-                "the gateway does not carry {method}: its answer could hold the connector's credential"
-            )),
-            HeadTooLarge(limit) => status::head_too_large(*limit),
-            HeadTimeout => status::head_timeout(),
-            NoConnector(host) => status::no_connector(host),
-            Login(why) => status::proxy_authentication_required(why),
-            Token(why) => status::authentication_required(why),
-            TokenInside(_) => status::unauthorized(),
-            NotATarget { authority, connectors } => status::target_forbidden(authority, connectors),
-            Forbidden { user, connector } => status::forbidden(user, connector),
-            Impersonation { connector } => status::impersonation(connector),
-            NotFound(connector) => status::not_found(connector),
-            Misdirected(host) => status::misdirected(host),
-            OutsidePath { connector } => status::target_forbidden("the path", &connector.to_string()),
-            Upgrade(protocol) => {
-                status::not_carried(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
-            }
-            ClientGone(_) => status::bad_request("the client went away"),
-            Unusable { connector, why } => status::unusable(connector, why),
-            ReviewUnavailable => status::unavailable(),
-            NoIssuer | Internal(_) => status::internal(),
-            Denied { host, .. } => status::target_denied(host),
-            Itself { host } => status::target_is_the_gateway(host),
-            Loop => status::looping(),
-            Unresolvable { host, .. } => status::bad_gateway(host, "its name cannot be resolved"),
-            Unreachable { host, cause } => status::bad_gateway(host, cause),
-            ConnectTimeout { host } | HeaderTimeout { host } => status::gateway_timeout(host),
-            CertificateChanged { host, .. } => status::certificate_changed(host),
-            Unverified { host, cause } => {
-                status::bad_gateway(host, &format!("no known CA vouches for it ({cause}): set caCertSecretRef of the connector"))
-            }
-            Protocol { host, .. } => status::bad_gateway(host, "its answer is not valid HTTP"),
-            Cut { host, .. } => status::bad_gateway(host, "it closed the connection before it answered"),
-        }
+        self.row().failure
     }
 
     /// The metric's label for a refusal by the gateway itself; none where the target or the network failed.
     pub fn refusal(&self) -> Option<Refusal> {
-        use Error::*;
-        match self {
-            Malformed(_) | Body(_) | Method(_) | NoConnector(_) | Misdirected(_) | Upgrade(_) => Some(Refusal::Malformed),
-            HeadTooLarge(_) => Some(Refusal::TooLarge),
-            HeadTimeout => Some(Refusal::Timeout),
-            Login(_) | Token(_) | TokenInside(_) => Some(Refusal::Unauthenticated),
-            NotATarget { .. } | OutsidePath { .. } | Denied { .. } | Itself { .. } | Loop => Some(Refusal::Target),
-            Forbidden { .. } | Impersonation { .. } | NotFound(_) => Some(Refusal::Forbidden),
-            Unusable { .. } => Some(Refusal::Unusable),
-            ReviewUnavailable | NoIssuer => Some(Refusal::Unavailable),
-            ClientGone(_) | Internal(_) | Unresolvable { .. } | Unreachable { .. } | ConnectTimeout { .. } => None,
-            HeaderTimeout { .. } | CertificateChanged { .. } | Unverified { .. } | Protocol { .. } | Cut { .. } => None,
-        }
+        self.row().refusal
     }
 
     /// For the record: what a request ended with, as the status code sent or, for a client that left, 499 as nginx has it.

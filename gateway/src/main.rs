@@ -23,7 +23,7 @@ use connectors_gateway::metrics::Metrics;
 use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
-use connectors_gateway::table::watch::Sink;
+use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
 use connectors_gateway::upstream::policy::{Known, Surroundings};
 use connectors_gateway::{log, standalone, table};
@@ -176,7 +176,7 @@ async fn from_cluster(
     let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
     let readiness = readiness(&parts, live);
-    let sink = Sink {
+    let publisher = Publisher {
         table: parts.table.clone(),
         synced: readiness.synced.clone(),
         watches: readiness.watches.clone(),
@@ -184,7 +184,7 @@ async fn from_cluster(
     };
     let (domain, own) = (flags.cluster_domain.clone(), flags.namespace.clone());
     let objects = client.clone();
-    control.spawn(async move { table::watch::follow(objects, &domain, &own, sink).await });
+    control.spawn(async move { table::watch::follow(objects, &domain, &own, publisher).await });
     let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
     control.spawn(async move { issuer::follow(client, &namespace, issuer, watched).await });
     let gateway = Gateway::new(parts, surroundings)?;

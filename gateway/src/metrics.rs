@@ -33,7 +33,7 @@ impl Refusal {
     ];
 }
 
-/// How a question to the home API server ended.
+/// How a question to the home API server, or a connection to a target, ended.
 #[derive(Clone)]
 pub struct Outcomes {
     pub ok: IntCounter,
@@ -59,6 +59,7 @@ pub struct Metrics {
     pub leaves_minted: IntCounter,
     pub upstream_connects: Outcomes,
     pub token_reviews: Outcomes,
+    pub signing_key_reads: Outcomes,
     pub access_reviews: Outcomes,
     pub secret_reads: Outcomes,
     pub routes_usable: IntGauge,
@@ -96,6 +97,7 @@ impl Metrics {
             leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
             upstream_connects: outcomes(to, "upstream_connects_total", "Connections made to targets, by result.")?,
             token_reviews: outcomes(to, "token_reviews_total", reviews)?,
+            signing_key_reads: outcomes(to, "signing_key_reads_total", reviews)?,
             access_reviews: outcomes(to, "access_reviews_total", reviews)?,
             secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
             routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,

@@ -12,44 +12,44 @@ use crate::admit::passage::Passage;
 use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::http::request::Request;
-use crate::modes::reverse::Direct;
+use crate::modes::reverse::Reverse;
 use crate::modes::tunnel::Tunnel;
 
 #[derive(Clone)]
-pub enum Front {
+pub enum Mode {
     Tunnel(Arc<Tunnel>),
-    Direct(Arc<Direct>),
+    Reverse(Arc<Reverse>),
 }
 
-impl Front {
+impl Mode {
     pub fn gateway(&self) -> &Arc<Gateway> {
         match self {
-            Front::Tunnel(tunnel) => &tunnel.first.gateway,
-            Front::Direct(direct) => &direct.gateway,
+            Mode::Tunnel(tunnel) => &tunnel.first.gateway,
+            Mode::Reverse(reverse) => &reverse.gateway,
         }
     }
 
     /// The passage of one request. In reverse mode the request is turned into the one that the target shall see.
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
         match self {
-            Front::Tunnel(tunnel) => tunnel.passage(request),
-            Front::Direct(direct) => direct.passage(request).await,
+            Mode::Tunnel(tunnel) => tunnel.passage(request),
+            Mode::Reverse(reverse) => reverse.passage(request).await,
         }
     }
 
     /// How long a connection may wait for its next request: for ever once we know whose it is, else everybody could hold many for nothing.
     pub fn patience(&self) -> Option<Duration> {
         match self {
-            Front::Direct(direct) if !direct.is_known() => Some(direct.gateway.parts.settings.load().timeouts.head),
-            Front::Direct(_) | Front::Tunnel(_) => None,
+            Mode::Reverse(reverse) if !reverse.is_known() => Some(reverse.gateway.parts.settings.load().timeouts.head),
+            Mode::Reverse(_) | Mode::Tunnel(_) => None,
         }
     }
 
     /// The passage of a connection that has proved whose it is before its first request.
     pub fn known(&self) -> Option<&Passage> {
         match self {
-            Front::Tunnel(tunnel) => Some(&*tunnel.first),
-            Front::Direct(_) => None,
+            Mode::Tunnel(tunnel) => Some(&*tunnel.first),
+            Mode::Reverse(_) => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use http::StatusCode;
 use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
-pub use self::answer::{Answer, Answers, put_head, send_head};
+pub use self::answer::{Answer, AnswerReader, put_head, send_head};
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
 use self::sending::Sending;
@@ -96,8 +96,8 @@ impl Exchange<'_> {
         Ok((turn, sent && !close && decoder == Decoder::Done && buf.is_empty()))
     }
 
-    fn answers<'b>(&'b self, source: Source<'b>, reused: bool) -> Answers<'b> {
-        Answers {
+    fn answers<'b>(&'b self, source: Source<'b>, reused: bool) -> AnswerReader<'b> {
+        AnswerReader {
             source,
             host: &self.lease.dial.host,
             method: &self.request.method,
@@ -119,7 +119,7 @@ impl Exchange<'_> {
         body: &mut Body<'_>,
         reply: &mut Reply<'_>,
         upload: Option<Sink<'_>>,
-        mut answers: Answers<'_>,
+        mut answers: AnswerReader<'_>,
     ) -> Result<(Turn, bool, bool)> {
         let (sending, carries) = (Sending::default(), upload.is_some());
         let mut upload = pin!(self.upload(body, upload, &sending));
@@ -171,20 +171,20 @@ impl Exchange<'_> {
         }
     }
 
-    async fn download(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Turn> {
+    async fn download(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Turn> {
         let answer = self.answer(answers, reply, due).await?;
         self.settle(answer, answers, reply).await
     }
 
     /// Delivers the answer, unless another try may find a better one.
-    async fn settle(&self, mut answer: Answer, answers: &mut Answers<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
+    async fn settle(&self, mut answer: Answer, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
         // Boxed, like all that few requests need: the room that a request's future has for it would be each request's.
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && Box::pin(self.credential_changed()).await {
             return Ok(Turn::NewCredential);
         }
         headers::toward_client(answer.status, &mut answer.headers);
-        if let (Some(outward), Some(target)) = (&self.request.outward, self.lease.route.targets.first()) {
-            outward.apply(&mut answer.headers, target);
+        if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.lease.route.targets.first()) {
+            rewrite.apply(&mut answer.headers, target);
         }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
@@ -200,7 +200,7 @@ impl Exchange<'_> {
     }
 
     /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may take for ever.
-    async fn answer(&self, answers: &mut Answers<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Answer> {
+    async fn answer(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Answer> {
         let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
             due.notified().await;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, Retry};
 use crate::http::headers;
 use crate::http::request::Request;
 use crate::http::wire::Framing;
-use crate::modes::Front;
+use crate::modes::Mode;
 use crate::record::{self, Record};
 use crate::relay::client::{Body, Reply};
 use crate::relay::{Exchange, Turn};
@@ -24,16 +24,16 @@ const MAX_TRIES: usize = 3;
 
 /// Carries one request from its head to the last byte of its answer. True: as `Reply::open` says.
 pub(crate) async fn serve(
-    front: &Front,
+    mode: &Mode,
     mut request: Request,
     mut body: Body<'_>,
     mut reply: Reply<'_>,
     protocol: &'static str,
 ) -> bool {
-    let passage = match front.passage(&mut request).await {
+    let passage = match mode.passage(&mut request).await {
         Ok(passage) => passage,
         Err(error) => {
-            refused(front, &error, protocol);
+            refused(mode, &error, protocol);
             if reply.refuse(&request.method, &error).await.is_err() {
                 reply.cut();
             }
@@ -127,6 +127,6 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
 }
 
 /// Records what was no request, or nobody's.
-fn refused(front: &Front, error: &Error, protocol: &'static str) {
-    record::refused(front.gateway(), front.known(), error, protocol);
+fn refused(mode: &Mode, error: &Error, protocol: &'static str) {
+    record::refused(mode.gateway(), mode.known(), error, protocol);
 }

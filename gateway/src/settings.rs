@@ -81,7 +81,8 @@ pub struct Limits {
     /// Bytes of one request or response head; more is 431. Default 65536.
     pub head_bytes: usize,
     /// Open client connections of one process; more are closed at accept. Default 20000.
-    pub tunnels: usize,
+    #[serde(alias = "tunnels")]
+    pub connections: usize,
     /// Connectors in one proxy login. Default 16.
     pub connectors_per_login: usize,
     /// Concurrent HTTP/2 streams of one client connection. Default 250.
@@ -199,7 +200,7 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head_bytes: 64 << 10, tunnels: 20_000, connectors_per_login: 16, streams: 250 }
+        Limits { head_bytes: 64 << 10, connections: 20_000, connectors_per_login: 16, streams: 250 }
     }
 }
 
@@ -257,7 +258,11 @@ impl Settings {
         let file = config::File::from(path).format(config::FileFormat::Yaml).required(required);
         let builder = config::Config::builder().add_source(file);
         let environment = config::Environment::with_prefix(ENVIRONMENT).prefix_separator("__").separator("__").try_parsing(true);
-        let settings: Settings = builder.add_source(environment).build()?.try_deserialize()?;
+        let read = builder.add_source(environment).build()?;
+        if read.get::<config::Value>("limits.tunnels").is_ok() {
+            tracing::warn!("limits.tunnels is called limits.connections now: the old name will not be known in the next release");
+        }
+        let settings: Settings = read.try_deserialize()?;
         settings.validate()?;
         Ok(settings)
     }
@@ -278,7 +283,7 @@ impl Settings {
         }
         let limits = &self.limits;
         check(limits.head_bytes >= 4096, "limits.head_bytes", limits.head_bytes, "must be at least 4096")?;
-        check(limits.tunnels > 0, "limits.tunnels", limits.tunnels, "must be at least 1")?;
+        check(limits.connections > 0, "limits.connections", limits.connections, "must be at least 1")?;
         check(limits.streams > 0, "limits.streams", limits.streams, "must be at least 1")?;
         let logins = limits.connectors_per_login;
         check((1..=16).contains(&logins), "limits.connectors_per_login", logins, "must be 1 to 16")?;
@@ -351,6 +356,12 @@ mod tests {
         assert_eq!(settings.timeouts.head, Duration::from_secs(10));
         assert_eq!(settings.upstream.unverified, Unverified::Deny);
         assert_eq!(settings.targets.allow[0].ports, [6443]);
+    }
+
+    #[test]
+    fn an_old_name_of_a_key_still_works_and_not_beside_the_new_one() {
+        assert_eq!(from_file("limits: {tunnels: 7}").unwrap().limits.connections, 7);
+        assert!(from_file("limits: {tunnels: 7, connections: 8}").is_err());
     }
 
     #[test]

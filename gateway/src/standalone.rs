@@ -28,7 +28,7 @@ use crate::home::remembered::Away;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::table::Builder;
-use crate::table::watch::Sink;
+use crate::table::watch::Publisher;
 use crate::tls::issuer::Issuer;
 
 /// Where everything is. The CA files are PEM: the certificate of an issuing CA first, then what is above it.
@@ -63,7 +63,7 @@ pub struct Client {
 pub struct Standalone {
     objects: Arc<Mutex<Objects>>,
     clients: Arc<Vec<Client>>,
-    sink: Sink,
+    publisher: Publisher,
 }
 
 struct Objects {
@@ -117,10 +117,12 @@ impl Standalone {
             secrets: BTreeMap::new(),
             connectors: BTreeMap::new(),
         };
-        let sink = Sink { table: Arc::default(), synced: Arc::default(), watches: Arc::default(), metrics: metrics.clone() };
-        let standalone = Standalone { objects: Arc::new(Mutex::new(objects)), clients: Arc::new(clients), sink: sink.clone() };
+        let publisher =
+            Publisher { table: Arc::default(), synced: Arc::default(), watches: Arc::default(), metrics: metrics.clone() };
+        let standalone =
+            Standalone { objects: Arc::new(Mutex::new(objects)), clients: Arc::new(clients), publisher: publisher.clone() };
         let seam = Arc::new(standalone.clone());
-        let parts = Parts { table: sink.table, ..Parts::new(settings, seam.clone(), seam, metrics)? };
+        let parts = Parts { table: publisher.table, ..Parts::new(settings, seam.clone(), seam, metrics)? };
         Ok((parts, standalone))
     }
 
@@ -136,13 +138,13 @@ impl Standalone {
             }
         }
         objects.observe_secrets();
-        self.sink.publish(objects.builder.build());
+        self.publisher.publish(objects.builder.build());
         Ok(())
     }
 
     /// True once a table is there.
     pub fn synced(&self) -> Arc<std::sync::atomic::AtomicBool> {
-        self.sink.synced.clone()
+        self.publisher.synced.clone()
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {

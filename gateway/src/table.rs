@@ -55,11 +55,11 @@ impl Builder {
 
     /// An object that cannot be read is kept as such: it rejects itself, not the others.
     pub fn put_connector(&mut self, object: Item<Connector>) {
-        self.connectors.insert(reference(object.meta()), object);
+        self.connectors.insert(ConnectorRef::of(object.meta()), object);
     }
 
     pub fn remove_connector(&mut self, object: &Item<Connector>) {
-        self.connectors.remove(&reference(object.meta()));
+        self.connectors.remove(&ConnectorRef::of(object.meta()));
     }
 
     pub fn put_class(&mut self, object: Item<ConnectorClass>) {
@@ -126,10 +126,6 @@ fn fall_back(name: &ConnectorRef, meta: &ObjectMeta, unusable: Unusable, good: O
         Some(good) => (Entry::Usable(good.route.clone()), Some(good.clone())),
         None => (Entry::Unusable { reason, message }, None),
     }
-}
-
-fn reference(meta: &ObjectMeta) -> ConnectorRef {
-    ConnectorRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use connectors_api::target::Target;
+use connectors_api::target::{Target, default_port};
 use http::HeaderMap;
 use http::uri::Authority;
 use moka::future::Cache;
@@ -95,7 +95,7 @@ pub enum Want {
 
 impl Dial {
     pub fn default_port(&self) -> u16 {
-        if self.anchors.is_some() { 443 } else { 80 }
+        default_port(self.anchors.is_some())
     }
 }
 
@@ -238,7 +238,7 @@ impl Upstream {
     }
 
     pub(crate) async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
-        let asked = policy::Dial { namespace: &dial.namespace, host: &dial.host, address };
+        let asked = policy::Candidate { namespace: &dial.namespace, host: &dial.host, address };
         policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
         connect::tcp(address, &dial.host).await
     }

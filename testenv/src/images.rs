@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::image::Image;
+use crate::docker_archive::Image;
 use crate::prerequisites::BUSYBOX;
 use crate::tools::tool;
 

@@ -7,7 +7,7 @@ mod cgroup;
 mod cluster;
 mod control_plane;
 pub mod deep;
-mod image;
+mod docker_archive;
 mod images;
 mod kubeconfig;
 mod packages;

@@ -3,6 +3,7 @@
 use crate::class::{Configuration, HttpProbe, Probe};
 use crate::conditions::{CONNECTOR_CLASS_READY, reason};
 use crate::expression::Expression;
+use crate::names::is_file_name;
 use crate::template::Template;
 use crate::{ConnectorClass, class::AuthType};
 
@@ -88,10 +89,4 @@ fn check_configuration(configuration: &Configuration) -> Result<(), Violation> {
 
 fn check_template(place: &str, text: &str) -> Result<(), Violation> {
     Template::parse(text).map(drop).map_err(|error| broken(place, error))
-}
-
-/// As the keys of a ConfigMap: names that start with two dots belong to the atomic swap of a volume.
-fn is_file_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !name.is_empty() && name.len() <= 253 && name != "." && !name.starts_with("..") && name.bytes().all(allowed)
 }

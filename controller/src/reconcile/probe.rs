@@ -10,7 +10,7 @@ use connectors_api::{Connector, ConnectorClass, names, rules};
 use kube::ResourceExt;
 
 use crate::context::Context;
-use crate::gateway::ProbeError;
+use crate::prober::ProbeError;
 use crate::status::{self, Findings, is_true, unknown};
 
 pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClass, findings: &mut Findings) {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_last_word_on_trust_stands_until_there_is_a_new_one() {
-        let healthy = crate::gateway::fake::healthy;
+        let healthy = crate::prober::fake::healthy;
         let trust = |status, reason: &str| Outcome { status, reason: reason.into(), message: "why".into() };
         for (last, reported, kept) in [
             (status::yes(reason::PINNED, ""), trust(OutcomeStatus::Unknown, reason::NOT_CHECKED), reason::PINNED),

@@ -1,7 +1,7 @@
 //! The Service by which clients in the cluster find a Connector's proxy: ExternalName to the gateway. Sets ProxyServiceReady and the
 //! proxy's URL. A Service of that name that is not the Connector's is never touched, and its name never published as a proxy.
 
-use connectors_api::conditions::reason;
+use connectors_api::conditions::{self, reason};
 use connectors_api::{Connector, ConnectorClass, names};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
 use super::role::labelled;
-use crate::class_status::{self, PROXY_READY};
+use crate::class_status;
 use crate::context::Context;
 use crate::error::Error;
 use crate::keep::{self, Kept};
@@ -61,7 +61,7 @@ pub async fn keep(
 /// As the class's own status has it: the proxy that it names may be missing.
 fn proxy_of(class: &ConnectorClass) -> connectors_api::probe::Outcome {
     let conditions = class.status.iter().flat_map(|status| &status.conditions);
-    match conditions.into_iter().find(|condition| condition.type_ == PROXY_READY && condition.status == "False") {
+    match conditions.into_iter().find(|condition| condition.type_ == conditions::PROXY_READY && condition.status == "False") {
         Some(condition) => no(condition.reason.as_deref().unwrap_or_default(), condition.message.clone().unwrap_or_default()),
         None => yes("", ""),
     }

@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::world::World;
 
 fn groups(binding: &RoleBinding) -> Vec<&str> {
     binding.subjects.iter().flatten().map(|subject| subject.name.as_str()).collect()
@@ -13,41 +13,41 @@ fn groups(binding: &RoleBinding) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_scope_is_bound_and_follows_the_labels() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.namespace("team-a", "cpaas.io/project: blue").await;
-    bench.namespace("inner", "cpaas.io/inner-namespace: blue").await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.namespace("team-a", "cpaas.io/project: blue").await;
+    world.namespace("inner", "cpaas.io/inner-namespace: blue").await;
     for namespace in ["demo", "kube-public", "inner"] {
-        bench.demo(namespace, "k8s").await;
+        world.demo(namespace, "k8s").await;
     }
     // `demo` applied the namespace anew, without labels.
-    bench.namespace("inner", "cpaas.io/inner-namespace: blue").await;
+    world.namespace("inner", "cpaas.io/inner-namespace: blue").await;
     let user = names::USER_ROLE;
-    let own = bench.until_there::<RoleBinding>("demo", user, |binding| groups(binding) == ["system:serviceaccounts:demo"]).await;
+    let own = world.until_there::<RoleBinding>("demo", user, |binding| groups(binding) == ["system:serviceaccounts:demo"]).await;
     assert_eq!((own.role_ref.kind.as_str(), own.role_ref.name.as_str()), ("ClusterRole", user));
     let public = ["system:serviceaccounts", "system:serviceaccounts:kube-public"];
-    bench.until_there::<RoleBinding>("kube-public", user, |binding| groups(binding) == public).await;
+    world.until_there::<RoleBinding>("kube-public", user, |binding| groups(binding) == public).await;
     let project = ["system:serviceaccounts:inner", "system:serviceaccounts:team-a"];
-    bench.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
+    world.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
 
-    bench.namespace("team-b", "cpaas.io/project: blue").await;
+    world.namespace("team-b", "cpaas.io/project: blue").await;
     let project = ["system:serviceaccounts:inner", "system:serviceaccounts:team-a", "system:serviceaccounts:team-b"];
-    bench.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
-    bench.namespace("team-a", "cpaas.io/project: red").await;
+    world.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
+    world.namespace("team-a", "cpaas.io/project: red").await;
     let project = ["system:serviceaccounts:inner", "system:serviceaccounts:team-b"];
-    bench.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
+    world.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
 
     let may = async |who: &str| {
         let user = format!("--as=system:serviceaccount:{who}:default");
         let asked = ["auth", "can-i", "*", "connectors.connectors.alauda.io/k8s", "--subresource=proxy", "-n", "inner", &user];
-        bench.plane.kubectl(&asked).await.unwrap().status.success()
+        world.plane.kubectl(&asked).await.unwrap().status.success()
     };
     assert!(may("team-b").await && may("inner").await && !may("team-a").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_of_somebody_else_is_left_alone_and_drift_of_ours_is_corrected() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.namespace("theirs", "").await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.namespace("theirs", "").await;
     let theirs = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -55,24 +55,24 @@ metadata: {name: connectors-user, namespace: theirs}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
 subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: auditors}]
 ";
-    bench.apply(theirs).await;
-    let before = bench.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap();
-    bench.demo("theirs", "k8s").await;
-    bench.demo("demo", "k8s").await;
-    bench.until_ready("theirs", "k8s").await;
-    bench.until_ready("demo", "k8s").await;
+    world.apply(theirs).await;
+    let before = world.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap();
+    world.demo("theirs", "k8s").await;
+    world.demo("demo", "k8s").await;
+    world.until_ready("theirs", "k8s").await;
+    world.until_ready("demo", "k8s").await;
 
-    let bindings = bench.api::<RoleBinding>("demo");
+    let bindings = world.api::<RoleBinding>("demo");
     let widened =
         json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:authenticated"}]});
     bindings.patch(names::USER_ROLE, &PatchParams::default(), &Patch::Merge(&widened)).await.unwrap();
     let own = |binding: &RoleBinding| groups(binding) == ["system:serviceaccounts:demo"];
-    bench.until_there("demo", names::USER_ROLE, own).await;
-    bench.delete::<RoleBinding>("demo", names::USER_ROLE).await;
-    bench.until_there("demo", names::USER_ROLE, own).await;
+    world.until_there("demo", names::USER_ROLE, own).await;
+    world.delete::<RoleBinding>("demo", names::USER_ROLE).await;
+    world.until_there("demo", names::USER_ROLE, own).await;
 
-    assert_eq!(bench.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap(), before);
-    bench.delete::<Connector>("theirs", "k8s").await;
-    bench.until_gone::<RoleBinding>("theirs", names::GATEWAY_SECRETS_ROLE).await;
-    assert_eq!(bench.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap(), before);
+    assert_eq!(world.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap(), before);
+    world.delete::<Connector>("theirs", "k8s").await;
+    world.until_gone::<RoleBinding>("theirs", names::GATEWAY_SECRETS_ROLE).await;
+    assert_eq!(world.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap(), before);
 }

@@ -1,10 +1,10 @@
 //! The admin port: alive at once, ready when the API server answered, leader or not, with metrics.
 
-use connectors_controller::gateway::fake::FakeProber;
+use connectors_controller::prober::fake::FakeProber;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{Bench, eventually, settings};
+use crate::world::{World, eventually, settings};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect(address).await?;
@@ -16,7 +16,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Result<String, std::i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_replicas_are_ready_and_one_leads() {
-    let bench = Bench::new().await;
+    let world = World::new().await;
     let mut running = Vec::new();
     let mut addresses = Vec::new();
     for identity in ["one", "two"] {
@@ -24,7 +24,7 @@ async fn both_replicas_are_ready_and_one_leads() {
         // A free port, found by taking and leaving it.
         settings.admin_address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         addresses.push(settings.admin_address);
-        running.push(bench.controller(settings, std::sync::Arc::new(FakeProber::healthy())));
+        running.push(world.controller(settings, std::sync::Arc::new(FakeProber::healthy())));
     }
     for address in &addresses {
         eventually("ready", async || match get(*address, "/readyz").await {

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use openssl::x509::X509;
 
-use crate::bench::{Bench, eventually, settings};
-use connectors_controller::gateway::fake::FakeProber;
+use crate::world::{World, eventually, settings};
+use connectors_controller::prober::fake::FakeProber;
 
 const SYSTEM: &str = names::SYSTEM_NAMESPACE;
 
@@ -22,16 +22,16 @@ fn pem(certificate: &X509) -> Vec<u8> {
     certificate.to_pem().unwrap()
 }
 
-async fn until_complete(bench: &Bench) -> (Secret, Secret, ConfigMap) {
-    let root = bench.until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |_| true).await;
-    let issuing = bench.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |_| true).await;
-    (root, issuing, bench.until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |_| true).await)
+async fn until_complete(world: &World) -> (Secret, Secret, ConfigMap) {
+    let root = world.until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |_| true).await;
+    let issuing = world.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |_| true).await;
+    (root, issuing, world.until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |_| true).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ca_is_made_once_and_survives_a_restart_of_the_controller() {
-    let (bench, _prober, running) = Bench::with_controller().await;
-    let (root, issuing, published) = until_complete(&bench).await;
+    let (world, _prober, running) = World::with_controller().await;
+    let (root, issuing, published) = until_complete(&world).await;
     let signer = chain(&root).remove(0);
     let served = chain(&issuing);
     assert_eq!(served.len(), 2, "intermediate, then root");
@@ -43,10 +43,10 @@ async fn the_ca_is_made_once_and_survives_a_restart_of_the_controller() {
     }
 
     running.stop().await.unwrap();
-    let _again = bench.controller(settings("two"), std::sync::Arc::new(FakeProber::healthy()));
-    bench.demo("demo", "k8s").await;
-    bench.until_ready("demo", "k8s").await;
-    let (root_now, issuing_now, published_now) = until_complete(&bench).await;
+    let _again = world.controller(settings("two"), std::sync::Arc::new(FakeProber::healthy()));
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    let (root_now, issuing_now, published_now) = until_complete(&world).await;
     assert_eq!(root_now.resource_version(), root.resource_version());
     assert_eq!(issuing_now.resource_version(), issuing.resource_version());
     assert_eq!(published_now.resource_version(), published.resource_version());
@@ -54,22 +54,22 @@ async fn the_ca_is_made_once_and_survives_a_restart_of_the_controller() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_or_damaged_is_made_anew_under_the_same_root() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    let (root, issuing, _) = until_complete(&bench).await;
+    let (world, _prober, _running) = World::with_controller().await;
+    let (root, issuing, _) = until_complete(&world).await;
     let signer = chain(&root).remove(0);
-    bench.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
-    bench
+    world.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
+    world
         .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| pem(&bundle(published)[0]) == pem(&signer))
         .await;
-    bench.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;
-    let renewed = bench.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid()).await;
+    world.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;
+    let renewed = world.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid()).await;
     assert!(chain(&renewed)[0].verify(&signer.public_key().unwrap()).unwrap());
-    assert_eq!(bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), root);
+    assert_eq!(world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), root);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_before_it_signs() {
-    let bench = Bench::new().await;
+    let world = World::new().await;
     let supply = async |common_name: &str| {
         let (certificate, key) = connectors_controller::ca::mint::root().unwrap();
         let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
@@ -78,40 +78,40 @@ async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_be
             "type": "kubernetes.io/tls",
             "stringData": {"tls.crt": text(pem(&certificate)), "tls.key": text(key.private_key_to_pem_pkcs8().unwrap())},
         });
-        bench.apply(&secret.to_string()).await;
+        world.apply(&secret.to_string()).await;
         certificate
     };
     let first = supply("operator").await;
-    let _running = bench.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
-    let (_, issuing, published) = until_complete(&bench).await;
+    let _running = world.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
+    let (_, issuing, published) = until_complete(&world).await;
     assert!(chain(&issuing)[0].verify(&first.public_key().unwrap()).unwrap());
     assert_eq!(bundle(&published).len(), 1);
 
     let second = supply("successor").await;
-    bench
+    world
         .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| {
             bundle(published).iter().map(pem).collect::<Vec<_>>() == [pem(&second), pem(&first)]
         })
         .await;
-    let still = bench.api::<Secret>(SYSTEM).get(names::ISSUING_CA_SECRET).await.unwrap();
+    let still = world.api::<Secret>(SYSTEM).get(names::ISSUING_CA_SECRET).await.unwrap();
     assert_eq!(still.resource_version(), issuing.resource_version(), "signing waits until every client has the new bundle");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unusable_root_is_left_as_it_is() {
-    let bench = Bench::new().await;
+    let world = World::new().await;
     let broken = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: none, tls.key: none}}";
-    bench.apply(broken).await;
-    let before = bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap();
-    let _running = bench.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
-    bench.demo("demo", "k8s").await;
-    bench.until_ready("demo", "k8s").await;
-    assert_eq!(bench.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), before);
-    assert!(bench.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().is_none());
+    world.apply(broken).await;
+    let before = world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap();
+    let _running = world.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    assert_eq!(world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), before);
+    assert!(world.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().is_none());
 
-    bench.delete::<Secret>(SYSTEM, names::ROOT_CA_SECRET).await;
+    world.delete::<Secret>(SYSTEM, names::ROOT_CA_SECRET).await;
     eventually("a new root", async || {
-        bench.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().ok_or("nothing yet")
+        world.api::<Secret>(SYSTEM).get_opt(names::ISSUING_CA_SECRET).await.unwrap().ok_or("nothing yet")
     })
     .await;
 }

@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::{Connector, conditions, names};
-use connectors_controller::gateway::fake::{FakeProber, healthy};
-use connectors_controller::gateway::{ProbeError, Prober};
+use connectors_controller::prober::fake::{FakeProber, healthy};
+use connectors_controller::prober::{ProbeError, Prober};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::bench::{Bench, bearer_secret, condition, eventually, settings};
+use crate::world::{World, bearer_secret, condition, eventually, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_becomes_ready_with_all_that_its_clients_and_the_gateway_need() {
-    let (bench, prober, _running) = Bench::with_controller().await;
-    bench.demo("demo", "k8s").await;
-    let connector = bench.until_ready("demo", "k8s").await;
+    let (world, prober, _running) = World::with_controller().await;
+    world.demo("demo", "k8s").await;
+    let connector = world.until_ready("demo", "k8s").await;
 
     let status = connector.status.clone().unwrap();
     let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
@@ -30,21 +30,21 @@ async fn a_connector_becomes_ready_with_all_that_its_clients_and_the_gateway_nee
     assert_eq!(types, all);
     assert_eq!(condition(&connector, conditions::CA_CERT_READY).unwrap().severity.as_deref(), Some("Info"));
     assert_eq!(status.proxy.unwrap().http_address.unwrap().url.as_deref(), Some("http://c-k8s.demo.svc.cluster.local"));
-    assert_eq!(status.api.unwrap().path.as_deref(), Some("/connectors/v1alpha1/demo/k8s/path"));
-    let secret = bench.api::<Secret>("demo").get("k8s-secret").await.unwrap();
+    assert_eq!(status.api, None, "nothing serves it yet");
+    let secret = world.api::<Secret>("demo").get("k8s-secret").await.unwrap();
     let credential = status.credential.unwrap();
     assert_eq!((credential.secret_name.as_str(), Some(credential.resource_version)), ("k8s-secret", secret.resource_version()));
 
     let asked = prober.asked_about("k8s");
     let sent = asked.first().unwrap().connector.status.clone().unwrap();
     assert_eq!(sent.credential.unwrap().secret_name, "k8s-secret", "the gateway is told which credential to load");
-    the_service_leads_to_the_gateway(&bench, &connector).await;
-    the_gateway_may_read_this_secret_only(&bench).await;
-    the_event_is_there(&bench, &connector).await;
+    the_service_leads_to_the_gateway(&world, &connector).await;
+    the_gateway_may_read_this_secret_only(&world).await;
+    the_event_is_there(&world, &connector).await;
 }
 
-async fn the_service_leads_to_the_gateway(bench: &Bench, connector: &Connector) {
-    let service = bench.api::<Service>("demo").get("c-k8s").await.unwrap();
+async fn the_service_leads_to_the_gateway(world: &World, connector: &Connector) {
+    let service = world.api::<Service>("demo").get("c-k8s").await.unwrap();
     let owner = &service.owner_references()[0];
     assert_eq!(
         (owner.kind.as_str(), Some(&owner.uid), owner.controller),
@@ -56,8 +56,8 @@ async fn the_service_leads_to_the_gateway(bench: &Bench, connector: &Connector) 
     assert_eq!(spec.ports.unwrap().iter().map(|port| port.port).collect::<Vec<_>>(), [80, 443]);
 }
 
-async fn the_gateway_may_read_this_secret_only(bench: &Bench) {
-    let role = bench.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap();
+async fn the_gateway_may_read_this_secret_only(world: &World) {
+    let role = world.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap();
     let rules = role.rules.unwrap();
     assert_eq!(rules.len(), 1);
     assert_eq!(
@@ -68,13 +68,13 @@ async fn the_gateway_may_read_this_secret_only(bench: &Bench) {
     for (secret, allowed) in [("k8s-secret", true), ("other", false)] {
         let user = format!("--as={gateway}");
         let output =
-            bench.plane.kubectl(&["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", "demo", &user]).await.unwrap();
+            world.plane.kubectl(&["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", "demo", &user]).await.unwrap();
         assert_eq!(output.status.success(), allowed, "{secret}");
     }
 }
 
-async fn the_event_is_there(bench: &Bench, connector: &Connector) {
-    let events = bench.api::<Event>("demo");
+async fn the_event_is_there(world: &World, connector: &Connector) {
+    let events = world.api::<Event>("demo");
     eventually("an event", async || {
         let list = events.list(&ListParams::default()).await.unwrap().items;
         let ours = |event: &&Event| event.regarding.as_ref().and_then(|about| about.uid.clone()) == connector.metadata.uid;
@@ -88,21 +88,21 @@ async fn the_event_is_there(bench: &Bench, connector: &Connector) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rechecks_write_nothing_while_nothing_changes() {
-    let bench = Bench::new().await;
+    let world = World::new().await;
     let prober = Arc::new(FakeProber::healthy());
     let mut often = settings("one");
     often.recheck = Duration::from_millis(200);
-    let _running = bench.controller(often, prober.clone());
-    bench.demo("demo", "k8s").await;
-    bench.until_ready("demo", "k8s").await;
+    let _running = world.controller(often, prober.clone());
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
     // One walk more, so that the caches have seen all that the first one wrote.
     let seen = prober.asked_about("k8s").len();
     more_probes(&prober, seen + 2).await;
     let versions = async || {
-        let connector = bench.connector("demo", "k8s").await.resource_version();
-        let service = bench.api::<Service>("demo").get("c-k8s").await.unwrap().resource_version();
-        let role = bench.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap().resource_version();
-        let class = bench.class("k8s").await.resource_version();
+        let connector = world.connector("demo", "k8s").await.resource_version();
+        let service = world.api::<Service>("demo").get("c-k8s").await.unwrap().resource_version();
+        let role = world.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap().resource_version();
+        let class = world.class("k8s").await.resource_version();
         (connector, service, role, class)
     };
     let before = versions().await;
@@ -132,50 +132,50 @@ impl Prober for Stuck {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_secret_is_handed_over_at_once_even_if_the_target_hangs() {
-    let bench = Bench::new().await;
+    let world = World::new().await;
     let prober = Arc::new(Stuck::default());
     let mut calm = settings("one");
     calm.recheck = Duration::from_secs(600);
-    let _running = bench.controller(calm, prober.clone());
-    bench.demo("demo", "k8s").await;
-    let before = bench.until_ready("demo", "k8s").await.status.unwrap();
+    let _running = world.controller(calm, prober.clone());
+    world.demo("demo", "k8s").await;
+    let before = world.until_ready("demo", "k8s").await.status.unwrap();
     prober.0.store(true, Ordering::SeqCst);
 
     let rotated = Instant::now();
-    bench.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
-    let version = bench.api::<Secret>("demo").get("k8s-secret").await.unwrap().resource_version();
+    world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
+    let version = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().resource_version();
     assert_ne!(version.as_ref(), before.credential.as_ref().map(|credential| &credential.resource_version));
     eventually("the new version", async || {
-        let status = bench.connector("demo", "k8s").await.status.unwrap();
+        let status = world.connector("demo", "k8s").await.status.unwrap();
         let found = status.credential.as_ref().map(|credential| credential.resource_version.clone());
         if found == version { Ok(()) } else { Err(found) }
     })
     .await;
     assert!(rotated.elapsed() < Duration::from_secs(5), "took {:?}", rotated.elapsed());
-    let after = bench.connector("demo", "k8s").await.status.unwrap();
+    let after = world.connector("demo", "k8s").await.status.unwrap();
     assert_eq!(after.conditions, before.conditions, "nothing else is claimed before the probe has ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_last_connector_goes_all_that_was_made_for_the_namespace() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.demo("demo", "first").await;
-    bench.apply(&bearer_secret("demo", "second-secret", "x")).await;
-    bench.apply(&crate::bench::connector("demo", "second", "{name: bearerTokenAuth, secretRef: {name: second-secret}}")).await;
-    bench.until_ready("demo", "first").await;
-    bench.until_ready("demo", "second").await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.demo("demo", "first").await;
+    world.apply(&bearer_secret("demo", "second-secret", "x")).await;
+    world.apply(&crate::world::connector("demo", "second", "{name: bearerTokenAuth, secretRef: {name: second-secret}}")).await;
+    world.until_ready("demo", "first").await;
+    world.until_ready("demo", "second").await;
     let secrets_of =
         |role: &Role| role.rules.iter().flatten().filter_map(|rule| rule.resource_names.clone()).flatten().collect::<Vec<_>>();
-    bench
+    world
         .until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| secrets_of(role) == ["k8s-secret", "second-secret"])
         .await;
 
-    bench.delete::<Connector>("demo", "first").await;
-    bench.until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| secrets_of(role) == ["second-secret"]).await;
-    bench.delete::<Connector>("demo", "second").await;
-    bench.until_gone::<Role>("demo", names::GATEWAY_SECRETS_ROLE).await;
-    bench.until_gone::<RoleBinding>("demo", names::GATEWAY_SECRETS_ROLE).await;
-    bench.until_gone::<RoleBinding>("demo", names::USER_ROLE).await;
-    let labels: BTreeMap<_, _> = bench.api::<Secret>("demo").get("k8s-secret").await.unwrap().labels().clone();
+    world.delete::<Connector>("demo", "first").await;
+    world.until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| secrets_of(role) == ["second-secret"]).await;
+    world.delete::<Connector>("demo", "second").await;
+    world.until_gone::<Role>("demo", names::GATEWAY_SECRETS_ROLE).await;
+    world.until_gone::<RoleBinding>("demo", names::GATEWAY_SECRETS_ROLE).await;
+    world.until_gone::<RoleBinding>("demo", names::USER_ROLE).await;
+    let labels: BTreeMap<_, _> = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().labels().clone();
     assert!(labels.is_empty(), "the user's Secret is left as it was");
 }

@@ -6,7 +6,6 @@
 
 mod access;
 mod admin;
-mod bench;
 mod ca;
 mod class;
 mod connector;
@@ -17,3 +16,4 @@ mod outage;
 mod prober;
 mod service;
 mod trust;
+mod world;

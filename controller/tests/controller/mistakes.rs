@@ -2,11 +2,11 @@
 
 use connectors_api::conditions::{self, reason};
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport};
-use connectors_controller::gateway::ProbeError;
-use connectors_controller::gateway::fake::healthy;
+use connectors_controller::prober::ProbeError;
+use connectors_controller::prober::fake::healthy;
 use serde_json::json;
 
-use crate::bench::{Bench, bearer_secret, condition, connector};
+use crate::world::{World, bearer_secret, condition, connector};
 
 const AUTH: &str = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
 
@@ -103,25 +103,25 @@ const OF_THE_TARGET: &[Mistake] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_has_its_reason_and_a_sentence() {
-    let (bench, prober, _running) = Bench::with_controller().await;
+    let (world, prober, _running) = World::with_controller().await;
     prober.answer_with(|request| report(request.connector.metadata.name.as_deref().unwrap_or_default()));
-    bench.namespace("demo", "").await;
-    bench.namespace("elsewhere", "").await;
-    bench.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
-    bench.apply(&bearer_secret("elsewhere", "far", "one")).await;
-    bench
+    world.namespace("demo", "").await;
+    world.namespace("elsewhere", "").await;
+    world.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
+    world.apply(&bearer_secret("elsewhere", "far", "one")).await;
+    world
         .apply("{apiVersion: v1, kind: Secret, metadata: {name: opaque, namespace: demo}, type: Opaque, stringData: {token: x}}")
         .await;
     let empty =
         "{apiVersion: v1, kind: Secret, metadata: {name: empty, namespace: demo}, type: connectors.cpaas.io/bearer-token}";
-    bench.apply(empty).await;
+    world.apply(empty).await;
     for (name, auth, ..) in [OF_THE_CLASS, OF_THE_SECRET, OF_THE_TARGET].into_iter().flatten() {
         let class = if *name == "no-class" { "connectorClassName: nope" } else { "connectorClassName: k8s" };
-        bench.apply(&connector("demo", name, auth).replace("connectorClassName: k8s", class)).await;
+        world.apply(&connector("demo", name, auth).replace("connectorClassName: k8s", class)).await;
     }
     for (usable, mistakes) in [(false, OF_THE_CLASS), (false, OF_THE_SECRET), (true, OF_THE_TARGET)] {
         for (name, _, type_, status, reason, words) in mistakes {
-            let found = bench.until_condition("demo", name, type_, status, reason).await;
+            let found = world.until_condition("demo", name, type_, status, reason).await;
             let message = condition(&found, type_).unwrap().message.unwrap_or_default();
             assert!(message.contains(words), "{name}: {message}");
             let ready = condition(&found, conditions::READY).unwrap();
@@ -135,21 +135,21 @@ async fn every_mistake_has_its_reason_and_a_sentence() {
 /// A name becomes a part of a URL: one with a `?` asked for a watch, whose answer never ends, and held its place for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_no_secret_can_have_hold_up_nobody() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.demo("demo", "sound").await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.demo("demo", "sound").await;
     let ca = |name: &str, secret: &str| {
         connector("demo", name, AUTH).replace("spec: {", &format!("spec: {{caCertSecretRef: {{name: '{secret}'}}, "))
     };
     // As many as are reconciled at the same time.
     let watchers: Vec<String> = (0..64).map(|index| ca(&format!("watcher-{index}"), "?watch=true")).collect();
-    bench.apply(&watchers.join("\n---\n")).await;
-    bench.apply(&ca("nameless", "")).await;
-    bench.until_ready("demo", "nameless").await;
-    bench.merge("demo", "sound", json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"address": "https://other"}})).await;
-    bench.until_ready("demo", "sound").await;
+    world.apply(&watchers.join("\n---\n")).await;
+    world.apply(&ca("nameless", "")).await;
+    world.until_ready("demo", "nameless").await;
+    world.merge("demo", "sound", json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"address": "https://other"}})).await;
+    world.until_ready("demo", "sound").await;
     for name in ["watcher-0", "watcher-63"] {
         let found =
-            bench.until_condition("demo", name, conditions::CONNECTOR_CLASS_READY, "False", reason::INVALID_PARAMETERS).await;
+            world.until_condition("demo", name, conditions::CONNECTOR_CLASS_READY, "False", reason::INVALID_PARAMETERS).await;
         let message = condition(&found, conditions::CONNECTOR_CLASS_READY).unwrap().message.unwrap_or_default();
         assert!(message.contains("spec.caCertSecretRef.name is \"?watch=true\""), "{message}");
     }
@@ -157,23 +157,23 @@ async fn names_that_no_secret_can_have_hold_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_mended_is_noticed_without_waiting_for_the_next_check() {
-    let bench = Bench::new().await;
-    let mut calm = crate::bench::settings("one");
+    let world = World::new().await;
+    let mut calm = crate::world::settings("one");
     calm.recheck = std::time::Duration::from_secs(600);
-    let _running = bench.controller(calm, std::sync::Arc::new(connectors_controller::gateway::fake::FakeProber::healthy()));
-    bench.namespace("demo", "").await;
-    bench.apply(&connector("demo", "k8s", AUTH)).await;
-    bench.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
-    bench.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
-    bench.until_ready("demo", "k8s").await;
-    bench.delete::<k8s_openapi::api::core::v1::Secret>("demo", "k8s-secret").await;
-    let broken = bench.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
+    let _running = world.controller(calm, std::sync::Arc::new(connectors_controller::prober::fake::FakeProber::healthy()));
+    world.namespace("demo", "").await;
+    world.apply(&connector("demo", "k8s", AUTH)).await;
+    world.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
+    world.apply(&bearer_secret("demo", "k8s-secret", "one")).await;
+    world.until_ready("demo", "k8s").await;
+    world.delete::<k8s_openapi::api::core::v1::Secret>("demo", "k8s-secret").await;
+    let broken = world.until_condition("demo", "k8s", conditions::SECRET_READY, "False", reason::SECRET_NOT_FOUND).await;
     assert!(broken.status.unwrap().credential.is_none());
-    bench.merge("demo", "k8s", json!({"spec": {"connectorClassName": "later"}})).await;
-    bench.until_condition("demo", "k8s", conditions::CONNECTOR_CLASS_READY, "False", reason::CONNECTOR_CLASS_NOT_FOUND).await;
-    bench.apply("{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {name: later}, spec: {}}").await;
-    crate::bench::eventually("the class noticed", async || {
-        let found = condition(&bench.connector("demo", "k8s").await, conditions::CONNECTOR_CLASS_READY).unwrap();
+    world.merge("demo", "k8s", json!({"spec": {"connectorClassName": "later"}})).await;
+    world.until_condition("demo", "k8s", conditions::CONNECTOR_CLASS_READY, "False", reason::CONNECTOR_CLASS_NOT_FOUND).await;
+    world.apply("{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {name: later}, spec: {}}").await;
+    crate::world::eventually("the class noticed", async || {
+        let found = condition(&world.connector("demo", "k8s").await, conditions::CONNECTOR_CLASS_READY).unwrap();
         if found.reason.as_deref() == Some(reason::CONNECTOR_CLASS_NOT_FOUND) { Err(found) } else { Ok(()) }
     })
     .await;

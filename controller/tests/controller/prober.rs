@@ -4,8 +4,8 @@ use std::io::Write;
 
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::{Connector, ConnectorClass};
-use connectors_controller::gateway::fake::healthy;
-use connectors_controller::gateway::{GatewayProber, ProbeError, Prober};
+use connectors_controller::prober::fake::healthy;
+use connectors_controller::prober::{GatewayProber, ProbeError, Prober};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

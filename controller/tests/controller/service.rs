@@ -7,33 +7,33 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::bench::{Bench, condition};
+use crate::world::{World, condition};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_of_somebody_else_is_never_touched_and_never_published() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.namespace("demo", "").await;
-    bench.apply("{apiVersion: v1, kind: Service, metadata: {name: c-k8s, namespace: demo}, spec: {type: ExternalName, externalName: theirs.example}}").await;
-    let before = bench.api::<Service>("demo").get("c-k8s").await.unwrap();
-    bench.demo("demo", "k8s").await;
-    let taken = bench.until_condition("demo", "k8s", conditions::PROXY_SERVICE_READY, "False", reason::NAME_TAKEN).await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.namespace("demo", "").await;
+    world.apply("{apiVersion: v1, kind: Service, metadata: {name: c-k8s, namespace: demo}, spec: {type: ExternalName, externalName: theirs.example}}").await;
+    let before = world.api::<Service>("demo").get("c-k8s").await.unwrap();
+    world.demo("demo", "k8s").await;
+    let taken = world.until_condition("demo", "k8s", conditions::PROXY_SERVICE_READY, "False", reason::NAME_TAKEN).await;
     assert_eq!(condition(&taken, conditions::READY).unwrap().reason.as_deref(), Some(reason::NAME_TAKEN));
     assert!(taken.status.unwrap().proxy.is_none());
-    assert_eq!(bench.api::<Service>("demo").get("c-k8s").await.unwrap(), before);
+    assert_eq!(world.api::<Service>("demo").get("c-k8s").await.unwrap(), before);
 
-    bench.delete::<Service>("demo", "c-k8s").await;
-    bench.until_ready("demo", "k8s").await;
+    world.delete::<Service>("demo", "c-k8s").await;
+    world.until_ready("demo", "k8s").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_of_our_own_service_is_corrected() {
-    let bench = Bench::new().await;
-    let mut calm = crate::bench::settings("one");
+    let world = World::new().await;
+    let mut calm = crate::world::settings("one");
     calm.recheck = std::time::Duration::from_secs(600);
-    let _running = bench.controller(calm, std::sync::Arc::new(connectors_controller::gateway::fake::FakeProber::healthy()));
-    bench.demo("demo", "k8s").await;
-    bench.until_ready("demo", "k8s").await;
-    let services = bench.api::<Service>("demo");
+    let _running = world.controller(calm, std::sync::Arc::new(connectors_controller::prober::fake::FakeProber::healthy()));
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    let services = world.api::<Service>("demo");
     let gateway = |service: &Service| {
         let spec = service.spec.clone().unwrap();
         spec.type_.as_deref() == Some("ExternalName")
@@ -49,10 +49,10 @@ async fn drift_of_our_own_service_is_corrected() {
     ] {
         let drifted = services.patch("c-k8s", &PatchParams::default(), &Patch::Merge(&drift)).await.unwrap();
         assert!(!gateway(&drifted), "{drift}");
-        bench.until_there("demo", "c-k8s", gateway).await;
+        world.until_there("demo", "c-k8s", gateway).await;
     }
-    bench.delete::<Service>("demo", "c-k8s").await;
-    bench.until_there("demo", "c-k8s", gateway).await;
+    world.delete::<Service>("demo", "c-k8s").await;
+    world.until_there("demo", "c-k8s", gateway).await;
     services
         .patch("c-k8s", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"mine": "1"}}})))
         .await
@@ -61,6 +61,6 @@ async fn drift_of_our_own_service_is_corrected() {
         .patch("c-k8s", &PatchParams::default(), &Patch::Merge(json!({"spec": {"externalName": "evil.example"}})))
         .await
         .unwrap();
-    let corrected = bench.until_there("demo", "c-k8s", gateway).await;
+    let corrected = world.until_there("demo", "c-k8s", gateway).await;
     assert_eq!(corrected.labels().get("mine").map(String::as_str), Some("1"), "what others add stays");
 }

@@ -4,10 +4,10 @@ use connectors_api::conditions::{self, reason};
 use connectors_api::connector::{Pin, PinKind};
 use connectors_api::names;
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport};
-use connectors_controller::gateway::fake::healthy;
+use connectors_controller::prober::fake::healthy;
 use serde_json::json;
 
-use crate::bench::{Bench, condition, eventually};
+use crate::world::{World, condition, eventually};
 
 fn pin(origin: &str) -> Pin {
     Pin { origin: origin.into(), kind: PinKind::PublicKey, sha256: "ab".repeat(32), certificate: None }
@@ -15,20 +15,20 @@ fn pin(origin: &str) -> Pin {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_address() {
-    let (bench, prober, _running) = Bench::with_controller().await;
+    let (world, prober, _running) = World::with_controller().await;
     // First contact pins whatever origin the Connector names now.
     prober.answer_with(|request| {
         let origin = connectors_api::target::Target::parse(&request.connector.spec.address).unwrap().origin();
         let trust = Outcome { status: OutcomeStatus::True, reason: reason::PINNED.into(), message: String::new() };
         Ok(ProbeReport { trust, pins: vec![pin(&origin)], ..healthy() })
     });
-    bench.demo("demo", "k8s").await;
-    let ready = bench.until_ready("demo", "k8s").await;
+    world.demo("demo", "k8s").await;
+    let ready = world.until_ready("demo", "k8s").await;
     assert_eq!(ready.status.unwrap().trust.unwrap().pins, [pin("https://target.example:6443")]);
     assert!(prober.asked_about("k8s")[0].pins.is_empty(), "nothing is known at first contact");
 
     let annotation = json!({"metadata": {"annotations": {names::ACCEPT_CERTIFICATE_ANNOTATION: "AB:CD"}}});
-    bench.merge("demo", "k8s", annotation).await;
+    world.merge("demo", "k8s", annotation).await;
     eventually("the pin and the accepted fingerprint", async || {
         let last = prober.asked_about("k8s").pop().unwrap();
         let sent = last.pins == [pin("https://target.example:6443")] && last.accepted == ["abcd"];
@@ -36,9 +36,9 @@ async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_addres
     })
     .await;
 
-    bench.merge("demo", "k8s", json!({"spec": {"address": "https://other.example:6443"}})).await;
+    world.merge("demo", "k8s", json!({"spec": {"address": "https://other.example:6443"}})).await;
     eventually("the pin of the new address", async || {
-        let pins = bench.connector("demo", "k8s").await.status.unwrap().trust.unwrap().pins;
+        let pins = world.connector("demo", "k8s").await.status.unwrap().trust.unwrap().pins;
         if pins == [pin("https://other.example:6443")] { Ok(()) } else { Err(pins) }
     })
     .await;
@@ -49,10 +49,10 @@ async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_addres
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_secret_is_checked_and_its_version_handed_over() {
-    let (bench, _prober, _running) = Bench::with_controller().await;
-    bench.demo("demo", "k8s").await;
-    bench.merge("demo", "k8s", json!({"spec": {"caCertSecretRef": {"name": "ca"}}})).await;
-    let missing = bench.until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::SECRET_NOT_FOUND).await;
+    let (world, _prober, _running) = World::with_controller().await;
+    world.demo("demo", "k8s").await;
+    world.merge("demo", "k8s", json!({"spec": {"caCertSecretRef": {"name": "ca"}}})).await;
+    let missing = world.until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::SECRET_NOT_FOUND).await;
     let ready = condition(&missing, conditions::READY).unwrap();
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_deref()),
@@ -63,11 +63,11 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
     let secret = |value: &str| {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": "demo"}, "stringData": {"ca.crt": value}}).to_string()
     };
-    let indented = bench.plane.ca_pem().replace('\n', "\n  ");
+    let indented = world.plane.ca_pem().replace('\n', "\n  ");
     for (broken, words) in [("nonsense", "not encoded twice and no path"), (&indented, "certificate 1 cannot be read")] {
-        bench.apply(&secret(broken)).await;
+        world.apply(&secret(broken)).await;
         eventually(words, async || {
-            let connector = bench.connector("demo", "k8s").await;
+            let connector = world.connector("demo", "k8s").await;
             let told = [conditions::CA_CERT_READY, conditions::READY].map(|type_| condition(&connector, type_).unwrap());
             let says = |one: &conditions::Condition| {
                 one.reason.as_deref() == Some(reason::INVALID_PEM)
@@ -77,16 +77,16 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
         })
         .await;
     }
-    bench.apply(&secret(bench.plane.ca_pem())).await;
-    bench.until_ready("demo", "k8s").await;
-    let version = async || bench.connector("demo", "k8s").await.status.unwrap().trust.and_then(|trust| trust.ca_resource_version);
+    world.apply(&secret(world.plane.ca_pem())).await;
+    world.until_ready("demo", "k8s").await;
+    let version = async || world.connector("demo", "k8s").await.status.unwrap().trust.and_then(|trust| trust.ca_resource_version);
     eventually("a good verdict", async || {
-        let found = condition(&bench.connector("demo", "k8s").await, conditions::CA_CERT_READY).unwrap();
+        let found = condition(&world.connector("demo", "k8s").await, conditions::CA_CERT_READY).unwrap();
         if found.is_true() { Ok(()) } else { Err(found) }
     })
     .await;
     let first = version().await.unwrap();
-    bench.apply(&secret(&format!("{}\n", bench.plane.ca_pem()))).await;
+    world.apply(&secret(&format!("{}\n", world.plane.ca_pem()))).await;
     eventually("the next version", async || {
         let now = version().await;
         if now.as_ref() == Some(&first) { Err(now) } else { Ok(()) }

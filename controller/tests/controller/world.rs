@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use connectors_api::conditions::{self, Condition};
 use connectors_api::{Connector, ConnectorClass, names};
-use connectors_controller::gateway::Prober;
-use connectors_controller::gateway::fake::FakeProber;
+use connectors_controller::prober::Prober;
+use connectors_controller::prober::fake::FakeProber;
 use connectors_controller::settings::Settings;
 use connectors_testenv::ControlPlane;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -30,7 +30,7 @@ metadata: {name: connectors-gateway, namespace: connectors-system}
 spec: {ports: [{name: http, port: 80}]}
 ";
 
-pub struct Bench {
+pub struct World {
     pub plane: ControlPlane,
     pub client: Client,
 }
@@ -60,8 +60,8 @@ pub fn settings(identity: &str) -> Settings {
     Settings::parse_from(arguments)
 }
 
-impl Bench {
-    pub async fn new() -> Bench {
+impl World {
+    pub async fn new() -> World {
         let plane = ControlPlane::with_crds().await.expect("a control plane");
         for folder in INSTALLED {
             let folder = format!("{}/../config/{folder}", env!("CARGO_MANIFEST_DIR"));
@@ -70,15 +70,15 @@ impl Bench {
         }
         plane.apply(GATEWAY_SERVICE).await.expect("the gateway's Service");
         let client = plane.client();
-        Bench { plane, client }
+        World { plane, client }
     }
 
     /// The usual start: one controller, and a gateway that finds every target in order.
-    pub async fn with_controller() -> (Bench, Arc<FakeProber>, Running) {
-        let bench = Bench::new().await;
+    pub async fn with_controller() -> (World, Arc<FakeProber>, Running) {
+        let world = World::new().await;
         let prober = Arc::new(FakeProber::healthy());
-        let running = bench.controller(settings("one"), prober.clone());
-        (bench, prober, running)
+        let running = world.controller(settings("one"), prober.clone());
+        (world, prober, running)
     }
 
     pub fn controller(&self, settings: Settings, prober: Arc<dyn Prober>) -> Running {

@@ -7,13 +7,13 @@ use connectors_api::{ConnectorClass, rules};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::inputs::{Inputs, Mounted};
+use crate::inputs::{Inputs, VolumeConnector};
 
 /// Where in the data the token is.
 pub const TOKEN: &str = "/context/token";
 
 /// `.connector` is `current`, `.connectors` all of the volume, `.configurations` the parameters of this configuration.
-pub fn data(current: &Mounted, inputs: &Inputs, token: &SecretString, params: Map<String, Value>) -> Value {
+pub fn data(current: &VolumeConnector, inputs: &Inputs, token: &SecretString, params: Map<String, Value>) -> Value {
     json!({
         "connector": connector(current),
         "connectors": inputs.connectors.iter().map(connector).collect::<Vec<_>>(),
@@ -24,7 +24,7 @@ pub fn data(current: &Mounted, inputs: &Inputs, token: &SecretString, params: Ma
 }
 
 /// `.name` and `.metadata.name` are the same: published classes use either.
-fn connector(mounted: &Mounted) -> Value {
+fn connector(mounted: &VolumeConnector) -> Value {
     let metadata = &mounted.connector.metadata;
     let mut status = Map::new();
     if let Some(address) = mounted.proxy_address() {

@@ -1,5 +1,5 @@
 //! The credential of a route: loaded from its Secret on demand, cached by connector and Secret version, wiped on drop. Comes after
-//! `authorize`; `upstream` injects it. This is the one place that reads Secrets.
+//! `authorize`; `serve` puts it into a request. This is the one place that reads Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::home::cluster::{SecretContent, SecretError, Secrets};
 use crate::home::remembered::{Answers, Away, Fresh};
-use crate::table::route::{CredentialSource, Route, Scheme, SecretKey};
+use crate::table::route::{AuthScheme, CredentialSource, Route, SecretKey};
 
 /// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes are wiped with the last clone.
 #[derive(Clone)]
@@ -223,8 +223,8 @@ fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Cred
         found.ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} has no key {key:?}")))
     };
     let line = match source.scheme {
-        Scheme::Bearer => bearer(value("token")?),
-        Scheme::Basic => basic(value("username")?, value("password")?),
+        AuthScheme::Bearer => bearer(value("token")?),
+        AuthScheme::Basic => basic(value("username")?, value("password")?),
     };
     let authorization = header(line)
         .ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry")))?;
@@ -274,7 +274,7 @@ fn invalid_ca(key: &SecretKey, error: &CaError) -> CredentialError {
 mod tests {
     use super::*;
 
-    fn source(scheme: Scheme, secret_type: &str) -> CredentialSource {
+    fn source(scheme: AuthScheme, secret_type: &str) -> CredentialSource {
         let key = SecretKey { owner: "u".into(), namespace: "demo".into(), name: "s".into(), resource_version: "1".into() };
         CredentialSource { key, secret_type: secret_type.into(), scheme }
     }
@@ -284,7 +284,7 @@ mod tests {
         SecretContent { secret_type: secret_type.into(), resource_version: "1".into(), data: data.collect() }
     }
 
-    fn sent(scheme: Scheme, data: &[(&str, &str)]) -> Result<String, CredentialError> {
+    fn sent(scheme: AuthScheme, data: &[(&str, &str)]) -> Result<String, CredentialError> {
         let credential = credential(&source(scheme, "t"), &content("t", data))?;
         Ok(String::from_utf8(credential.authorization().unwrap().as_bytes().to_vec()).unwrap())
     }
@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn a_secret_is_sent_in_the_scheme_of_its_type_without_the_newline_of_a_file() {
         for (scheme, data, line) in [
-            (Scheme::Bearer, &[("token", "abc")][..], "Bearer abc"),
-            (Scheme::Bearer, &[("token", "abc\n")], "Bearer abc"),
-            (Scheme::Basic, &[("username", "me"), ("password", "pa ss\r\n")], "Basic bWU6cGEgc3M="),
+            (AuthScheme::Bearer, &[("token", "abc")][..], "Bearer abc"),
+            (AuthScheme::Bearer, &[("token", "abc\n")], "Bearer abc"),
+            (AuthScheme::Basic, &[("username", "me"), ("password", "pa ss\r\n")], "Basic bWU6cGEgc3M="),
         ] {
             assert_eq!(sent(scheme, data).as_deref(), Ok(line));
         }
@@ -304,13 +304,13 @@ mod tests {
     fn a_secret_that_cannot_be_sent_is_refused_by_name_and_never_quoted() {
         let header_splitting = "s3cret\r\nX-Evil: 1";
         for (scheme, data, words) in [
-            (Scheme::Bearer, &[("password", "s3cret")][..], "no key \"token\""),
-            (Scheme::Bearer, &[("token", "")], "no key \"token\""),
-            (Scheme::Basic, &[("username", "s3cret")], "no key \"password\""),
-            (Scheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
-            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")], "invalid PEM"),
-            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")], "invalid PEM"),
-            (Scheme::Bearer, &[("token", "s3cret"), ("ca.crt", "")], "invalid PEM"),
+            (AuthScheme::Bearer, &[("password", "s3cret")][..], "no key \"token\""),
+            (AuthScheme::Bearer, &[("token", "")], "no key \"token\""),
+            (AuthScheme::Basic, &[("username", "s3cret")], "no key \"password\""),
+            (AuthScheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
+            (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")], "invalid PEM"),
+            (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")], "invalid PEM"),
+            (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "")], "invalid PEM"),
         ] {
             let why = sent(scheme, data).map_err(|error| error.to_string()).unwrap_err();
             assert!(why.contains(words) && why.contains("\"s\"") && !why.contains("s3cret"), "{why}");
@@ -320,14 +320,14 @@ mod tests {
     #[test]
     fn a_secret_of_another_type_than_the_class_says_is_never_used() {
         let refused =
-            credential(&source(Scheme::Bearer, "connectors.cpaas.io/bearer-token"), &content("Opaque", &[("token", "t")]));
+            credential(&source(AuthScheme::Bearer, "connectors.cpaas.io/bearer-token"), &content("Opaque", &[("token", "t")]));
         let Err(CredentialError::Unusable(why)) = refused else { panic!("accepted") };
         assert_eq!(why, r#"secret "s" has type "Opaque", its class needs "connectors.cpaas.io/bearer-token""#);
     }
 
     #[test]
     fn the_header_is_marked_sensitive() {
-        let credential = credential(&source(Scheme::Bearer, "t"), &content("t", &[("token", "s3cret")])).unwrap();
+        let credential = credential(&source(AuthScheme::Bearer, "t"), &content("t", &[("token", "s3cret")])).unwrap();
         assert!(!format!("{:?}", credential.authorization()).contains("s3cret"));
     }
 }

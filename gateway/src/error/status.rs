@@ -171,8 +171,22 @@ pub fn bad_request(why: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "BadRequest", why.to_owned())
 }
 
+/// TRACE and its like.
+pub fn method_not_carried(method: &str) -> Failure {
+    not_carried(&format!("the gateway does not carry {method}: its answer could hold the connector's credential"))
+}
+
+pub fn upgrade_not_carried(protocol: &str) -> Failure {
+    not_carried(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
+}
+
+/// A target that no CA vouches for, where none may be pinned.
+pub fn unverified(host: &str, cause: &str) -> Failure {
+    bad_gateway(host, &format!("no known CA vouches for it ({cause}): set caCertSecretRef of the connector"))
+}
+
 /// What HTTP allows and the gateway does not do.
-pub fn not_carried(why: &str) -> Failure {
+fn not_carried(why: &str) -> Failure {
     Failure { code: StatusCode::NOT_IMPLEMENTED, ..bad_request(why) }
 }
 

@@ -163,7 +163,10 @@ impl Cluster {
         let request = http::Request::get(path).body(Vec::new()).map_err(|_| Away)?;
         let client = self.client.clone();
         let question = async move { client.request::<Value>(request).await };
-        self.ask("signing keys", &self.metrics.token_reviews, question).await.map_err(|_| Away)
+        let outcomes = &self.metrics.signing_key_reads;
+        let document = self.ask("signing keys", outcomes, question).await.map_err(|_| Away)?;
+        outcomes.ok.inc();
+        Ok(document)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who a client is, as a verified token says. Made by `authenticate`, used by `authorize`, `relay` and `record`.
+//! Who a client is, as a verified token says. Made by `admit/authenticate`; `admit/authorize` asks about it, `record` names it.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -28,6 +28,15 @@ fn dropped(name: &str, impersonation: bool) -> Option<&'static str> {
     }
 }
 
+/// The only value of a field that must not come twice; `twice` says so.
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, twice: &'static str) -> Result<Option<&'a HeaderValue>> {
+    let mut values = headers.get_all(name).into_iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Error::Malformed(twice)),
+        (value, None) => Ok(value),
+    }
+}
+
 /// Prefix of the fields by which a client speaks as somebody else (kubectl --as).
 const IMPERSONATE: &str = "impersonate-";
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
-pub use gather::{Drain, Gathering, gather};
+pub use gather::{Flusher, Gathering, gather};
 
 /// What one stream may have on its way to a reader that has stopped.
 pub const STREAM_WINDOW: u32 = 256 << 10;

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
 use super::headers::Protocol;
-use super::rewrite::Outward;
+use super::rewrite::Rewrite;
 use super::wire::Framing;
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ pub struct Request {
     /// HTTP/1.1 only.
     pub upgrade: Option<Protocol>,
     /// Reverse mode: how the client may find what the answer points to.
-    pub outward: Option<Outward>,
+    pub rewrite: Option<Rewrite>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

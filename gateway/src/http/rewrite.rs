@@ -1,12 +1,12 @@
 //! What a target's answer points to, as a client in reverse mode can find it: `Location`, `Content-Location` and cookies. `reverse` says how
 //! the client came, `relay` applies it to the answer. In a tunnel nothing is changed: client and target use the same names there.
 
-use connectors_api::target::{Authority, PathMatch, Target};
+use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use http::header::{self, HeaderMap, HeaderValue};
 
 /// How the client came, and so how it comes back.
 #[derive(Debug)]
-pub struct Outward {
+pub struct Rewrite {
     /// `https://host`, as the client named it.
     pub origin: String,
     /// `/namespaces/…/connectors/…` if the path named the connector, else empty.
@@ -17,7 +17,7 @@ pub struct Outward {
     pub secure: bool,
 }
 
-impl Outward {
+impl Rewrite {
     /// Changes an answer of `target`, the connector's address.
     pub fn apply(&self, headers: &mut HeaderMap, target: &Target) {
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -49,8 +49,8 @@ impl Outward {
             _ => return None,
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let default_port = if target.tls { 443 } else { 80 };
-        let same = Authority::parse(authority).is_ok_and(|authority| authority.is(&target.host, target.port, default_port));
+        let same =
+            Authority::parse(authority).is_ok_and(|authority| authority.is(&target.host, target.port, default_port(target.tls)));
         let slash = if path.starts_with('/') { "" } else { "/" };
         same.then(|| format!("{}{}", self.origin, self.path(&format!("{slash}{path}"), target)))
     }
@@ -93,18 +93,18 @@ impl Outward {
 mod tests {
     use super::*;
 
-    fn by_host(added: bool) -> Outward {
-        Outward { origin: "http://c-git.demo.svc".to_owned(), mount: String::new(), added, secure: false }
+    fn by_host(added: bool) -> Rewrite {
+        Rewrite { origin: "http://c-git.demo.svc".to_owned(), mount: String::new(), added, secure: false }
     }
 
-    fn by_path(added: bool) -> Outward {
-        Outward { origin: "https://gateway".to_owned(), mount: "/namespaces/demo/connectors/git".to_owned(), added, secure: true }
+    fn by_path(added: bool) -> Rewrite {
+        Rewrite { origin: "https://gateway".to_owned(), mount: "/namespaces/demo/connectors/git".to_owned(), added, secure: true }
     }
 
     #[test]
     fn a_redirect_leads_back_to_the_gateway_if_it_leads_to_the_connector() {
         let target = Target::parse("https://git.example.com/base").unwrap();
-        for (outward, location, expected) in [
+        for (rewrite, location, expected) in [
             (by_host(false), "https://git.example.com/base/a?x=1", "http://c-git.demo.svc/base/a?x=1"),
             (by_host(true), "https://git.example.com:443/base/a?x=1", "http://c-git.demo.svc/a?x=1"),
             (by_host(true), "https://git.example.com/base", "http://c-git.demo.svc/"),
@@ -121,15 +121,15 @@ mod tests {
             (by_path(true), "https://git.example.com?x=1", "https://gateway/namespaces/demo/connectors/git/?x=1"),
         ] {
             let mut headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
-            outward.apply(&mut headers, &target);
-            assert_eq!(headers[header::LOCATION], expected, "{location} {outward:?}");
+            rewrite.apply(&mut headers, &target);
+            assert_eq!(headers[header::LOCATION], expected, "{location} {rewrite:?}");
         }
     }
 
     #[test]
     fn a_cookie_comes_back_to_where_the_client_got_it() {
         let target = Target::parse("https://git.example.com/base").unwrap();
-        for (outward, cookie, expected) in [
+        for (rewrite, cookie, expected) in [
             (by_host(true), "a=1; Domain=git.example.com; Path=/base; Secure; HttpOnly", "a=1; Path=/; HttpOnly"),
             (by_host(false), "a=1; path=/base/x", "a=1; Path=/base/x"),
             (by_path(true), "a=1; Path=/; Secure", "a=1; Path=/namespaces/demo/connectors/git/; Secure"),
@@ -138,9 +138,9 @@ mod tests {
         ] {
             let mut headers = HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::from_static(cookie))]);
             headers.append(header::SET_COOKIE, HeaderValue::from_static("second=2"));
-            outward.apply(&mut headers, &target);
+            rewrite.apply(&mut headers, &target);
             let cookies: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
-            assert_eq!(cookies, [expected, "second=2"], "{cookie} {outward:?}");
+            assert_eq!(cookies, [expected, "second=2"], "{cookie} {rewrite:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pingora_core::protocols::TcpKeepalive;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
 pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -13,6 +14,20 @@ pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     // None: it would also cut a client that has merely stopped reading.
     user_timeout: Duration::ZERO,
 };
+
+/// What a client still sends when we close is read for so long, or the reset of a close would take our last answer away from it.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Closes our side, then reads away what the peer still sends, bounded.
+pub async fn linger(read: &mut (impl AsyncRead + Unpin), write: &mut (impl AsyncWrite + Unpin)) {
+    let mut sink = [0; 1024];
+    let drained = async {
+        // Where a client has upgraded it may be the second time, and wait for the client's end.
+        let _ = write.shutdown().await;
+        while matches!(read.read(&mut sink).await, Ok(n) if n > 0) {}
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
 
 /// Of both legs.
 pub const GROUPS: &str = "X25519:P-256";

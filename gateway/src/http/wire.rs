@@ -7,6 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::error::Error;
+
 pub use codec::{Decoder, Encoder, Frame};
 
 /// Fields of one head. Kubernetes clients send about ten.
@@ -41,6 +43,16 @@ pub enum Framing {
 pub enum WireError {
     TooLarge,
     Invalid(&'static str),
+}
+
+impl WireError {
+    /// Of a client's request; `limit` as it was given to the reader.
+    pub fn of_client(self, limit: usize) -> Error {
+        match self {
+            WireError::TooLarge => Error::HeadTooLarge(limit),
+            WireError::Invalid(why) => Error::Malformed(why),
+        }
+    }
 }
 
 /// Byte range of a field's name and value inside of the head.

@@ -52,7 +52,7 @@ fn service(name: &str, address: SocketAddr, threads: usize, accept: Accept) -> S
 impl ServerApp for Accept {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let parts = &self.gateway.parts;
-        let limit = i64::try_from(parts.settings.load().limits.tunnels).unwrap_or(i64::MAX);
+        let limit = i64::try_from(parts.settings.load().limits.connections).unwrap_or(i64::MAX);
         parts.metrics.connections.inc();
         let open = OpenConnection::new(&self.gateway);
         if parts.metrics.connections_open.get() > limit {

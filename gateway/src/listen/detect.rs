@@ -4,32 +4,29 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use openssl::ssl::NameType;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::admit::passage::Client;
 use crate::connections::let_go;
 use crate::error::Error;
 use crate::gateway::Gateway;
+use crate::http::socket::linger;
 use crate::http::wire;
 use crate::listen::head::{self, First};
 use crate::metrics::Refusal;
-use crate::modes::Front;
-use crate::modes::reverse::Direct;
+use crate::modes::Mode;
+use crate::modes::reverse::Reverse;
 use crate::modes::tunnel::{self, Connect, Unopened};
 use crate::serve;
 use crate::tls::handshake;
 use crate::tls::replay::Replay;
-
-/// A refused client may still be sending: what it sent is read for so long, or the reset of a close would take our answer away from it.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
 pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown: &ShutdownWatch) {
@@ -70,7 +67,7 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
         // Half a head must not hold up a drain.
         () = let_go(shutdown.clone()) => return,
     };
-    let direct = |gateway| Front::Direct(Arc::new(Direct::new(gateway, client, name.filter(|name| !name.is_empty()))));
+    let reverse = |gateway| Mode::Reverse(Arc::new(Reverse::new(gateway, client, name.filter(|name| !name.is_empty()))));
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     match first {
         Ok(None) => {}
@@ -82,11 +79,11 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
             Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
         },
         Ok(Some(First::Head(head, rest))) => {
-            Box::pin(serve::h1::serve(&direct(gateway), stream, Some(head), rest, shutdown)).await;
+            Box::pin(serve::h1::serve(&reverse(gateway), stream, Some(head), rest, shutdown)).await;
         }
         Ok(Some(First::Http2(first))) => {
             let stream = Box::new(Replay::new(first.freeze(), stream));
-            Box::pin(serve::h2::serve(&direct(gateway), stream, shutdown)).await;
+            Box::pin(serve::h2::serve(&reverse(gateway), stream, shutdown)).await;
         }
         Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
     }
@@ -104,10 +101,10 @@ async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client
     drop(context);
     let tunnel = Arc::new(tunnel);
     let error = match opened {
-        Ok((stream, ALPN::H2)) => return Box::pin(serve::h2::serve(&Front::Tunnel(tunnel), stream, shutdown)).await,
+        Ok((stream, ALPN::H2)) => return Box::pin(serve::h2::serve(&Mode::Tunnel(tunnel), stream, shutdown)).await,
         Ok((stream, _)) => {
-            let front = Front::Tunnel(tunnel);
-            return Box::pin(serve::h1::serve(&front, stream, None, BytesMut::new(), shutdown)).await;
+            let mode = Mode::Tunnel(tunnel);
+            return Box::pin(serve::h1::serve(&mode, stream, None, BytesMut::new(), shutdown)).await;
         }
         Err(Unopened::Plain(stream, error)) => {
             Box::pin(refuse(&gateway, stream, &error)).await;
@@ -135,14 +132,7 @@ async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
     wire::put_response(&mut out, failure.code, &headers, false, true);
     out.extend_from_slice(&body);
     if stream.write_all(&out).await.is_ok() && stream.flush().await.is_ok() {
-        linger(&mut stream).await;
+        let (mut read, mut write) = tokio::io::split(stream);
+        linger(&mut read, &mut write).await;
     }
-}
-
-/// Closes our side, then reads away what the client still sends, bounded.
-async fn linger(stream: &mut Stream) {
-    let _ = AsyncWriteExt::shutdown(stream).await;
-    let mut sink = [0; 4096];
-    let drained = async { while matches!(stream.read(&mut sink).await, Ok(n) if n > 0) {} };
-    let _ = tokio::time::timeout(LINGER, drained).await;
 }

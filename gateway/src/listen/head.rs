@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::http::buffer;
-use crate::http::wire::{self, RequestHead, WireError};
+use crate::http::wire::{self, RequestHead};
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4). No method of HTTP/1.1 is called so.
 const HTTP2: &[u8] = b"PRI ";
@@ -44,11 +44,8 @@ async fn take(stream: &mut Stream, limit: usize, http2: bool) -> Result<Option<F
         if http2 && HTTP2.starts_with(&buf) {
             continue;
         }
-        match wire::take_request(&mut buf, limit) {
-            Ok(Some(head)) => return Ok(Some(First::Head(head, buf))),
-            Ok(None) => {}
-            Err(WireError::TooLarge) => return Err(Error::HeadTooLarge(limit)),
-            Err(WireError::Invalid(why)) => return Err(Error::Malformed(why)),
+        if let Some(head) = wire::take_request(&mut buf, limit).map_err(|error| error.of_client(limit))? {
+            return Ok(Some(First::Head(head, buf)));
         }
     }
 }

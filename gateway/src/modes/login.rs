@@ -8,15 +8,14 @@ use crate::admit::authorize::Verdict;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::home::principal::Principal;
+use crate::http::headers::single;
 use crate::table::route::{Entry, Origin, Route, Table};
 
 /// The one login of a head: who asks, and by which connectors.
 pub fn login(headers: &HeaderMap) -> Result<std::result::Result<Login, LoginError>> {
-    let mut logins = headers.get_all(header::PROXY_AUTHORIZATION).into_iter();
-    match (logins.next(), logins.next()) {
-        (Some(value), None) => Ok(proxy_auth::parse_basic(value.as_bytes())),
-        (None, _) => Err(Error::Login("no Proxy-Authorization was sent".to_owned())),
-        (Some(_), Some(_)) => Err(Error::Malformed("two Proxy-Authorization headers")),
+    match single(headers, &header::PROXY_AUTHORIZATION, "two Proxy-Authorization headers")? {
+        Some(value) => Ok(proxy_auth::parse_basic(value.as_bytes())),
+        None => Err(Error::Login("no Proxy-Authorization was sent".to_owned())),
     }
 }
 

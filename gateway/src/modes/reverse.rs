@@ -17,13 +17,14 @@ use crate::admit::passage::{Aim, Client, Passage};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::home::principal::Principal;
+use crate::http::headers::single;
 use crate::http::request::{Request, Scheme};
-use crate::http::rewrite::Outward;
+use crate::http::rewrite::Rewrite;
 use crate::table::route::Origin;
 use crate::table::route::{Entry, Table};
 
 /// A connection whose requests each say where they belong.
-pub struct Direct {
+pub struct Reverse {
     pub gateway: Arc<Gateway>,
     client: Client,
     /// The host that the client named in its handshake.
@@ -40,9 +41,9 @@ enum Place {
     Target(Origin),
 }
 
-impl Direct {
-    pub fn new(gateway: Arc<Gateway>, client: Client, name: Option<String>) -> Direct {
-        Direct { gateway, client, name, last: ArcSwapOption::empty() }
+impl Reverse {
+    pub fn new(gateway: Arc<Gateway>, client: Client, name: Option<String>) -> Reverse {
+        Reverse { gateway, client, name, last: ArcSwapOption::empty() }
     }
 
     /// A request of this connection has proved whose it is.
@@ -76,8 +77,8 @@ impl Direct {
     }
 
     async fn bearer(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
-        let token = match single(headers, &header::AUTHORIZATION)? {
-            Some(value) => proxy_auth::parse_token(value).map_err(|error| Error::Token(error.to_string()))?,
+        let token = match single(headers, &header::AUTHORIZATION, "two Authorization headers")? {
+            Some(value) => proxy_auth::parse_token(value.as_bytes()).map_err(|error| Error::Token(error.to_string()))?,
             None => return Err(Error::Token("no Authorization was sent".to_owned())),
         };
         self.valid(&token).await?.map_err(|why| Error::Token(why.to_owned()))
@@ -105,7 +106,7 @@ impl Direct {
         }
         let scheme = if self.client.secure { "https" } else { "http" };
         let origin = format!("{scheme}://{}", request.authority);
-        request.outward = Some(Outward { origin, mount, added, secure: self.client.secure });
+        request.rewrite = Some(Rewrite { origin, mount, added, secure: self.client.secure });
         Ok(())
     }
 
@@ -177,14 +178,6 @@ fn joined(path: &str, mount: usize, target: &Target) -> (Option<String>, bool) {
         // Refused when it is admitted.
         PathMatch::Suspicious => (None, false),
         PathMatch::Outside => (Some(format!("{}{slash}{rest}", target.prefix)), true),
-    }
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a [u8]>> {
-    let mut values = headers.get_all(name).into_iter();
-    match (values.next(), values.next()) {
-        (_, Some(_)) => Err(Error::Malformed("two Authorization headers")),
-        (value, None) => Ok(value.map(http::HeaderValue::as_bytes)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
 use connectors_api::expression::{Expression, ExpressionError, Response};
-use connectors_api::target::{Authority, PathMatch, Target};
+use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use connectors_api::template::Template;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -129,13 +129,12 @@ fn destination(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Target, Faile
     let Some(first) = subject.route.targets.first() else { return Err(Failed::Class("the connector has no address".to_owned())) };
     let host = probe.host.as_deref().filter(|host| !host.is_empty());
     let authority = host.map(Authority::parse).transpose().map_err(|_| unfit("host"))?;
-    let default_port = if first.tls { 443 } else { 80 };
-    let other = authority.filter(|authority| !authority.is(&first.host, first.port, default_port));
+    let other = authority.filter(|authority| !authority.is(&first.host, first.port, default_port(first.tls)));
     let tls = match probe.scheme {
         Some(scheme) => scheme == ProbeScheme::Https,
         None => first.tls && other.is_none(),
     };
-    let port = if tls { 443 } else { 80 };
+    let port = default_port(tls);
     let wanted = match other {
         Some(other) => Target { tls, port: other.port.unwrap_or(port), host: other.host, prefix: String::new() },
         None => Target { tls, ..first.clone() },

@@ -25,10 +25,10 @@ use crate::http::headers;
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Frame, Framing};
 use crate::relay::body::{H1Sink, H1Source, Source};
-use crate::relay::{Answers, put_head, send_head};
+use crate::relay::{AnswerReader, put_head, send_head};
 use crate::settings::Unverified;
 use crate::table::route::Route;
-use crate::upstream::trust::{self, Verdict};
+use crate::upstream::trust::{self, Judgement};
 use crate::upstream::{Address, Dial, Session, Want, connect};
 
 /// More of an answer no probe needs.
@@ -94,7 +94,7 @@ impl Gateway {
             headers,
             framing: Framing::None,
             upgrade: None,
-            outward: None,
+            rewrite: None,
         };
         let dial = self.dial(route, target).await?;
         match self.upstream.session(&dial, Want::Fresh).await? {
@@ -115,12 +115,12 @@ impl Gateway {
         let mut stream = self.unjudged(&dial).await?;
         let verdict = dial.anchors.as_ref().map(|anchors| anchors.judge(stream.ssl()));
         let changed = match verdict {
-            None | Some(Verdict::Trusted) => return Ok(FirstContact::Verified),
-            Some(Verdict::Changed { .. }) => true,
-            Some(Verdict::Unknown { cause }) if self.parts.settings.load().upstream.unverified != Unverified::Pin => {
+            None | Some(Judgement::Trusted) => return Ok(FirstContact::Verified),
+            Some(Judgement::Changed { .. }) => true,
+            Some(Judgement::Unknown { cause }) if self.parts.settings.load().upstream.unverified != Unverified::Pin => {
                 return Ok(FirstContact::Unverified { cause });
             }
-            Some(Verdict::Unknown { .. }) => false,
+            Some(Judgement::Unknown { .. }) => false,
         };
         let served: Vec<X509> = stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
         let offered = cluster_info(&mut stream, target).await;
@@ -163,11 +163,11 @@ async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, reques
     collect(answers(source, request, host)).await
 }
 
-fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> Answers<'a> {
-    Answers { source, host, method: &request.method, reused: false, close: false, upgrade: false }
+fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> AnswerReader<'a> {
+    AnswerReader { source, host, method: &request.method, reused: false, close: false, upgrade: false }
 }
 
-async fn collect(mut answers: Answers<'_>) -> Result<Fetched> {
+async fn collect(mut answers: AnswerReader<'_>) -> Result<Fetched> {
     let host = answers.host.to_owned();
     let answer = loop {
         let answer = answers.head().await?;
@@ -199,7 +199,7 @@ async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X5
         headers,
         framing: Framing::None,
         upgrade: None,
-        outward: None,
+        rewrite: None,
     };
     match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, &target.host)).await {
         Ok(Ok(fetched)) if fetched.status == StatusCode::OK => authorities(&fetched.body).unwrap_or_default(),

@@ -25,7 +25,7 @@ pub struct Answer {
 }
 
 /// Where an answer is read from.
-pub struct Answers<'a> {
+pub struct AnswerReader<'a> {
     pub source: Source<'a>,
     pub host: &'a str,
     pub method: &'a Method,
@@ -61,7 +61,7 @@ pub fn send_head(lent: &mut Lent, request: &Request, authority: &Authority, host
     })
 }
 
-impl Answers<'_> {
+impl AnswerReader<'_> {
     /// The next head: interim ones (1xx) come first. Cancelling loses nothing.
     pub async fn head(&mut self) -> Result<Answer> {
         let (host, reused) = (self.host, self.reused);

@@ -8,15 +8,16 @@ use bytes::BytesMut;
 use http::Method;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{ReadHalf, WriteHalf};
 
 use crate::connections::let_go;
 use crate::error::{Error, Result};
 use crate::http::buffer;
 use crate::http::headers;
 use crate::http::request::{self, Request, Whereto};
-use crate::http::wire::{self, Decoder, Frame, Framing, RequestHead, WireError};
-use crate::modes::Front;
+use crate::http::socket::linger;
+use crate::http::wire::{self, Decoder, Frame, Framing, RequestHead};
+use crate::modes::Mode;
 use crate::relay::body::{self, H1Source};
 use crate::relay::client::{self, Body, Reply};
 
@@ -34,22 +35,22 @@ struct Connection {
 }
 
 /// Serves a connection to its end. `first` and, behind it, `buf` were read already.
-pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>, buf: BytesMut, shutdown: &ShutdownWatch) {
+pub async fn serve(mode: &Mode, stream: Stream, mut first: Option<RequestHead>, buf: BytesMut, shutdown: &ShutdownWatch) {
     let (read, write) = tokio::io::split(stream);
     let mut connection = Connection { read, write, buf, out: BytesMut::new() };
     let mut ending = pin!(let_go(shutdown.clone()));
     loop {
         let head = tokio::select! {
             biased;
-            head = connection.head(front, &mut first) => head,
+            head = connection.head(mode, &mut first) => head,
             () = &mut ending => break,
         };
         let again = match head {
             Ok(None) => return,
             // Boxed, so that an idle tunnel is small.
-            Ok(Some(head)) => Box::pin(connection.exchange(front, head, shutdown)).await,
+            Ok(Some(head)) => Box::pin(connection.exchange(mode, head, shutdown)).await,
             Err(error) => {
-                Box::pin(connection.refuse(front, &error, shutdown)).await;
+                Box::pin(connection.refuse(mode, &error, shutdown)).await;
                 false
             }
         };
@@ -58,16 +59,16 @@ pub async fn serve(front: &Front, stream: Stream, mut first: Option<RequestHead>
         }
         connection.shrink();
     }
-    Box::pin(connection.close()).await;
+    Box::pin(linger(&mut connection.read, &mut connection.write)).await;
 }
 
 impl Connection {
     /// The next head; none when the client has left between two. Waits for its first byte as long as a known client likes.
-    async fn head(&mut self, front: &Front, first: &mut Option<RequestHead>) -> Result<Option<RequestHead>> {
+    async fn head(&mut self, mode: &Mode, first: &mut Option<RequestHead>) -> Result<Option<RequestHead>> {
         if let Some(head) = first.take() {
             return Ok(Some(head));
         }
-        let begun = match front.patience() {
+        let begun = match mode.patience() {
             _ if !self.buf.is_empty() => true,
             None => self.fill(IDLE_READ).await? > 0,
             Some(limit) => tokio::time::timeout(limit, self.fill(IDLE_READ)).await.unwrap_or(Ok(0))? > 0,
@@ -76,7 +77,7 @@ impl Connection {
             return Ok(None);
         }
         let (limit, time) = {
-            let settings = front.gateway().parts.settings.load();
+            let settings = mode.gateway().parts.settings.load();
             (settings.limits.head_bytes, settings.timeouts.head)
         };
         if let Some(head) = self.take(limit)? {
@@ -96,10 +97,7 @@ impl Connection {
     }
 
     fn take(&mut self, limit: usize) -> Result<Option<RequestHead>> {
-        wire::take_request(&mut self.buf, limit).map_err(|error| match error {
-            WireError::TooLarge => Error::HeadTooLarge(limit),
-            WireError::Invalid(why) => Error::Malformed(why),
-        })
+        wire::take_request(&mut self.buf, limit).map_err(|error| error.of_client(limit))
     }
 
     async fn fill(&mut self, room: usize) -> Result<usize> {
@@ -112,12 +110,12 @@ impl Connection {
     }
 
     /// One request and its answer. True: another may follow.
-    async fn exchange(&mut self, front: &Front, head: RequestHead, shutdown: &ShutdownWatch) -> bool {
+    async fn exchange(&mut self, mode: &Mode, head: RequestHead, shutdown: &ShutdownWatch) -> bool {
         let minor = head.minor;
         let request = match request_of(head) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse(front, &error, shutdown).await;
+                self.refuse(mode, &error, shutdown).await;
                 return false;
             }
         };
@@ -130,7 +128,7 @@ impl Connection {
         let Connection { read, write, buf, out } = self;
         let body = Body::H1 { io: read, buf, decoder: &mut decoder };
         let reply = Reply::H1 { io: write, out, minor, close, shutdown };
-        let again = super::serve(front, request, body, reply, "h1").await;
+        let again = super::serve(mode, request, body, reply, "h1").await;
         if awaits && decoder == untouched {
             // Nobody asked for the body: what comes next may be it, or another request (RFC 9110, 10.1.1).
             return again && decoder == Decoder::Done;
@@ -155,11 +153,11 @@ impl Connection {
     }
 
     /// A head that is no request: a Status, then the end of the connection.
-    async fn refuse(&mut self, front: &Front, error: &Error, shutdown: &ShutdownWatch) {
+    async fn refuse(&mut self, mode: &Mode, error: &Error, shutdown: &ShutdownWatch) {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        super::refused(front, error, "h1");
+        super::refused(mode, error, "h1");
         let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");
@@ -172,30 +170,16 @@ impl Connection {
             self.buf = BytesMut::new();
         }
     }
-
-    /// Our end first; then what the client still sends is read away for a moment, so that no reset takes our last answer from it.
-    async fn close(mut self) {
-        let mut sink = [0; 1024];
-        let drained = async {
-            // After an upgrade it may be the second one, which waits for the client's.
-            let _ = self.write.shutdown().await;
-            while matches!(self.read.read(&mut sink).await, Ok(n) if n > 0) {}
-        };
-        let _ = tokio::time::timeout(DRAIN_TIME, drained).await;
-    }
 }
 
 fn request_of(head: RequestHead) -> Result<Request> {
     let RequestHead { method, target, minor, mut headers } = head;
-    let framing = wire::request_framing(&headers, minor).map_err(|error| match error {
-        WireError::Invalid(why) => Error::Malformed(why),
-        WireError::TooLarge => Error::Malformed("the head is too large"),
-    })?;
+    let framing = wire::request_framing(&headers, minor).map_err(|error| error.of_client(0))?;
     let Whereto { scheme, authority, path } = request::parse_target(target, &mut headers)?;
     // HTTP/1.0 knows no upgrade (RFC 9110, 7.8).
     let upgrade = if minor == 0 { None } else { headers::upgrade(&headers)? };
     if upgrade.is_some() && framing != Framing::None {
         return Err(Error::Malformed("an upgrade with a body"));
     }
-    Ok(Request { method, scheme, authority, path, headers, framing, upgrade, outward: None })
+    Ok(Request { method, scheme, authority, path, headers, framing, upgrade, rewrite: None })
 }

@@ -1,5 +1,5 @@
 //! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
-//! dead clients and a GOAWAY on drain.
+//! dead clients and a GOAWAY on flusher.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::http::headers;
-use crate::http::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::http2::{Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
-use crate::modes::Front;
+use crate::modes::Mode;
 use crate::relay::client::{Body, Reply};
 
 /// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
@@ -29,21 +29,21 @@ use crate::relay::client::{Body, Reply};
 const TAKEN_BACK: usize = 500;
 
 /// Serves a connection to its end.
-pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
-    let timeouts = front.gateway().parts.settings.load().timeouts.clone();
-    let (stream, drain) = gather(stream);
-    let mut connection = match Box::pin(timeout(timeouts.head, options(front).handshake(stream))).await {
+pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
+    let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
+    let (stream, flusher) = gather(stream);
+    let mut connection = match Box::pin(timeout(timeouts.head, options(mode).handshake(stream))).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
         Err(_) => return tracing::debug!("the client did not begin its HTTP/2 in time"),
     };
-    drain.begin();
+    flusher.begin();
     let mut watch = shutdown.clone();
     let mut ending = pin!(watch.wait_for(|ending| *ending));
     let mut draining = false;
     let (mut asked, taken_back) = (0, Arc::new(AtomicUsize::new(0)));
     let mut dead = pin!(silence(connection.ping_pong(), timeouts.ping, timeouts.pong));
-    let mut nobody = pin!(stays_unknown(front));
+    let mut nobody = pin!(stays_unknown(mode));
     loop {
         tokio::select! {
             biased;
@@ -51,7 +51,7 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
                 connection.graceful_shutdown();
                 draining = true;
             }
-            stream = poll_fn(|cx| accept(&mut connection, &drain, cx)) => match stream {
+            stream = poll_fn(|cx| accept(&mut connection, &flusher, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
                     let so_far = taken_back.load(Ordering::Relaxed);
@@ -59,9 +59,9 @@ pub async fn serve(front: &Front, stream: Stream, shutdown: &ShutdownWatch) {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                         continue;
                     }
-                    let (front, taken_back) = (front.clone(), taken_back.clone());
+                    let (mode, taken_back) = (mode.clone(), taken_back.clone());
                     tokio::spawn(async move {
-                        if !exchange(&front, request, respond).await {
+                        if !exchange(&mode, request, respond).await {
                             taken_back.fetch_add(1, Ordering::Relaxed);
                         }
                     });
@@ -81,11 +81,11 @@ type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
 /// The next stream. When there is none for now, what this turn has written leaves.
 fn accept(
     connection: &mut Connection<Gathering, Bytes>,
-    drain: &Drain,
+    flusher: &Flusher,
     cx: &mut Context<'_>,
 ) -> Poll<Option<std::result::Result<Asked, h2::Error>>> {
     match pin!(connection.accept()).poll(cx) {
-        Poll::Pending => match drain.poll(cx) {
+        Poll::Pending => match flusher.poll(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         },
@@ -94,18 +94,18 @@ fn accept(
 }
 
 /// Resolves when no request has proved in time whose the connection is.
-async fn stays_unknown(front: &Front) {
-    if let Some(limit) = front.patience() {
+async fn stays_unknown(mode: &Mode) {
+    if let Some(limit) = mode.patience() {
         tokio::time::sleep(limit).await;
-        if front.patience().is_some() {
+        if mode.patience().is_some() {
             return;
         }
     }
     pending().await
 }
 
-fn options(front: &Front) -> H2Options {
-    let settings = front.gateway().parts.settings.load();
+fn options(mode: &Mode) -> H2Options {
+    let settings = mode.gateway().parts.settings.load();
     let mut options = default_h2_options();
     options
         .initial_window_size(STREAM_WINDOW)
@@ -117,13 +117,13 @@ fn options(front: &Front) -> H2Options {
 }
 
 /// One request. True: the client has waited for the beginning of its answer.
-async fn exchange(front: &Front, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
+async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => super::serve(front, request, Body::H2(body), reply, "h2").await,
+        Ok(request) => super::serve(mode, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
-            super::refused(front, &error, "h2");
+            super::refused(mode, &error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }
@@ -154,17 +154,12 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
     // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
     let scheme = uri.scheme_str().map(|scheme| Scheme::parse(scheme).ok_or(Error::Malformed("the scheme is not http or https")));
     let scheme = scheme.transpose()?;
-    Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, outward: None })
+    Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, rewrite: None })
 }
 
 /// Takes `Host` out: one at most.
 fn host(headers: &mut HeaderMap) -> Result<Option<String>> {
-    let mut hosts = headers.get_all(header::HOST).into_iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(Error::Malformed("two Host headers"));
-    }
-    let host = first
+    let host = headers::single(headers, &header::HOST, "two Host headers")?
         .map(|host| host.to_str().map(str::to_owned))
         .transpose()
         .map_err(|_| Error::Malformed("the Host header is not valid"))?;

@@ -14,7 +14,7 @@ use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
 use kube::Resource;
 
-use crate::table::route::{self, CredentialSource, Route, Scheme, SecretKey, TrustSource};
+use crate::table::route::{self, AuthScheme, CredentialSource, Route, SecretKey, TrustSource};
 
 /// A class and what its rules say of it, found out once per version.
 pub struct ClassState {
@@ -96,8 +96,7 @@ fn compile(
 ) -> Result<Route, Unusable> {
     rules::check_connector(connector, class)?;
     let meta = &connector.metadata;
-    let reference =
-        ConnectorRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
+    let reference = ConnectorRef::of(meta);
     let uid = meta.uid.clone().unwrap_or_default();
     let secret = |name: &str, resource_version: String| SecretKey {
         owner: uid.clone(),
@@ -131,11 +130,11 @@ fn allows_impersonation(annotations: &BTreeMap<String, String>) -> bool {
 }
 
 /// How the class's Secret type is sent.
-fn scheme(connector: &Connector, class: &ConnectorClass) -> Result<(String, Scheme), Unusable> {
+fn scheme(connector: &Connector, class: &ConnectorClass) -> Result<(String, AuthScheme), Unusable> {
     let secret_type = rules::auth_type(connector, class).and_then(|auth| auth.secret_type.clone()).unwrap_or_default();
     match secret_type.as_str() {
-        BEARER_SECRET_TYPE => Ok((secret_type, Scheme::Bearer)),
-        BASIC_SECRET_TYPE => Ok((secret_type, Scheme::Basic)),
+        BEARER_SECRET_TYPE => Ok((secret_type, AuthScheme::Bearer)),
+        BASIC_SECRET_TYPE => Ok((secret_type, AuthScheme::Basic)),
         _ => {
             let class = &connector.spec.connector_class_name;
             let message = format!(
@@ -223,7 +222,7 @@ mod tests {
         assert_eq!(route.targets[0].prefix, "/base");
         let credential = route.credential.unwrap();
         assert_eq!((credential.key.name.as_str(), credential.key.resource_version.as_str()), ("s", "7"));
-        assert_eq!(credential.scheme, Scheme::Bearer);
+        assert_eq!(credential.scheme, AuthScheme::Bearer);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Origin {
 pub struct CredentialSource {
     pub key: SecretKey,
     pub secret_type: String,
-    pub scheme: Scheme,
+    pub scheme: AuthScheme,
 }
 
 /// One version of one Secret, for one connector: what caches are keyed by.
@@ -92,7 +92,7 @@ pub struct SecretKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub enum AuthScheme {
     Bearer,
     Basic,
 }

@@ -29,7 +29,7 @@ enum Change {
 
 /// Where the table goes, and whether both lists have arrived (readiness).
 #[derive(Clone)]
-pub struct Sink {
+pub struct Publisher {
     pub table: Arc<ArcSwap<Table>>,
     pub synced: Arc<AtomicBool>,
     /// Whether more will arrive.
@@ -38,11 +38,11 @@ pub struct Sink {
 }
 
 /// Runs for ever.
-pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink: Sink) {
+pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publisher: Publisher) {
     let connectors = watch(Api::<Item<Connector>>::all(client.clone()), watcher::Config::default()).default_backoff();
     let classes = watch(Api::<Item<ConnectorClass>>::all(client), watcher::Config::default()).default_backoff();
-    let connectors = connectors.map(|event| sink.heard(event).map(Change::Connector));
-    let classes = classes.map(|event| sink.heard(event).map(Change::Class));
+    let connectors = connectors.map(|event| publisher.heard(event).map(Change::Connector));
+    let classes = classes.map(|event| publisher.heard(event).map(Change::Class));
     let mut changes = std::pin::pin!(stream::select(connectors, classes));
     let mut observed = Observed::new(cluster_domain, namespace);
     let mut due: Option<Instant> = None;
@@ -63,12 +63,12 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, sink:
         // Also when changes never pause.
         if due.is_some_and(|due| Instant::now() >= due) {
             due = None;
-            sink.publish(observed.builder.build());
+            publisher.publish(observed.builder.build());
         }
     }
 }
 
-impl Sink {
+impl Publisher {
     /// What a watch brought; an error is told here, and the watch is made again.
     fn heard<K: Resource<DynamicType = ()>>(&self, event: Result<Event<K>, watcher::Error>) -> Option<Event<K>> {
         let kind = K::kind(&());

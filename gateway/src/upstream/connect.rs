@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::error::{Error, Result};
 use crate::http::socket::{GROUPS, KEEPALIVE};
-use crate::upstream::trust::{Anchors, Verdict};
+use crate::upstream::trust::{Anchors, Judgement};
 
 const H2_OR_H1: &[u8] = b"\x02h2\x08http/1.1";
 const H1: &[u8] = b"\x08http/1.1";
@@ -70,10 +70,10 @@ pub async fn tls(socket: Socket, context: &SslContext, host: &str, h2: bool) -> 
 /// Only a target that is what it must be gets a byte of HTTP.
 pub fn judged(stream: SslStream<Socket>, anchors: &Anchors, host: &str) -> Result<Stream> {
     match anchors.judge(stream.ssl()) {
-        Verdict::Trusted => Ok(Box::new(stream)),
-        Verdict::Changed { fingerprint } => {
+        Judgement::Trusted => Ok(Box::new(stream)),
+        Judgement::Changed { fingerprint } => {
             Err(Error::CertificateChanged { host: host.to_owned(), cause: format!("key {fingerprint}") })
         }
-        Verdict::Unknown { cause } => Err(Error::Unverified { host: host.to_owned(), cause }),
+        Judgement::Unknown { cause } => Err(Error::Unverified { host: host.to_owned(), cause }),
     }
 }

@@ -12,7 +12,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use pingora_core::protocols::Stream;
 
-use crate::http::http2::{Drain, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::http2::{Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
 use crate::settings::Timeouts;
 
 /// Concurrent streams on one connection; Go's server allows 250.
@@ -44,7 +44,7 @@ pub struct Incoming {
 impl Multiplex {
     /// Begins HTTP/2 on a verified connection.
     pub async fn start(stream: Stream, timeouts: &Timeouts) -> Result<Arc<Multiplex>, h2::Error> {
-        let (stream, drain) = gather(stream);
+        let (stream, flusher) = gather(stream);
         let mut builder = Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW)
@@ -53,12 +53,12 @@ impl Multiplex {
             .max_send_buffer_size(SEND_BUFFER)
             .enable_push(false);
         let (send, connection) = builder.handshake(stream).await?;
-        drain.begin();
+        flusher.begin();
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
         let (quiet, patience) = (timeouts.ping, timeouts.pong);
         tokio::spawn(async move {
-            drive(connection, drain, quiet, patience).await;
+            drive(connection, flusher, quiet, patience).await;
             ended.store(true, Ordering::Relaxed);
         });
         Ok(Arc::new(Multiplex { send, streams: AtomicUsize::new(0), over, used: AtomicBool::new(true) }))
@@ -132,24 +132,24 @@ impl Incoming {
 /// streams end with it.
 async fn drive(
     mut connection: Connection<Gathering, Bytes>,
-    drain: Drain,
+    flusher: Flusher,
     quiet: std::time::Duration,
     patience: std::time::Duration,
 ) {
     let mut dead = pin!(silence(connection.ping_pong(), quiet, patience));
     tokio::select! {
         biased;
-        () = poll_fn(|cx| turn(&mut connection, &drain, cx)) => {}
+        () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => {}
         () = &mut dead => {}
     }
 }
 
 /// What one turn has written leaves at its end.
-fn turn(connection: &mut Connection<Gathering, Bytes>, drain: &Drain, cx: &mut Context<'_>) -> Poll<()> {
+fn turn(connection: &mut Connection<Gathering, Bytes>, flusher: &Flusher, cx: &mut Context<'_>) -> Poll<()> {
     if Pin::new(connection).poll(cx).is_ready() {
         return Poll::Ready(());
     }
-    match drain.poll(cx) {
+    match flusher.poll(cx) {
         Poll::Ready(Err(_)) => Poll::Ready(()),
         Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
     }

@@ -30,7 +30,7 @@ pub struct Known {
 }
 
 /// What is about to be dialled, and for whom.
-pub struct Dial<'a> {
+pub struct Candidate<'a> {
     /// Namespace of the connector.
     pub namespace: &'a str,
     /// The target's host as the connector names it.
@@ -39,21 +39,21 @@ pub struct Dial<'a> {
 }
 
 /// `listeners`: the gateway's own ports.
-pub fn check(targets: &Targets, listeners: &Listeners, known: &Known, dial: &Dial<'_>) -> Result<()> {
-    let ip = dial.address.ip().to_canonical();
-    if is_itself(listeners, known, ip, dial.address.port()) {
-        return Err(Error::Itself { host: dial.host.to_owned() });
+pub fn check(targets: &Targets, listeners: &Listeners, known: &Known, candidate: &Candidate<'_>) -> Result<()> {
+    let ip = candidate.address.ip().to_canonical();
+    if is_itself(listeners, known, ip, candidate.address.port()) {
+        return Err(Error::Itself { host: candidate.host.to_owned() });
     }
-    let matches = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, dial, ip));
+    let matches = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, candidate, ip));
     let allowed = match () {
         () if matches(&targets.deny) => false,
         () if matches(&targets.allow) => true,
-        () if known.api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == dial.address.port()) => true,
+        () if known.api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == candidate.address.port()) => true,
         () => !denied_by_default(ip) && !targets.cluster.iter().any(|range| range.contains(&ip)),
     };
     match allowed {
         true => Ok(()),
-        false => Err(Error::Denied { host: dial.host.to_owned(), address: dial.address.to_string() }),
+        false => Err(Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() }),
     }
 }
 
@@ -65,15 +65,15 @@ fn is_itself(listeners: &Listeners, known: &Known, ip: IpAddr, port: u16) -> boo
 }
 
 /// Each non-empty list of the rule must match; a rule without any list matches nothing.
-fn applies(rule: &TargetRule, dial: &Dial<'_>, ip: IpAddr) -> bool {
+fn applies(rule: &TargetRule, candidate: &Candidate<'_>, ip: IpAddr) -> bool {
     let TargetRule { cidrs, hosts, ports, namespaces } = rule;
     if cidrs.is_empty() && hosts.is_empty() && ports.is_empty() && namespaces.is_empty() {
         return false;
     }
     (cidrs.is_empty() || cidrs.iter().any(|range| range.contains(&ip)))
-        && (hosts.is_empty() || hosts.iter().any(|glob| host_matches(glob, dial.host)))
-        && (ports.is_empty() || ports.contains(&dial.address.port()))
-        && (namespaces.is_empty() || namespaces.iter().any(|one| one == dial.namespace))
+        && (hosts.is_empty() || hosts.iter().any(|glob| host_matches(glob, candidate.host)))
+        && (ports.is_empty() || ports.contains(&candidate.address.port()))
+        && (namespaces.is_empty() || namespaces.iter().any(|one| one == candidate.namespace))
 }
 
 /// `*.example.com` matches names below example.com, not example.com itself.
@@ -110,7 +110,7 @@ fn special_v4(v4: Ipv4Addr) -> bool {
     v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
 }
 
-/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that a router may dial.
+/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that a router may candidate.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = v6.segments();
     let from = |high: u16, low: u16| {
@@ -139,7 +139,7 @@ mod tests {
             pod: vec!["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             services: vec!["10.96.0.20".parse().unwrap()],
         };
-        check(targets, &Listeners::default(), &known, &Dial { namespace: "demo", host, address: address.parse().unwrap() })
+        check(targets, &Listeners::default(), &known, &Candidate { namespace: "demo", host, address: address.parse().unwrap() })
     }
 
     fn rule(cidrs: &[&str], hosts: &[&str], ports: &[u16], namespaces: &[&str]) -> TargetRule {

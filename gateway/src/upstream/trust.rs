@@ -32,7 +32,7 @@ pub struct Anchors {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Judgement {
     Trusted,
     /// Pins exist and none fits.
     Changed {
@@ -76,7 +76,7 @@ impl Anchors {
         Ok(Anchors { host: target.host.clone(), policy, system, given: store_of(given)?, pinned: store_of(&cas)?, keys })
     }
 
-    pub fn judge(&self, ssl: &SslRef) -> Verdict {
+    pub fn judge(&self, ssl: &SslRef) -> Judgement {
         let Some(leaf) = ssl.peer_certificate() else { return unknown("it presents no certificate") };
         if !matches!(ssl.version2(), Some(SslVersion::TLS1_2 | SslVersion::TLS1_3)) {
             return unknown("it speaks no TLS 1.2 or later");
@@ -89,19 +89,19 @@ impl Anchors {
 
     /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly shows a certificate of some
     /// public CA has changed.
-    fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Verdict {
+    fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Judgement {
         if self.policy == Unverified::Skip || self.vouches(self.given.as_ref(), leaf, chain) {
-            return Verdict::Trusted;
+            return Judgement::Trusted;
         }
         let fingerprint = key_fingerprint(leaf);
         if self.pinned.is_some() || !self.keys.is_empty() {
             let held = self.keys.contains(&fingerprint) || self.vouches(self.pinned.as_ref(), leaf, chain);
-            return if held { Verdict::Trusted } else { Verdict::Changed { fingerprint } };
+            return if held { Judgement::Trusted } else { Judgement::Changed { fingerprint } };
         }
         match chain_error(&self.system, leaf, chain) {
-            Some(cause) => Verdict::Unknown { cause },
+            Some(cause) => Judgement::Unknown { cause },
             None if !names(leaf, &self.host) => unknown("its certificate is for another host"),
-            None => Verdict::Trusted,
+            None => Judgement::Trusted,
         }
     }
 
@@ -110,8 +110,8 @@ impl Anchors {
     }
 }
 
-fn unknown(cause: &str) -> Verdict {
-    Verdict::Unknown { cause: cause.to_owned() }
+fn unknown(cause: &str) -> Judgement {
+    Judgement::Unknown { cause: cause.to_owned() }
 }
 
 fn builder() -> Result<X509StoreBuilder, ErrorStack> {

@@ -18,7 +18,7 @@ use connectors_gateway::metrics::{Metrics, Outcomes};
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::table;
 use connectors_gateway::table::route::{Entry, Route};
-use connectors_gateway::table::watch::Sink;
+use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
 use connectors_testenv::ControlPlane;
 use tokio::runtime::{Handle, Runtime};
@@ -90,10 +90,10 @@ impl World {
         let parts = Parts::new(settings, cluster.clone(), cluster.clone(), metrics.clone()).unwrap();
         let readiness = Readiness { issuer: parts.issuer.clone(), ..Readiness::default() };
         let (synced, watches) = (readiness.synced.clone(), readiness.watches.clone());
-        let sink = Sink { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
+        let publisher = Publisher { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());
         let watches = vec![
-            tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", sink).await })
+            tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", publisher).await })
                 .abort_handle(),
             tokio::spawn(async move { issuer::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await }).abort_handle(),
         ];

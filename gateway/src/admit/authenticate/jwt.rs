@@ -39,7 +39,7 @@ pub enum Checked {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Unfit {
     Malformed,
     Audience,
     Expired,
@@ -48,15 +48,15 @@ pub enum Refusal {
     Signature,
 }
 
-impl Refusal {
+impl Unfit {
     pub fn words(self) -> &'static str {
         match self {
-            Refusal::Malformed => "the token is no ServiceAccount token",
-            Refusal::Audience => "the token is for another audience",
-            Refusal::Expired => "the token has expired",
-            Refusal::NotYet => "the token is not valid yet",
-            Refusal::UnknownKey => "the token is signed with an unknown key",
-            Refusal::Signature => "the token's signature is wrong",
+            Unfit::Malformed => "the token is no ServiceAccount token",
+            Unfit::Audience => "the token is for another audience",
+            Unfit::Expired => "the token has expired",
+            Unfit::NotYet => "the token is not valid yet",
+            Unfit::UnknownKey => "the token is signed with an unknown key",
+            Unfit::Signature => "the token's signature is wrong",
         }
     }
 }
@@ -204,24 +204,24 @@ impl Key {
 
 /// Without keys everything but the signature is checked, and the answer is `UnknownKey`. An API server may accept tokens of further
 /// issuers than the one that it names, if they are signed with a key of its own.
-pub fn check(token: &str, keys: Option<&Keys>, audience: &str, now: SystemTime, grace: Duration) -> Result<Checked, Refusal> {
-    let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-    let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
+pub fn check(token: &str, keys: Option<&Keys>, audience: &str, now: SystemTime, grace: Duration) -> Result<Checked, Unfit> {
+    let (signed, signature) = token.rsplit_once('.').ok_or(Unfit::Malformed)?;
+    let (header, claims) = signed.split_once('.').ok_or(Unfit::Malformed)?;
     let header: Header = part(header)?;
     let claims: Claims = part(claims)?;
-    let signature = decode(signature).ok_or(Refusal::Malformed)?;
+    let signature = decode(signature).ok_or(Unfit::Malformed)?;
     let (expires, late) = times(&claims, now, grace)?;
     if !claims.aud.names(audience) {
-        return Err(Refusal::Audience);
+        return Err(Unfit::Audience);
     }
-    let keys = keys.ok_or(Refusal::UnknownKey)?;
-    let key = keys.by_id.get(&header.kid).ok_or(Refusal::UnknownKey)?;
+    let keys = keys.ok_or(Unfit::UnknownKey)?;
+    let key = keys.by_id.get(&header.kid).ok_or(Unfit::UnknownKey)?;
     match key.verifies(&header.alg, signed.as_bytes(), &signature) {
         Ok(None) => Ok(Checked::Unjudged { expires }),
         Ok(Some(true)) if claims.iss != keys.issuer => Ok(Checked::Unjudged { expires }),
         Ok(Some(true)) if late => principal(claims, expires).map(Checked::Expired),
         Ok(Some(true)) => Ok(Checked::Signed { expires }),
-        Ok(Some(false)) | Err(_) => Err(Refusal::Signature),
+        Ok(Some(false)) | Err(_) => Err(Unfit::Signature),
     }
 }
 
@@ -244,27 +244,26 @@ pub fn expiry(token: &str) -> Option<SystemTime> {
     part::<Claims>(claims).ok().map(|claims| at(claims.exp))
 }
 
-fn times(claims: &Claims, now: SystemTime, grace: Duration) -> Result<(SystemTime, bool), Refusal> {
+fn times(claims: &Claims, now: SystemTime, grace: Duration) -> Result<(SystemTime, bool), Unfit> {
     let expires = at(claims.exp);
     if claims.nbf.is_some_and(|nbf| at(nbf) > now + SKEW) {
-        return Err(Refusal::NotYet);
+        return Err(Unfit::NotYet);
     }
     match now.duration_since(expires) {
         Err(_) => Ok((expires, false)),
         Ok(late) if late <= grace => Ok((expires, true)),
-        Ok(_) => Err(Refusal::Expired),
+        Ok(_) => Err(Unfit::Expired),
     }
 }
 
-fn principal(claims: Claims, expires: SystemTime) -> Result<Principal, Refusal> {
-    let kubernetes = claims.kubernetes.ok_or(Refusal::Malformed)?;
+fn principal(claims: Claims, expires: SystemTime) -> Result<Principal, Unfit> {
+    let kubernetes = claims.kubernetes.ok_or(Unfit::Malformed)?;
     let namespace = kubernetes.namespace;
     let user = connectors_api::names::service_account_user(&namespace, &kubernetes.serviceaccount.name);
     if user != claims.sub {
-        return Err(Refusal::Malformed);
+        return Err(Unfit::Malformed);
     }
-    let groups =
-        ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}"), "system:authenticated".to_owned()];
+    let groups = connectors_api::names::service_account_groups(&namespace);
     let pod =
         kubernetes.pod.map(|pod| PodRef { namespace: namespace.as_str().into(), name: pod.name.into(), uid: pod.uid.into() });
     Ok(Principal { user: user.into(), uid: kubernetes.serviceaccount.uid.into(), groups: groups.into(), pod, expires })
@@ -275,9 +274,9 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds.min(u64::from(u32::MAX) * 16))
 }
 
-fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Refusal> {
-    let json = decode(text).ok_or(Refusal::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| Refusal::Malformed)
+fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Unfit> {
+    let json = decode(text).ok_or(Unfit::Malformed)?;
+    serde_json::from_slice(&json).map_err(|_| Unfit::Malformed)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -362,7 +361,7 @@ mod tests {
         claims
     }
 
-    fn checked(token: &str, keys: &Keys) -> Result<Checked, Refusal> {
+    fn checked(token: &str, keys: &Keys) -> Result<Checked, Unfit> {
         check(token, Some(keys), "connectors.alauda.io", at(NOW), GRACE)
     }
 
@@ -379,14 +378,14 @@ mod tests {
         let signer = p256();
         let header = || json!({"alg": "ES256", "kid": "k"});
         for (header, claims, refusal) in [
-            (header(), with(|c| c["aud"] = json!("https://home")), Refusal::Audience),
-            (header(), with(|c| c["aud"] = json!([])), Refusal::Audience),
-            (header(), with(|c| c["exp"] = json!(NOW - 86_401)), Refusal::Expired),
-            (header(), with(|c| c["nbf"] = json!(NOW + 61)), Refusal::NotYet),
-            (header(), with(|c| c["exp"] = json!("soon")), Refusal::Malformed),
-            (json!({"alg": "ES256", "kid": "other"}), claims(), Refusal::UnknownKey),
-            (json!({"alg": "RS256", "kid": "k"}), claims(), Refusal::Signature),
-            (json!({"alg": "none", "kid": "k"}), claims(), Refusal::Signature),
+            (header(), with(|c| c["aud"] = json!("https://home")), Unfit::Audience),
+            (header(), with(|c| c["aud"] = json!([])), Unfit::Audience),
+            (header(), with(|c| c["exp"] = json!(NOW - 86_401)), Unfit::Expired),
+            (header(), with(|c| c["nbf"] = json!(NOW + 61)), Unfit::NotYet),
+            (header(), with(|c| c["exp"] = json!("soon")), Unfit::Malformed),
+            (json!({"alg": "ES256", "kid": "other"}), claims(), Unfit::UnknownKey),
+            (json!({"alg": "RS256", "kid": "k"}), claims(), Unfit::Signature),
+            (json!({"alg": "none", "kid": "k"}), claims(), Unfit::Signature),
         ] {
             assert_eq!(checked(&signer.token(header, &claims), &signer.keys()), Err(refusal), "{claims}");
         }
@@ -401,9 +400,9 @@ mod tests {
             assert_eq!(checked(&token, &signer.keys()), Ok(Checked::Unjudged { expires: at(NOW + 600) }), "{kid}");
         }
         let forged = p256().token(json!({"alg": "ES256", "kid": "k"}), &with(|c| c["iss"] = json!("https://evil")));
-        assert_eq!(checked(&forged, &signer.keys()), Err(Refusal::Signature));
+        assert_eq!(checked(&forged, &signer.keys()), Err(Unfit::Signature));
         let garbage = signer.token(json!({"alg": "EdDSA", "kid": "other-kind"}), &with(|c| c["aud"] = json!("https://home")));
-        assert_eq!(checked(&garbage, &signer.keys()), Err(Refusal::Audience));
+        assert_eq!(checked(&garbage, &signer.keys()), Err(Unfit::Audience));
     }
 
     #[test]
@@ -413,14 +412,14 @@ mod tests {
         let forged = with(|c| c["sub"] = json!("system:serviceaccount:kube-system:admin"));
         let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
         parts[1] = encode(forged.to_string().as_bytes());
-        assert_eq!(checked(&parts.join("."), &signer.keys()), Err(Refusal::Signature));
+        assert_eq!(checked(&parts.join("."), &signer.keys()), Err(Unfit::Signature));
     }
 
     #[test]
     fn garbage_is_malformed() {
         let keys = p256().keys();
         for token in ["", "x", "a.b", "a.b.c", "....", "e30.e30.e30", "e30.e30.\u{1F600}"] {
-            assert_eq!(checked(token, &keys), Err(Refusal::Malformed), "{token}");
+            assert_eq!(checked(token, &keys), Err(Unfit::Malformed), "{token}");
         }
     }
 
@@ -438,6 +437,6 @@ mod tests {
     fn an_expired_token_that_is_not_signed_by_us_is_nobody() {
         let signer = p256();
         let token = signer.token(json!({"alg": "ES256", "kid": "k"}), &with(|c| c["exp"] = json!(NOW - 10)));
-        assert_eq!(checked(&token, &p256().keys()), Err(Refusal::Signature));
+        assert_eq!(checked(&token, &p256().keys()), Err(Unfit::Signature));
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
 use super::Rejection;
-use super::jwt::{self, Checked, Keys, Refusal};
+use super::jwt::{self, Checked, Keys, Unfit};
 use crate::home::cluster::Reviews;
 use crate::home::remembered::Away;
 
@@ -47,12 +47,12 @@ impl KeyStore {
             known = self.fetch(None).await?;
         }
         let mut judged = judge(known.as_deref());
-        if judged == Err(Refusal::UnknownKey) {
+        if judged == Err(Unfit::UnknownKey) {
             known = self.fetch(known).await?;
             judged = judge(known.as_deref());
         }
         judged.map_err(|refusal| match (refusal, known) {
-            (Refusal::UnknownKey, None) => Rejection::Unavailable,
+            (Unfit::UnknownKey, None) => Rejection::Unavailable,
             (refusal, _) => Rejection::Invalid(refusal.words()),
         })
     }

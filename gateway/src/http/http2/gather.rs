@@ -18,7 +18,7 @@ const FULL: usize = 16 << 10;
 pub struct Gathering<S = Stream>(Arc<Mutex<Gather<S>>>);
 
 /// Writes what was gathered. Used by the task of the connection alone, like the stream, so nobody waits for the lock.
-pub struct Drain<S = Stream>(Arc<Mutex<Gather<S>>>);
+pub struct Flusher<S = Stream>(Arc<Mutex<Gather<S>>>);
 
 struct Gather<S> {
     io: S,
@@ -26,21 +26,21 @@ struct Gather<S> {
     buf: BytesMut,
     /// All is written, and may still lie in a buffer below.
     unflushed: bool,
-    /// Flushing is left to `Drain`.
+    /// Flushing is left to `Flusher`.
     gathers: bool,
 }
 
-/// Passes everything on until [`Drain::begin`]: the beginning of a connection is a talk.
-pub fn gather<S>(io: S) -> (Gathering<S>, Drain<S>) {
+/// Passes everything on until [`Flusher::begin`]: the beginning of a connection is a talk.
+pub fn gather<S>(io: S) -> (Gathering<S>, Flusher<S>) {
     let gather = Arc::new(Mutex::new(Gather { io, buf: BytesMut::new(), unflushed: false, gathers: false }));
-    (Gathering(gather.clone()), Drain(gather))
+    (Gathering(gather.clone()), Flusher(gather))
 }
 
 fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
     gather.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<S: AsyncWrite + Unpin> Drain<S> {
+impl<S: AsyncWrite + Unpin> Flusher<S> {
     pub fn begin(&self) {
         lock(&self.0).gathers = true;
     }
@@ -112,18 +112,18 @@ mod tests {
     #[tokio::test]
     async fn writes_wait_for_the_drain_and_come_in_order() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut gathering, drain) = gather(near);
+        let (mut gathering, flusher) = gather(near);
         gathering.write_all(b"first, ").await.unwrap();
         gathering.flush().await.unwrap();
         let mut seen = [0; 7];
         far.read_exact(&mut seen).await.unwrap();
-        drain.begin();
+        flusher.begin();
         gathering.write_all(b"second, ").await.unwrap();
         gathering.flush().await.unwrap();
         let early = tokio::time::timeout(std::time::Duration::from_millis(50), far.read_u8()).await;
         assert!(early.is_err(), "written before the end of the turn");
         gathering.write_all(&[b'x'; 3 * FULL]).await.unwrap();
-        poll_fn(|cx| drain.poll(cx)).await.unwrap();
+        poll_fn(|cx| flusher.poll(cx)).await.unwrap();
         gathering.write_all(b"last").await.unwrap();
         gathering.shutdown().await.unwrap();
         let mut all = Vec::new();
@@ -135,14 +135,14 @@ mod tests {
     #[tokio::test]
     async fn what_lies_below_is_flushed_when_the_reader_goes_on() {
         let (near, mut far) = duplex(64);
-        let (mut gathering, drain) = gather(BufWriter::with_capacity(8 << 10, near));
-        drain.begin();
+        let (mut gathering, flusher) = gather(BufWriter::with_capacity(8 << 10, near));
+        flusher.begin();
         gathering.write_all(&[b'x'; 1000]).await.unwrap();
-        let waits = poll_fn(|cx| Poll::Ready(drain.poll(cx).is_pending())).await;
+        let waits = poll_fn(|cx| Poll::Ready(flusher.poll(cx).is_pending())).await;
         assert!(waits, "the reader has no room");
         let mut seen = vec![0; 1000];
         let read = tokio::time::timeout(std::time::Duration::from_secs(5), far.read_exact(&mut seen));
-        let (drained, read) = tokio::join!(poll_fn(|cx| drain.poll(cx)), read);
+        let (drained, read) = tokio::join!(poll_fn(|cx| flusher.poll(cx)), read);
         drained.unwrap();
         read.expect("it lies there still").unwrap();
     }
@@ -150,10 +150,10 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
         let (near, _far) = duplex(1 << 10);
-        let (mut gathering, drain) = gather(near);
-        drain.begin();
+        let (mut gathering, flusher) = gather(near);
+        flusher.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), endless).await.is_err());
-        assert!(lock(&drain.0).buf.len() <= FULL);
+        assert!(lock(&flusher.0).buf.len() <= FULL);
     }
 }
