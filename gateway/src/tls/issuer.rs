@@ -27,7 +27,8 @@ pub struct Issuer {
     /// What a server sends after the leaf: the intermediate and what is above it, without the self-signed root.
     pub chain: Vec<X509>,
     pub not_after: SystemTime,
-    /// Names this installation to others, the same in all its replicas: of the topmost certificate's key, which is public.
+    /// Names this installation to others, the same in all its replicas: of the intermediate's key, which is public. Not of the root's: two
+    /// clusters may have one root, and must not take each other for themselves.
     pub installation: HeaderValue,
 }
 
@@ -51,7 +52,7 @@ impl Issuer {
     pub fn parse(certificates: &[u8], key: &[u8]) -> Result<Issuer, CaError> {
         let all = X509::stack_from_pem(certificates)?;
         let cert = all.first().ok_or(CaError::NoCertificate)?.clone();
-        let installation = installation(all.last().unwrap_or(&cert))?;
+        let installation = installation(&cert)?;
         let key = PKey::private_key_from_pem(key)?;
         if !cert.public_key()?.public_eq(&key) {
             return Err(CaError::KeyMismatch);
@@ -62,8 +63,8 @@ impl Issuer {
     }
 }
 
-fn installation(topmost: &X509) -> Result<HeaderValue, CaError> {
-    let digest = sha256(&topmost.public_key()?.public_key_to_der()?);
+fn installation(intermediate: &X509) -> Result<HeaderValue, CaError> {
+    let digest = sha256(&intermediate.public_key()?.public_key_to_der()?);
     let (text, _) = digest.split_at(8);
     let text: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::try_from(text).map_err(|_| CaError::NoCertificate)

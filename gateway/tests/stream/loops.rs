@@ -49,7 +49,9 @@ async fn a_loop_through_another_replica_ends_as_well_and_upgrades_too() {
 
 #[tokio::test]
 async fn gateways_of_two_installations_may_stand_behind_each_other() {
-    let (near, far) = (World::new().await, World::new().await);
+    // Also under one root.
+    let near = World::new().await;
+    let far = World::under_the_root_of(&near).await;
     let target = Target::http(&far.leaf(), false).await;
     far.connect("target", &target.url());
     lead(&near, &far);

@@ -66,9 +66,16 @@ impl World {
         World::with(|_| {}).await
     }
 
+    /// Another installation whose connector CA has the same root.
+    pub async fn under_the_root_of(other: &World) -> World {
+        World::of(other.root.clone(), |_| {}).await
+    }
+
     /// Another replica of the same installation: with its own connectors, of the same connector CA.
     pub async fn beside(other: &World) -> World {
-        World::of(other.root.clone(), |_| {}).await
+        let replica = World::of(other.root.clone(), |_| {}).await;
+        replica.gateway.parts.issuer.store(other.gateway.parts.issuer.load_full());
+        replica
     }
 
     /// Loopback is allowed, since the targets are there; `tune` may change that.
