@@ -182,9 +182,14 @@ fn check_ready(reference: &ConnectorRef, connector: &Connector) -> Result<(), Er
     Err(Error::ConnectorNotReady { connector: reference.clone(), reason })
 }
 
+/// It becomes a part of files. A `VolumeConnector` of a class without proxy needs none.
 fn check_proxy_address(mounted: VolumeConnector) -> Result<VolumeConnector, Error> {
     if mounted.class.spec.proxy.is_some() && mounted.proxy_address().is_none() {
         let reason = "its status has no proxy address yet".to_owned();
+        return Err(Error::ConnectorNotReady { connector: mounted.reference, reason });
+    }
+    if !mounted.proxy_address().is_none_or(rules::is_printable) {
+        let reason = "the proxy address in its status has characters that cannot be printed".to_owned();
         return Err(Error::ConnectorNotReady { connector: mounted.reference, reason });
     }
     Ok(mounted)

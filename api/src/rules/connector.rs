@@ -68,10 +68,13 @@ fn unprintable(place: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// Without control characters, line separators, byte order marks and marks of direction.
+/// Without control characters, line separators, and what is invisible or turns the direction of a text.
 pub fn is_printable(text: &str) -> bool {
-    let marks = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    !text.chars().any(|c| c.is_control() || marks(c))
+    let unseen = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || ('\u{e0000}'..='\u{e007f}').contains(&c)
+    };
+    !text.chars().any(|c| c.is_control() || unseen(c))
 }
 
 fn check_address(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {

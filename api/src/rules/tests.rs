@@ -325,3 +325,29 @@ fn no_text_of_a_spec_ends_its_line() {
         assert!(is_printable(&broken.message));
     }
 }
+
+#[test]
+fn what_cannot_be_seen_is_not_printable() {
+    for text in ["", "plain", "a b", "\u{e4}\u{4e2d}\u{1f600}", "https://a/b?c=d#e"] {
+        assert!(is_printable(text), "{text:?}");
+    }
+    for c in [
+        '\n',
+        '\r',
+        '\t',
+        '\0',
+        '\u{7f}',
+        '\u{85}',
+        '\u{ad}',
+        '\u{200b}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{feff}',
+        '\u{e0041}',
+    ] {
+        assert!(!is_printable(&format!("a{c}b")), "{c:?}");
+    }
+}

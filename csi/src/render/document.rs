@@ -7,7 +7,11 @@ use serde_yaml_ng::{Deserializer, Value};
 /// The format that the file breaks, if its name promises one.
 pub fn broken(file: &str, content: &str) -> Option<&'static str> {
     match format(file)? {
-        Format::Json => serde_json::from_str::<serde_json::Value>(content).is_err().then_some("JSON"),
+        // JSON's own reader takes a key that comes twice; that of YAML, of which JSON is a part, does not.
+        Format::Json => {
+            let sound = serde_json::from_str::<serde_json::Value>(content).is_ok() && is_one_yaml(content);
+            (!sound).then_some("JSON")
+        }
         Format::Yaml => (!is_one_yaml(content)).then_some("YAML"),
     }
 }
@@ -18,6 +22,7 @@ enum Format {
 }
 
 fn format(file: &str) -> Option<Format> {
+    let file = file.to_ascii_lowercase();
     if file.ends_with(".json") {
         return Some(Format::Json);
     }
@@ -59,6 +64,8 @@ mod tests {
             ("config.json", r#"{"auths": {}}"#, None),
             ("config.json", r#"{"auths": {}}{}"#, Some("JSON")),
             ("config.json", "a: b", Some("JSON")),
+            ("config.json", r#"{"a": 1, "a": 2}"#, Some("JSON")),
+            ("VALUES.YAML", "a: b: c", Some("YAML")),
             ("settings.ini", "a: b: c\n---\n", None),
             ("my-kubeconfig", "a: b: c\n", None),
         ] {
