@@ -16,6 +16,8 @@ use crate::{Connector, ConnectorClass};
 const MAX_ADDRESS: usize = 2048;
 const MAX_NAME: usize = 253;
 const MAX_ITEMS: usize = 64;
+/// ASCII without control characters and blanks.
+const PRINTABLE: &str = "^[!-~]*$";
 /// Of any other text: names, paths of fields.
 const MAX_TEXT: i64 = 1024;
 
@@ -70,10 +72,15 @@ fn loosen(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// What a tenant writes has an end everywhere, ten times beyond what documented examples need.
+/// What a tenant writes has an end everywhere, ten times beyond what documented examples need; a name or a reference has no white space.
 fn bound(schema: &mut JSONSchemaProps) {
     match schema.type_.as_deref() {
-        Some("string") => drop(schema.max_length.get_or_insert(MAX_TEXT)),
+        Some("string") => {
+            schema.max_length.get_or_insert(MAX_TEXT);
+            if schema.x_kubernetes_validations.is_none() {
+                schema.pattern.get_or_insert_with(|| PRINTABLE.to_owned());
+            }
+        }
         Some("array") => drop(schema.max_items.get_or_insert(MAX_ITEMS as i64)),
         _ => {}
     }

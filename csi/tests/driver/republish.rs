@@ -100,6 +100,11 @@ fn a_text_that_ends_its_line_never_gets_into_a_file() {
         let refused = demo.patch("k8s", json!({ "spec": { "address": evil } })).await.unwrap_err();
         assert!(refused.contains("must have printable characters without white space only"), "{refused}");
 
+        for name in [json!({ "connectorClassName": "k8s\n" }), json!({ "auth": { "name": "a b" } })] {
+            let refused = demo.patch("k8s", json!({ "spec": name })).await.unwrap_err();
+            assert!(refused.contains("should match '^[!-~]*$'"), "{refused}");
+        }
+
         demo.patch("k8s", json!({ "spec": { "params": [{ "name": "a", "value": evil }] } })).await.unwrap();
         demo.ready("k8s", "True", "", "").await;
         volume.token = "the.second.token".into();
