@@ -1,10 +1,11 @@
 //! One API server for all tests, set up from config/: CRDs, class k8s, the driver's own permissions. Each test has a namespace.
 
 use connectors_api::Connector;
+use connectors_api::item::Item;
 use connectors_api::names::{AUDIENCE, CSI, CSI_NAMESPACE, service_account_user};
 use connectors_testenv::ControlPlane;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -98,7 +99,7 @@ impl Demo {
 
     /// The status that the controller would write of the Connector as it is now.
     pub async fn ready(&self, name: &str, status: &str, reason: &str, message: &str) {
-        let generation = self.connectors().await.get(name).await.unwrap().metadata.generation;
+        let generation = self.connectors().await.get(name).await.unwrap().meta().generation;
         let url = format!("http://c-{name}.{}.svc.cluster.local", self.namespace);
         let ready = json!({ "type": "Ready", "status": status, "reason": reason, "message": message });
         let status = json!({ "status": { "observedGeneration": generation, "conditions": [ready], "proxy": { "httpAddress": { "url": url } } } });
@@ -119,7 +120,7 @@ impl Demo {
         cluster().await.service_account_token(self.namespace, "default", AUDIENCE, 1800).await.unwrap()
     }
 
-    async fn connectors(&self) -> Api<Connector> {
+    async fn connectors(&self) -> Api<Item<Connector>> {
         Api::namespaced(cluster().await.client(), self.namespace)
     }
 }

@@ -1,8 +1,9 @@
 //! Mounts that fail: the code, and the sentence that kubelet shows as an event on the Pod. Nothing stays mounted.
 
+use connectors_testenv::deep;
 use tonic::Code;
 
-use crate::cluster::Demo;
+use crate::cluster::{Demo, cluster};
 use crate::kubelet::{Kubelet, PodVolume};
 use crate::namespace::isolated;
 
@@ -73,6 +74,33 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
             assert!(refusal.message().contains(text), "{refusal}");
             assert!(volume.mounts().is_empty() && !volume.target.exists(), "{text}");
             kubelet.unpublish(&volume).await.unwrap();
+        }
+    });
+}
+
+/// The list of a watch is not all that one object could end: here it is a single read.
+#[test]
+fn a_connector_that_is_nested_too_deep_is_told_so_and_depth_that_nobody_reads_does_not_matter() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("deep").await, Kubelet::start().await);
+        for depth in [200, 5_000] {
+            for place in deep::UNREAD.iter().chain([&deep::READ]) {
+                deep::create(cluster().await, demo.namespace, place, depth).await.unwrap();
+            }
+            let volume = |place: &str| {
+                let pod = format!("{place}-{depth}");
+                kubelet.volume(demo.namespace, &pod, "the.sa.token").with("connector.name", &pod)
+            };
+            let refusal = kubelet.publish(&volume(deep::READ)).await.unwrap_err();
+            assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+            assert!(refusal.message().contains("it cannot be read: it is nested deeper than 128 levels"), "{refusal}");
+            for place in deep::UNREAD {
+                demo.ready(&format!("{place}-{depth}"), "True", "", "").await;
+                let volume = volume(place);
+                kubelet.publish(&volume).await.unwrap_or_else(|refusal| panic!("{place}-{depth}: {refusal}"));
+                assert!(volume.read("kubeconfig").contains("server: https://target.example:6443\n"));
+                kubelet.unpublish(&volume).await.unwrap();
+            }
         }
     });
 }
