@@ -1,7 +1,7 @@
 //! May the Pod's ServiceAccount use a connector? Asked once, at the first publish, so that a missing binding is an event on
 //! the Pod instead of a failing client. The gateway asks the same question for each token: this is no second line of defence.
 
-use connectors_api::access::Question;
+use connectors_api::access::{self, Question, Verdict};
 use connectors_api::names::service_account_groups;
 use connectors_api::proxy_auth::ConnectorRef;
 use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
@@ -10,18 +10,11 @@ use kube::{Api, Client};
 
 use crate::request::Pod;
 
-/// Use is verb `*` on `connectors/proxy`, or on the form that names the Pod.
-/// `get_is_use`: whoever may read the connector may use it (the gateway's `authorization.get_is_use`, for migration).
+/// As the gateway will decide it: `get_is_use` is its `authorization.get_is_use`.
 pub async fn may_use(client: &Client, pod: &Pod, connector: &ConnectorRef, get_is_use: bool) -> Result<bool, kube::Error> {
-    let bound = Question::to_use_from(connector, &pod.namespace, &pod.name);
-    let mut questions = vec![Question::to_use(connector), bound];
-    questions.extend(get_is_use.then(|| Question::to_get(connector)));
-    for question in questions {
-        if allowed(client, review(pod, &question)).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let ask = |question: Question| async move { allowed(client, review(pod, &question)).await };
+    let verdict = access::review(connector, Some((&pod.namespace, &pod.name)), get_is_use, ask).await?;
+    Ok(verdict == Verdict::Allowed)
 }
 
 async fn allowed(client: &Client, review: SubjectAccessReview) -> Result<bool, kube::Error> {

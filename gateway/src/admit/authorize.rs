@@ -5,21 +5,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use connectors_api::access::Verdict;
+use connectors_api::access::{self, Question};
 use connectors_api::proxy_auth::ConnectorRef;
 
-use crate::home::cluster::{Question, Reviews};
+use crate::home::cluster::Reviews;
 use crate::home::principal::Principal;
 use crate::home::remembered::{Answers, Away, Fresh};
 use crate::settings::Authorization;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Allowed,
-    /// `may_get`: the principal may `get` the connector, so it may learn whether it exists.
-    Denied {
-        may_get: bool,
-    },
-}
 
 /// The API server did not answer and nothing is known of the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,26 +66,13 @@ impl Authorizer {
         let (reviews, principal, connector) = (self.reviews.clone(), principal.clone(), connector.clone());
         let (get_is_use, fresh) = (self.get_is_use, self.fresh);
         async move {
-            let verdict = review(reviews.as_ref(), &principal, &connector, get_is_use).await?;
+            let pod = principal.pod.as_ref().map(|pod| (&*pod.namespace, &*pod.name));
+            let ask = |question: Question| {
+                let (reviews, principal) = (&reviews, &principal);
+                async move { reviews.access(principal, &question).await }
+            };
+            let verdict = access::review(&connector, pod, get_is_use, ask).await?;
             Ok((verdict, if verdict == Verdict::Allowed { fresh } else { fresh.min(NO_LIFE) }))
         }
     }
-}
-
-async fn review(
-    reviews: &dyn Reviews,
-    principal: &Principal,
-    connector: &ConnectorRef,
-    get_is_use: bool,
-) -> Result<Verdict, Away> {
-    if reviews.access(principal, &Question::to_use(connector)).await? {
-        return Ok(Verdict::Allowed);
-    }
-    if let Some(pod) = &principal.pod
-        && reviews.access(principal, &Question::to_use_from(connector, &pod.namespace, &pod.name)).await?
-    {
-        return Ok(Verdict::Allowed);
-    }
-    let may_get = reviews.access(principal, &Question::to_get(connector)).await?;
-    Ok(if may_get && get_is_use { Verdict::Allowed } else { Verdict::Denied { may_get } })
 }
