@@ -20,9 +20,14 @@ pub async fn check(context: &Context, connector: &Connector, findings: &mut Find
         }
         return Ok(());
     };
-    let verdict = match secret::read::<ByteString>(&context.client, connector, name).await? {
-        None => no(reason::SECRET_NOT_FOUND, format!("secrets {name:?} not found")),
-        Some(secret) => {
+    let verdict = match secret::read::<ByteString>(&context.client, connector, name).await {
+        // The API server did not say: what is in use stays in use, and so does the verdict on it.
+        Err(error) => {
+            findings.trust.ca_resource_version = version_in_use(connector);
+            return Err(error);
+        }
+        Ok(None) => no(reason::SECRET_NOT_FOUND, format!("secrets {name:?} not found")),
+        Ok(Some(secret)) => {
             let verdict = judge(name, &secret);
             findings.trust.ca_resource_version = Some(secret.metadata.resource_version);
             verdict
@@ -33,6 +38,13 @@ pub async fn check(context: &Context, connector: &Connector, findings: &mut Find
         findings.ca_cert = verdict;
     }
     Ok(())
+}
+
+/// Of the Secret that the Connector names now: before a change of its spec it may have been another.
+fn version_in_use(connector: &Connector) -> Option<String> {
+    let status = connector.status.as_ref()?;
+    let same = status.observed_generation == connector.metadata.generation;
+    status.trust.as_ref().filter(|_| same)?.ca_resource_version.clone()
 }
 
 fn judge(name: &str, secret: &SecretShape<ByteString>) -> Outcome {
@@ -47,6 +59,18 @@ fn judge(name: &str, secret: &SecretShape<ByteString>) -> Outcome {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_version_in_use_is_kept_unless_the_spec_may_name_another_secret_since() {
+        for (generation, kept) in [(1, Some("7".to_owned())), (2, None)] {
+            let connector = Connector {
+                metadata: serde_json::from_value(json!({"generation": generation})).unwrap(),
+                status: serde_json::from_value(json!({"observedGeneration": 1, "trust": {"caResourceVersion": "7"}})).unwrap(),
+                ..Connector::default()
+            };
+            assert_eq!(version_in_use(&connector), kept, "generation {generation}");
+        }
+    }
 
     #[test]
     fn only_certificates_are_looked_at_and_each_must_be_sound() {
