@@ -16,7 +16,7 @@ use http::header::{self, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::authenticate::{Identity, Rejection, jwt};
-use self::passage::{Aim, Lease, Passage};
+use self::passage::{Aim, Grant, Passage};
 use crate::error::{Error, Result};
 use crate::home::principal::Principal;
 use crate::http::headers;
@@ -25,19 +25,19 @@ use crate::table::route::Route;
 use crate::upstream::Dial;
 
 /// Everything that a request must pass before a byte of it goes to the target.
-pub async fn admit(passage: &Passage, request: &Request) -> Result<Lease> {
+pub async fn admit(passage: &Passage, request: &Request) -> Result<Grant> {
     // The login's own token has ended: nothing is asked or read for a request that brings no valid one.
     if passage.expired || passage.principal.expires <= SystemTime::now() {
         token_inside(passage, &request.headers).await?;
     } else {
         note_foreign(passage, &request.headers);
     }
-    let lease = grant::lease(passage).await?;
-    directed(&passage.aim, &lease.dial, &request.authority)?;
+    let grant = grant::current(passage).await?;
+    directed(&passage.aim, &grant.dial, &request.authority)?;
     carried(&request.method)?;
-    covered(&lease.route, passage, request.path.as_str())?;
-    as_itself(&lease.route, &request.headers)?;
-    Ok(lease)
+    covered(&grant.route, passage, request.path.as_str())?;
+    as_itself(&grant.route, &request.headers)?;
+    Ok(grant)
 }
 
 /// Who asks to act as somebody else must not act with all the credential's rights instead, without a word.

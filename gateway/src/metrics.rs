@@ -120,7 +120,7 @@ impl Metrics {
         }
     }
 
-    pub fn refused(&self, refusal: Refusal) {
+    pub fn count_refusal(&self, refusal: Refusal) {
         if let Some(counter) = self.refusals.get(refusal as usize) {
             counter.inc();
         }
@@ -169,7 +169,7 @@ mod tests {
     fn each_refusal_counts_under_its_own_label() {
         for (refusal, label) in Refusal::ALL {
             let metrics = Metrics::new().unwrap();
-            metrics.refused(refusal);
+            metrics.count_refusal(refusal);
             let text = String::from_utf8(metrics.render().unwrap()).unwrap();
             assert!(text.contains(&format!("connectors_gateway_refusals_total{{reason=\"{label}\"}} 1")), "{label}: {text}");
         }

@@ -139,9 +139,9 @@ impl Drop for Record {
 }
 
 /// The record of what was no request, or of one without a passage: it has neither path nor verb.
-pub fn refused(gateway: &Gateway, passage: Option<&Passage>, error: &Error, protocol: &'static str) {
+pub fn turned_away(gateway: &Gateway, passage: Option<&Passage>, error: &Error, protocol: &'static str) {
     if let Some(refusal) = error.refusal() {
-        gateway.parts.metrics.refused(refusal);
+        gateway.parts.metrics.count_refusal(refusal);
     }
     tracing::info!(
         target: "access",

@@ -21,14 +21,14 @@ use tokio::sync::Notify;
 pub use self::answer::{Answer, AnswerReader, put_head, send_head};
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
-use self::sending::Sending;
-use crate::admit::passage::{Lease, Passage};
+use self::sending::{Sending, Sent};
+use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
 use crate::http::request::Request;
-use crate::http::wire::{Decoder, Encoder, Framing};
+use crate::http::wire::{Decoder, Encoder, Framing, Persistence};
 use crate::record::Record;
-use crate::upstream::Session;
+use crate::upstream::{Left, Session, Taken};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
@@ -37,15 +37,31 @@ const UNWATCHED: Duration = Duration::from_millis(10);
 
 /// How one try ended, short of an error.
 pub(crate) enum Turn {
-    Done,
+    Done(Left),
     /// The Secret has changed since: once more with what it holds now.
     NewCredential,
+}
+
+/// How the answer of one try ended.
+enum End {
+    Delivered,
+    /// A 401 that the client has not seen, and the Secret has changed since.
+    Unauthorized,
+}
+
+impl End {
+    fn turn(self, clean: bool) -> Turn {
+        match self {
+            End::Delivered => Turn::Done(if clean { Left::Clean } else { Left::Spent }),
+            End::Unauthorized => Turn::NewCredential,
+        }
+    }
 }
 
 /// One try of one request over one connection.
 pub(crate) struct Exchange<'a> {
     pub passage: &'a Passage,
-    pub lease: &'a Lease,
+    pub grant: &'a Grant,
     pub request: &'a Request,
     pub record: &'a Record,
     /// No other try follows.
@@ -53,22 +69,21 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// True: the connection may be used again.
-    pub async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<(Turn, bool)> {
+    pub async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
         match (session, self.request.upgrade) {
-            (Session::H1 { stream, .. }, Some(protocol)) => Ok((self.upgrade(protocol, stream, body, reply).await?, false)),
-            (Session::H1 { stream, reused, .. }, None) => self.over_h1(stream, *reused, body, reply).await,
-            (Session::H2 { lent, reused }, _) => {
-                let (authority, host) = (&self.lease.dial.authority, &self.lease.dial.host);
+            (Session::H1 { stream, .. }, Some(protocol)) => self.upgrade(protocol, stream, body, reply).await,
+            (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,
+            (Session::H2 { lent, taken }, _) => {
+                let (authority, host) = (&self.grant.dial.authority, &self.grant.dial.host);
                 let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host)?;
                 let carries = self.request.framing != Framing::None;
                 if carries && client::expects_continue(&self.request.headers) {
                     reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
                 }
                 let upload = carries.then_some(Sink::H2(&mut outgoing));
-                let answers = self.answers(Source::Target(&mut incoming), *reused);
-                let (turn, sent, _) = self.duplex(body, reply, upload, answers).await?;
-                Ok((turn, sent))
+                let mut answers = self.answers(Source::Target(&mut incoming), *taken);
+                let (end, sent) = self.duplex(body, reply, upload, &mut answers).await?;
+                Ok(end.turn(sent == Sent::Whole))
             }
         }
     }
@@ -76,60 +91,63 @@ impl Exchange<'_> {
     async fn over_h1(
         &self,
         stream: &mut pingora_core::protocols::Stream,
-        reused: bool,
+        taken: Taken,
         body: &mut Body<'_>,
         reply: &mut Reply<'_>,
-    ) -> Result<(Turn, bool)> {
+    ) -> Result<Turn> {
         let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
-        put_head(&mut out, self.request, self.lease.dial.authority.as_str());
-        let (turn, sent, close) = if self.request.framing == Framing::None {
-            let cut = |error: std::io::Error| self.cut(error, reused);
+        put_head(&mut out, self.request, self.grant.dial.authority.as_str());
+        let (end, sent, persistence) = if self.request.framing == Framing::None {
+            let cut = |error: std::io::Error| self.cut(error, taken);
             H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await.map_err(cut)?;
             let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
-            self.duplex(body, reply, None, self.answers(source, reused)).await?
+            let mut answers = self.answers(source, taken);
+            let (end, sent) = self.duplex(body, reply, None, &mut answers).await?;
+            (end, sent, answers.persistence)
         } else {
             let (mut read, mut write) = tokio::io::split(stream);
             let upload = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder: Encoder::from(self.request.framing) });
             let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder });
-            self.duplex(body, reply, Some(upload), self.answers(source, reused)).await?
+            let mut answers = self.answers(source, taken);
+            let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers).await?;
+            (end, sent, answers.persistence)
         };
-        Ok((turn, sent && !close && decoder == Decoder::Done && buf.is_empty()))
+        let read = decoder == Decoder::Done && buf.is_empty();
+        Ok(end.turn(read && sent == Sent::Whole && persistence == Persistence::KeepAlive))
     }
 
-    fn answers<'b>(&'b self, source: Source<'b>, reused: bool) -> AnswerReader<'b> {
+    fn answers<'b>(&'b self, source: Source<'b>, taken: Taken) -> AnswerReader<'b> {
         AnswerReader {
             source,
-            host: &self.lease.dial.host,
+            host: &self.grant.dial.host,
             method: &self.request.method,
-            reused,
-            close: false,
+            taken,
+            persistence: Persistence::KeepAlive,
             upgrade: self.request.upgrade.is_some(),
         }
     }
 
-    fn cut(&self, error: std::io::Error, reused: bool) -> Error {
-        let retry = if reused { Retry::IfIdempotent } else { Retry::Never };
-        Error::Cut { host: self.lease.dial.host.clone(), cause: error.to_string(), retry }
+    fn cut(&self, error: std::io::Error, taken: Taken) -> Error {
+        Error::Cut { host: self.grant.dial.host.clone(), cause: error.to_string(), retry: taken.retry() }
     }
 
-    /// Both directions at once: a target may answer before it has read the request, and go on reading. Gives whether the request was sent
-    /// whole, and whether the target's connection must be closed.
+    /// Both directions at once: a target may answer before it has read the request, and go on reading.
     async fn duplex(
         &self,
         body: &mut Body<'_>,
         reply: &mut Reply<'_>,
         upload: Option<Sink<'_>>,
-        mut answers: AnswerReader<'_>,
-    ) -> Result<(Turn, bool, bool)> {
+        answers: &mut AnswerReader<'_>,
+    ) -> Result<(End, Sent)> {
         let (sending, carries) = (Sending::default(), upload.is_some());
         let mut upload = pin!(self.upload(body, upload, &sending));
-        let turn = tokio::select! {
+        let end = tokio::select! {
             biased;
-            turn = self.download(&mut answers, reply, &sending.due) => turn?,
+            end = self.download(answers, reply, &sending.due) => end?,
             error = &mut upload => return Err(error),
         };
         // The answer is complete, and the target has not said that it reads no more.
-        if carries && !answers.close && !sending.whole() && self.sends() {
+        if carries && answers.persistence == Persistence::KeepAlive && sending.sent() == Sent::Partly && self.sends() {
             tokio::select! {
                 biased;
                 () = sending.over.notified() => {}
@@ -138,7 +156,7 @@ impl Exchange<'_> {
                 error = &mut upload => return Err(error),
             }
         }
-        Ok((turn, sending.whole(), answers.close))
+        Ok((end, sending.sent()))
     }
 
     /// Not so a client that waits for leave to send its body, and has been given another answer.
@@ -154,7 +172,7 @@ impl Exchange<'_> {
         };
         match carried {
             Ok(()) => {
-                sending.end(true);
+                sending.end(Sent::Whole);
                 // Most answers are there before a client could leave or a target be late: they cost no look at it.
                 fast_sleep(UNWATCHED).await;
                 sending.due.notify_one();
@@ -164,38 +182,38 @@ impl Exchange<'_> {
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
             Err(Broken::Sink(_)) => {
-                sending.end(false);
+                sending.end(Sent::Partly);
                 sending.due.notify_one();
                 pending().await
             }
         }
     }
 
-    async fn download(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Turn> {
+    async fn download(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<End> {
         let answer = self.answer(answers, reply, due).await?;
         self.settle(answer, answers, reply).await
     }
 
     /// Delivers the answer, unless another try may find a better one.
-    async fn settle(&self, mut answer: Answer, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
+    async fn settle(&self, mut answer: Answer, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>) -> Result<End> {
         // Boxed, like all that few requests need: the room that a request's future has for it would be each request's.
         if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && Box::pin(self.credential_changed()).await {
-            return Ok(Turn::NewCredential);
+            return Ok(End::Unauthorized);
         }
         headers::toward_client(answer.status, &mut answer.headers);
-        if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.lease.route.targets.first()) {
+        if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.grant.route.targets.first()) {
             rewrite.apply(&mut answer.headers, target);
         }
         let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
         self.record.answered(answer.status.as_u16());
         if answer.framing == Framing::None {
             // Whatever a target sends behind a head that ends its answer is no part of it.
-            return sink.flush().await.map_err(Error::ClientGone).map(|()| Turn::Done);
+            return sink.flush().await.map_err(Error::ClientGone).map(|()| End::Delivered);
         }
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
-            Ok(()) => Ok(Turn::Done),
+            Ok(()) => Ok(End::Delivered),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
-            Err(Broken::Source(cause)) => Err(Error::Cut { host: self.lease.dial.host.clone(), cause, retry: Retry::Never }),
+            Err(Broken::Source(cause)) => Err(Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never }),
         }
     }
 
@@ -212,7 +230,7 @@ impl Exchange<'_> {
                 biased;
                 answer = answers.head() => answer?,
                 why = reply.gone() => return Err(Error::ClientGone(why)),
-                () = &mut late => return Err(Error::HeaderTimeout { host: self.lease.dial.host.clone() }),
+                () = &mut late => return Err(Error::HeaderTimeout { host: self.grant.dial.host.clone() }),
             };
             if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
@@ -220,7 +238,7 @@ impl Exchange<'_> {
             headers::toward_client(answer.status, &mut answer.headers);
             reply.interim(answer.status, answer.headers).await?;
         }
-        Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "interim answers without end".to_owned() })
+        Err(Error::Protocol { host: self.grant.dial.host.clone(), cause: "interim answers without end".to_owned() })
     }
 
     /// A body that is gone cannot be sent again.
@@ -229,6 +247,6 @@ impl Exchange<'_> {
     }
 
     async fn credential_changed(&self) -> bool {
-        self.passage.gateway.parts.credentials.reread(&self.lease.route).await
+        self.passage.gateway.parts.credentials.reread(&self.grant.route).await
     }
 }

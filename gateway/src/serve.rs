@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::admit::passage::{Lease, Passage};
+use crate::admit::passage::{Grant, Passage};
 use crate::admit::{self, grant};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
@@ -17,7 +17,7 @@ use crate::modes::Mode;
 use crate::record::{self, Record};
 use crate::relay::client::{Body, Reply};
 use crate::relay::{Exchange, Turn};
-use crate::upstream::Want;
+use crate::upstream::{Left, Want};
 
 /// A request is sent at most this often: on a pooled connection, on a new one, with a reread credential.
 const MAX_TRIES: usize = 3;
@@ -33,7 +33,7 @@ pub(crate) async fn serve(
     let passage = match mode.passage(&mut request).await {
         Ok(passage) => passage,
         Err(error) => {
-            refused(mode, &error, protocol);
+            record::turned_away(mode.gateway(), mode.known(), &error, protocol);
             if reply.refuse(&request.method, &error).await.is_err() {
                 reply.cut();
             }
@@ -48,7 +48,7 @@ pub(crate) async fn serve(
             record.fail(error.clone());
             if answered || matches!(error, Error::ClientGone(_)) {
                 reply.cut();
-            } else if let Err(error) = refuse(&passage, &request.method, &mut reply, &error, &record).await {
+            } else if let Err(error) = answer_error(&passage, &request.method, &mut reply, &error, &record).await {
                 tracing::debug!(%error, "client left before it could be refused");
                 reply.cut();
             }
@@ -57,9 +57,9 @@ pub(crate) async fn serve(
     reply.open()
 }
 
-async fn refuse(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
+async fn answer_error(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
     if let Some(refusal) = error.refusal() {
-        passage.gateway.parts.metrics.refused(refusal);
+        passage.gateway.parts.metrics.count_refusal(refusal);
     }
     reply.refuse(method, error).await?;
     record.answered(error.code());
@@ -75,8 +75,8 @@ async fn forward(
     reply: &mut Reply<'_>,
     record: &Record,
 ) -> Result<()> {
-    let mut lease = admit::admit(passage, request).await?;
-    prepare(passage, request, &lease, record)?;
+    let mut grant = admit::admit(passage, request).await?;
+    prepare(passage, request, &grant, record)?;
     if let Some(protocol) = request.upgrade {
         headers::set_upgrade(&mut request.headers, protocol);
     }
@@ -85,18 +85,19 @@ async fn forward(
     for attempt in 1..=MAX_TRIES {
         let mut session = tokio::select! {
             biased;
-            session = upstream.session(&lease.dial, want) => session?,
+            session = upstream.session(&grant.dial, want) => session?,
             // Or a client that resets its streams at once would leave as many dials behind.
             why = reply.gone() => return Err(Error::ClientGone(why)),
         };
-        let exchange = Exchange { passage, lease: &lease, request, record, last: attempt == MAX_TRIES };
+        let exchange = Exchange { passage, grant: &grant, request, record, last: attempt == MAX_TRIES };
         let ran = exchange.run(&mut session, body, reply).await;
-        upstream.release(&lease.dial, session, matches!(ran, Ok((Turn::Done, true))));
+        let left = if let Ok(Turn::Done(left)) = ran { left } else { Left::Spent };
+        upstream.release(&grant.dial, session, left);
         match ran {
-            Ok((Turn::Done, _)) => return Ok(()),
-            Ok((Turn::NewCredential, _)) => {
-                lease = grant::renewed(passage).await?;
-                headers::set_credential(&mut request.headers, lease.credential.authorization());
+            Ok(Turn::Done(_)) => return Ok(()),
+            Ok(Turn::NewCredential) => {
+                grant = grant::renewed(passage).await?;
+                headers::set_credential(&mut request.headers, grant.credential.authorization());
             }
             Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
             Err(error) => return Err(error),
@@ -106,8 +107,8 @@ async fn forward(
 }
 
 /// The head as the target gets it, whichever protocol its leg speaks.
-fn prepare(passage: &Passage, request: &mut Request, lease: &Lease, record: &Record) -> Result<()> {
-    headers::toward_target(&mut request.headers, lease.credential.authorization(), lease.route.impersonation)?;
+fn prepare(passage: &Passage, request: &mut Request, grant: &Grant, record: &Record) -> Result<()> {
+    headers::toward_target(&mut request.headers, grant.credential.authorization(), grant.route.impersonation)?;
     passage.gateway.upstream.pass_hop(&mut request.headers)?;
     headers::set_audit_id(&mut request.headers, record.audit_id.clone());
     if passage.gateway.parts.settings.load().upstream.forwarded {
@@ -124,9 +125,4 @@ fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
     let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
     // An exec asked for by GET changes things all the same.
     safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
-}
-
-/// Records what was no request, or nobody's.
-fn refused(mode: &Mode, error: &Error, protocol: &'static str) {
-    record::refused(mode.gateway(), mode.known(), error, protocol);
 }

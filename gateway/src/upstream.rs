@@ -27,7 +27,7 @@ use self::multiplex::{Lent, Multiplex};
 use self::policy::Surroundings;
 use self::pool::{Pool, Pools};
 use self::trust::Anchors;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Retry};
 use crate::http::headers;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -73,13 +73,39 @@ pub enum Session {
     /// `place`: which address of the dial it belongs to, for its way back to the pool.
     H1 {
         stream: Stream,
-        reused: bool,
+        taken: Taken,
         place: usize,
     },
     H2 {
         lent: Lent,
-        reused: bool,
+        taken: Taken,
     },
+}
+
+/// Where a session's connection is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    New,
+    /// The target may have closed it in the meantime, with nothing to do with this request.
+    FromPool,
+}
+
+impl Taken {
+    /// What a break before the first byte of an answer says about the request.
+    pub fn retry(self) -> Retry {
+        match self {
+            Taken::New => Retry::Never,
+            Taken::FromPool => Retry::IfIdempotent,
+        }
+    }
+}
+
+/// What an exchange leaves of its connection to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It is over to the last byte in both directions, with nothing unread: the next may begin.
+    Clean,
+    Spent,
 }
 
 /// Which connection a request may use.
@@ -228,13 +254,13 @@ impl Upstream {
         };
         self.metrics.upstream_connects.ok.inc();
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
-            return Ok(Session::H1 { stream, reused: false, place });
+            return Ok(Session::H1 { stream, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
         let connection = Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
         let lent = connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
         self.pools.share(pool, connection);
-        Ok(Session::H2 { lent, reused: false })
+        Ok(Session::H2 { lent, taken: Taken::New })
     }
 
     pub(crate) async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
@@ -243,11 +269,11 @@ impl Upstream {
         connect::tcp(address, &dial.host).await
     }
 
-    /// Gives a connection back. `clean`: its exchange is over to the last byte, with nothing unread; otherwise HTTP/1.1 is closed. A stream
-    /// of HTTP/2 that has not ended was reset when it was dropped.
-    pub fn release(&self, dial: &Dial, session: Session, clean: bool) {
+    /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not ended was reset when it was
+    /// dropped.
+    pub fn release(&self, dial: &Dial, session: Session, left: Left) {
         if let Session::H1 { stream, place, .. } = session
-            && let Some(Address { pool, .. }) = dial.addresses.get(place).filter(|_| clean)
+            && let Some(Address { pool, .. }) = dial.addresses.get(place).filter(|_| left == Left::Clean)
         {
             self.pools.keep(pool, stream);
         }
@@ -260,8 +286,8 @@ impl Dial {
         self.addresses.iter().enumerate().find_map(|(place, Address { pool, .. })| {
             let lent = if h2 { pool.lend() } else { None };
             match lent {
-                Some(lent) => Some(Session::H2 { lent, reused: true }),
-                None => pool.idle().map(|stream| Session::H1 { stream, reused: true, place }),
+                Some(lent) => Some(Session::H2 { lent, taken: Taken::FromPool }),
+                None => pool.idle().map(|stream| Session::H1 { stream, taken: Taken::FromPool, place }),
             }
         })
     }

@@ -8,47 +8,47 @@ use connectors_api::conditions::reason::TARGET_CERTIFICATE_CHANGED;
 
 use super::authorize::Verdict;
 use super::credential::CredentialError;
-use super::passage::{Aim, Lease, Passage, Standing};
+use super::passage::{Aim, Grant, Passage, Standing};
 use crate::error::{Error, Result};
 use crate::table::route::{Entry, Route, Table};
 
 /// How long a passage's requests go by what was found for one of them. Short against every revocation bound, long against a request.
-const LEASE: Duration = Duration::from_secs(1);
+const LIFE: Duration = Duration::from_secs(1);
 
 impl Standing {
-    fn lease(&self, table: &Arc<Table>) -> Option<Lease> {
-        if self.taken.elapsed() >= LEASE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
+    fn grant(&self, table: &Arc<Table>) -> Option<Grant> {
+        if self.taken.elapsed() >= LIFE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
             return None;
         }
-        Some(Lease { route: self.route.clone(), credential: self.credential.upgrade()?, dial: self.dial.clone() })
+        Some(Grant { route: self.route.clone(), credential: self.credential.upgrade()?, dial: self.dial.clone() })
     }
 }
 
-/// The lease that stands, or a new one if it is old or the routing table has changed.
-pub async fn lease(passage: &Passage) -> Result<Lease> {
-    let known = passage.lease.load().as_ref().and_then(|standing| standing.lease(&passage.gateway.parts.table.load()));
+/// The grant that stands, or a new one if it is old or the routing table has changed.
+pub async fn current(passage: &Passage) -> Result<Grant> {
+    let known = passage.standing.load().as_ref().and_then(|standing| standing.grant(&passage.gateway.parts.table.load()));
     match known {
-        Some(lease) => Ok(lease),
+        Some(grant) => Ok(grant),
         None => renewed(passage).await,
     }
 }
 
-/// A new lease, whatever the old one says.
-pub async fn renewed(passage: &Passage) -> Result<Lease> {
+/// A new grant, whatever the old one says.
+pub async fn renewed(passage: &Passage) -> Result<Grant> {
     let table = passage.gateway.parts.table.load_full();
     // Boxed: once a second, and larger than all else that a request holds.
-    let lease = Box::pin(renew(passage, &table)).await?;
-    passage.lease.store(Some(Arc::new(Standing {
-        route: lease.route.clone(),
-        credential: Arc::downgrade(&lease.credential),
-        dial: lease.dial.clone(),
+    let grant = Box::pin(renew(passage, &table)).await?;
+    passage.standing.store(Some(Arc::new(Standing {
+        route: grant.route.clone(),
+        credential: Arc::downgrade(&grant.credential),
+        dial: grant.dial.clone(),
         table: Arc::downgrade(&table),
         taken: Instant::now(),
     })));
-    Ok(lease)
+    Ok(grant)
 }
 
-async fn renew(passage: &Passage, table: &Table) -> Result<Lease> {
+async fn renew(passage: &Passage, table: &Table) -> Result<Grant> {
     let parts = &passage.gateway.parts;
     granted(passage, table).await?;
     let route = match table.lookup(&passage.connector) {
@@ -67,7 +67,7 @@ async fn renew(passage: &Passage, table: &Table) -> Result<Lease> {
     let credential = parts.credentials.get(&route).await.map_err(unusable)?;
     let given = parts.credentials.certificates(&route).await.map_err(unusable)?;
     let dial = passage.gateway.upstream.dial(&route, target, &given).await?;
-    Ok(Lease { route, credential, dial })
+    Ok(Grant { route, credential, dial })
 }
 
 /// A connector that does not exist is told apart only to those who may `get` it.

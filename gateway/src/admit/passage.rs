@@ -27,7 +27,7 @@ pub struct Passage {
     pub client: Client,
     /// The first Authorization inside was looked at.
     pub looked: AtomicBool,
-    pub(super) lease: ArcSwapOption<Standing>,
+    pub(super) standing: ArcSwapOption<Standing>,
 }
 
 /// The other end of the client's connection.
@@ -49,13 +49,13 @@ pub enum Aim {
 }
 
 /// Granted: the principal may use the connector, its route is usable, its credential at hand and its target resolved.
-pub struct Lease {
+pub struct Grant {
     pub route: Arc<Route>,
     pub credential: Arc<Credential>,
     pub dial: Arc<Dial>,
 }
 
-/// A lease as it stands in its passage. A connection may idle for days: neither an old snapshot nor a credential that was rotated since
+/// A grant as it stands in its passage. A connection may idle for days: neither an old snapshot nor a credential that was rotated since
 /// may live on because of it.
 pub(super) struct Standing {
     pub(super) route: Arc<Route>,
@@ -76,7 +76,7 @@ impl Passage {
             aim,
             client,
             looked: AtomicBool::new(false),
-            lease: ArcSwapOption::empty(),
+            standing: ArcSwapOption::empty(),
         }
     }
 
@@ -93,7 +93,9 @@ impl Passage {
     pub fn host(&self) -> Cow<'_, str> {
         match &self.aim {
             Aim::Origin(origin) => Cow::Borrowed(&origin.host),
-            Aim::Address => self.lease.load().as_ref().map_or(Cow::Borrowed("-"), |standing| standing.dial.host.clone().into()),
+            Aim::Address => {
+                self.standing.load().as_ref().map_or(Cow::Borrowed("-"), |standing| standing.dial.host.clone().into())
+            }
         }
     }
 }

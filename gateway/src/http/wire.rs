@@ -39,6 +39,13 @@ pub enum Framing {
     UntilClose,
 }
 
+/// Whether a connection of HTTP/1.1 may carry another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    KeepAlive,
+    Close,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
     TooLarge,
@@ -199,7 +206,7 @@ pub fn put_request(out: &mut BytesMut, method: &Method, path: &str, host: &str, 
 }
 
 /// Writes a response head. A `Content-Length` in `headers` is written as it is: it is the only one in an answer to HEAD.
-pub fn put_response(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap, chunked: bool, close: bool) {
+pub fn put_response(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap, framing: Framing, persistence: Persistence) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
@@ -207,10 +214,10 @@ pub fn put_response(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap,
     out.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.put_slice(b"\r\n");
     put_headers(out, headers);
-    if chunked {
+    if framing == Framing::Chunked {
         out.put_slice(b"transfer-encoding: chunked\r\n");
     }
-    if close {
+    if persistence == Persistence::Close {
         out.put_slice(b"connection: close\r\n");
     }
     out.put_slice(b"\r\n");

@@ -56,7 +56,7 @@ impl ServerApp for Accept {
         parts.metrics.connections.inc();
         let open = OpenConnection::new(&self.gateway);
         if parts.metrics.connections_open.get() > limit {
-            parts.metrics.refused(Refusal::Limit);
+            parts.metrics.count_refusal(Refusal::Limit);
             return None;
         }
         // Boxed: an async function keeps room for its argument beside the future that it awaits, and a tunnel's is large.

@@ -18,7 +18,7 @@ use crate::connections::let_go;
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::http::socket::linger;
-use crate::http::wire;
+use crate::http::wire::{self, Framing, Persistence};
 use crate::listen::head::{self, First};
 use crate::metrics::Refusal;
 use crate::modes::Mode;
@@ -46,7 +46,7 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
             begin(gateway, Box::new(tls), Some(name), shutdown).await;
         }
         Err(error) => {
-            gateway.parts.metrics.refused(Refusal::Handshake);
+            gateway.parts.metrics.count_refusal(Refusal::Handshake);
             tracing::debug!(%error, "no TLS on the https port");
         }
     }
@@ -76,7 +76,7 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
                 drop(head);
                 Box::pin(through(gateway, stream, connect, client, shutdown)).await;
             }
-            Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
+            Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
         },
         Ok(Some(First::Head(head, rest))) => {
             Box::pin(serve::h1::serve(&reverse(gateway), stream, Some(head), rest, shutdown)).await;
@@ -85,7 +85,7 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
             let stream = Box::new(Replay::new(first.freeze(), stream));
             Box::pin(serve::h2::serve(&reverse(gateway), stream, shutdown)).await;
         }
-        Err(error) => Box::pin(refuse(&gateway, stream, &error)).await,
+        Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
     }
 }
 
@@ -95,7 +95,7 @@ async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     let (tunnel, context, rest) = match Box::pin(tunnel::admit(&gateway, connect, client.address)).await {
         Ok(admitted) => admitted,
-        Err(error) => return Box::pin(refuse(&gateway, stream, &error)).await,
+        Err(error) => return Box::pin(close_with(&gateway, stream, &error)).await,
     };
     let opened = Box::pin(tunnel::open(stream, &context, rest, deadline)).await;
     drop(context);
@@ -107,19 +107,19 @@ async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client
             return Box::pin(serve::h1::serve(&mode, stream, None, BytesMut::new(), shutdown)).await;
         }
         Err(Unopened::Plain(stream, error)) => {
-            Box::pin(refuse(&gateway, stream, &error)).await;
+            Box::pin(close_with(&gateway, stream, &error)).await;
             error
         }
         Err(Unopened::Failed(error)) => error,
     };
-    gateway.parts.metrics.refused(Refusal::Handshake);
+    gateway.parts.metrics.count_refusal(Refusal::Handshake);
     tracing::debug!(connector = %tunnel.first.connector, host = %tunnel.first.host(), %error, "no TLS in the tunnel");
 }
 
 /// Answers in the clear and closes.
-async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
+async fn close_with(gateway: &Gateway, mut stream: Stream, error: &Error) {
     if let Some(refusal) = error.refusal() {
-        gateway.parts.metrics.refused(refusal);
+        gateway.parts.metrics.count_refusal(refusal);
     }
     if let Error::ClientGone(why) = error {
         tracing::debug!(%why, "client left before its first request");
@@ -129,7 +129,7 @@ async fn refuse(gateway: &Gateway, mut stream: Stream, error: &Error) {
     let failure = error.failure();
     let (headers, body) = failure.answer();
     let mut out = BytesMut::new();
-    wire::put_response(&mut out, failure.code, &headers, false, true);
+    wire::put_response(&mut out, failure.code, &headers, Framing::None, Persistence::Close);
     out.extend_from_slice(&body);
     if stream.write_all(&out).await.is_ok() && stream.flush().await.is_ok() {
         let (mut read, mut write) = tokio::io::split(stream);

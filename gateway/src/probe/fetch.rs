@@ -23,13 +23,13 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::headers;
 use crate::http::request::Request;
-use crate::http::wire::{Decoder, Encoder, Frame, Framing};
+use crate::http::wire::{Decoder, Encoder, Frame, Framing, Persistence};
 use crate::relay::body::{H1Sink, H1Source, Source};
 use crate::relay::{AnswerReader, put_head, send_head};
 use crate::settings::Unverified;
 use crate::table::route::Route;
 use crate::upstream::trust::{self, Judgement};
-use crate::upstream::{Address, Dial, Session, Want, connect};
+use crate::upstream::{Address, Dial, Session, Taken, Want, connect};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;
@@ -164,7 +164,7 @@ async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, reques
 }
 
 fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> AnswerReader<'a> {
-    AnswerReader { source, host, method: &request.method, reused: false, close: false, upgrade: false }
+    AnswerReader { source, host, method: &request.method, taken: Taken::New, persistence: Persistence::KeepAlive, upgrade: false }
 }
 
 async fn collect(mut answers: AnswerReader<'_>) -> Result<Fetched> {

@@ -11,7 +11,8 @@ use crate::error::{Error, Result, Retry};
 use crate::http::buffer;
 use crate::http::headers;
 use crate::http::request::Request;
-use crate::http::wire::{self, Framing, WireError};
+use crate::http::wire::{self, Framing, Persistence, WireError};
+use crate::upstream::Taken;
 use crate::upstream::multiplex::{Incoming, Lent};
 
 /// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.
@@ -29,10 +30,9 @@ pub struct AnswerReader<'a> {
     pub source: Source<'a>,
     pub host: &'a str,
     pub method: &'a Method,
-    /// The connection came from the pool.
-    pub reused: bool,
-    /// Set when the target's connection cannot be used again (HTTP/1.1).
-    pub close: bool,
+    pub taken: Taken,
+    /// What the head of the answer says of the target's connection (HTTP/1.1).
+    pub persistence: Persistence,
     /// An upgrade was asked for: a 101 is an answer.
     pub upgrade: bool,
 }
@@ -64,10 +64,10 @@ pub fn send_head(lent: &mut Lent, request: &Request, authority: &Authority, host
 impl AnswerReader<'_> {
     /// The next head: interim ones (1xx) come first. Cancelling loses nothing.
     pub async fn head(&mut self) -> Result<Answer> {
-        let (host, reused) = (self.host, self.reused);
+        let (host, taken) = (self.host, self.taken);
         let answer = match &mut self.source {
-            Source::H1(h1) => h1_head(h1, self.method, host, reused, &mut self.close).await?,
-            Source::Target(incoming) => h2_head(incoming, self.method, host, reused).await?,
+            Source::H1(h1) => h1_head(h1, self.method, host, taken, &mut self.persistence).await?,
+            Source::Target(incoming) => h2_head(incoming, self.method, host, taken).await?,
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
@@ -86,16 +86,23 @@ impl AnswerReader<'_> {
     }
 }
 
-async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused: bool, close: &mut bool) -> Result<Answer> {
+async fn h1_head(
+    source: &mut H1Source<'_>,
+    method: &Method,
+    host: &str,
+    taken: Taken,
+    persistence: &mut Persistence,
+) -> Result<Answer> {
     let invalid = |error: WireError| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") };
     loop {
         if let Some(head) = wire::take_response(source.buf, MAX_HEAD).map_err(invalid)? {
             let framing = wire::response_framing(&head, method).map_err(invalid)?;
-            *close = head.minor == 0 || framing == Framing::UntilClose || headers::connection_has(&head.headers, "close");
+            let ends = head.minor == 0 || framing == Framing::UntilClose || headers::connection_has(&head.headers, "close");
+            *persistence = if ends { Persistence::Close } else { Persistence::KeepAlive };
             *source.decoder = framing.into();
             return Ok(Answer { status: head.status, headers: head.headers, framing });
         }
-        let retry = if reused && source.buf.is_empty() { Retry::IfIdempotent } else { Retry::Never };
+        let retry = if source.buf.is_empty() { taken.retry() } else { Retry::Never };
         let cut = |cause: String| Error::Cut { host: host.to_owned(), cause, retry };
         match buffer::fill(source.io, source.buf, buffer::READ_SIZE).await {
             Ok(0) => return Err(cut("before its answer".to_owned())),
@@ -105,11 +112,11 @@ async fn h1_head(source: &mut H1Source<'_>, method: &Method, host: &str, reused:
     }
 }
 
-async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, reused: bool) -> Result<Answer> {
+async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Taken) -> Result<Answer> {
     let head = incoming.head().await.map_err(|error| Error::Cut {
         host: host.to_owned(),
         cause: error.to_string(),
-        retry: retry(&error, reused),
+        retry: retry(&error, taken),
     })?;
     let ended = incoming.body.as_ref().is_none_or(RecvStream::is_end_stream);
     let length = wire::length(head.headers());
@@ -124,13 +131,13 @@ async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, reused: b
 }
 
 /// What an error of a stream says about its request.
-fn retry(error: &h2::Error, reused: bool) -> Retry {
+fn retry(error: &h2::Error, taken: Taken) -> Retry {
     match error {
         // Such an error comes only to streams above the last one that the target will answer for (RFC 9113, 6.8).
         _ if error.is_remote() && error.is_go_away() => Retry::Always,
         _ if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
         // The connection broke, and the request may have been acted on before.
-        _ if error.is_io() && reused => Retry::IfIdempotent,
+        _ if error.is_io() => taken.retry(),
         _ => Retry::Never,
     }
 }

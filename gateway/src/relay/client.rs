@@ -12,7 +12,7 @@ use pingora_core::server::ShutdownWatch;
 use super::body::{H1Sink, H1Source, Sink, Source, Writer};
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
-use crate::http::wire::{self, Decoder, Encoder, Framing};
+use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
 /// Bytes of later requests that a client may send ahead while one is served.
 const MAX_PIPELINED: usize = 64 << 10;
@@ -62,7 +62,7 @@ impl Reply<'_> {
         match self {
             Reply::H1 { minor: 0, .. } => Ok(()),
             Reply::H1 { io, out, .. } => {
-                wire::put_response(out, status, &headers, false, false);
+                wire::put_response(out, status, &headers, Framing::None, Persistence::KeepAlive);
                 H1Sink { io: &mut **io, out, encoder: Encoder::None }.flush().await.map_err(gone)
             }
             Reply::H2 { respond, .. } => respond.send_informational(response(status, headers)).map_err(gone),
@@ -80,7 +80,8 @@ impl Reply<'_> {
                 }
                 // Asked now, for the drain may have begun since the request came.
                 *close |= framing == Framing::UntilClose || *shutdown.borrow();
-                wire::put_response(out, status, &headers, framing == Framing::Chunked, *close);
+                let persistence = if *close { Persistence::Close } else { Persistence::KeepAlive };
+                wire::put_response(out, status, &headers, framing, persistence);
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
                 Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))
             }

@@ -9,6 +9,13 @@ use tokio::sync::Notify;
 /// HTTP/1.1 whose body nobody takes cannot be seen to.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// How much of a request the target has been given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Partly,
+    Whole,
+}
+
 #[derive(Default)]
 pub struct Sending {
     whole: AtomicBool,
@@ -20,13 +27,13 @@ pub struct Sending {
 
 impl Sending {
     /// Nothing more is sent: that was the whole body, or the target takes no more.
-    pub fn end(&self, whole: bool) {
-        self.whole.store(whole, Ordering::Relaxed);
+    pub fn end(&self, sent: Sent) {
+        self.whole.store(sent == Sent::Whole, Ordering::Relaxed);
         self.over.notify_one();
     }
 
-    pub fn whole(&self) -> bool {
-        self.whole.load(Ordering::Relaxed)
+    pub fn sent(&self) -> Sent {
+        if self.whole.load(Ordering::Relaxed) { Sent::Whole } else { Sent::Partly }
     }
 }
 

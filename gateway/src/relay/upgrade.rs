@@ -19,7 +19,8 @@ use super::{Exchange, Turn, put_head};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer::{self, Reader};
 use crate::http::headers::{self, Protocol};
-use crate::http::wire::{self, Decoder, Encoder};
+use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
+use crate::upstream::{Left, Taken};
 
 /// Bytes that a client may send before it has its answer. Clients wait for the 101; one that does not is held here.
 const MAX_AHEAD: usize = 16 << 10;
@@ -44,13 +45,13 @@ impl Exchange<'_> {
     ) -> Result<Turn> {
         let (mut first, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
         let (mut read, mut write) = tokio::io::split(stream);
-        put_head(&mut out, self.request, self.lease.dial.authority.as_str());
+        put_head(&mut out, self.request, self.grant.dial.authority.as_str());
         let sent = H1Sink { io: &mut write, out: &mut out, encoder: Encoder::None }.flush().await;
-        sent.map_err(|error| self.cut(error, false))?;
+        sent.map_err(|error| self.cut(error, Taken::New))?;
         let asked = Notify::new();
         asked.notify_one();
         let source = Source::H1(H1Source { io: &mut read, buf: &mut first, decoder: &mut decoder });
-        let mut answers = self.answers(source, false);
+        let mut answers = self.answers(source, Taken::New);
         // What the client sends ahead stays in its buffer; this says that nothing follows it.
         let mut ended = false;
         let answer = tokio::select! {
@@ -61,12 +62,12 @@ impl Exchange<'_> {
         if answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return tokio::select! {
                 biased;
-                turn = self.settle(answer, &mut answers, reply) => turn,
+                end = self.settle(answer, &mut answers, reply) => end.map(|end| end.turn(false)),
                 why = gone(body, ended) => Err(Error::ClientGone(why)),
             };
         }
         self.switch(protocol, Switched { answer, first, read: &mut read, write: &mut write }, body, ended, reply).await?;
-        Ok(Turn::Done)
+        Ok(Turn::Done(Left::Spent))
     }
 
     /// The 101 with the target's first bytes in one write, then bytes both ways.
@@ -80,14 +81,14 @@ impl Exchange<'_> {
     ) -> Result<()> {
         let Switched { answer: Answer { status, mut headers, .. }, first, read, write } = target;
         if headers::upgrade(&headers).ok().flatten() != Some(protocol) {
-            return Err(Error::Protocol { host: self.lease.dial.host.clone(), cause: "101 to another protocol".to_owned() });
+            return Err(Error::Protocol { host: self.grant.dial.host.clone(), cause: "101 to another protocol".to_owned() });
         }
         headers::toward_client(status, &mut headers);
         headers::set_upgrade(&mut headers, protocol);
         let (Body::H1 { io: from, buf, .. }, Reply::H1 { io: to, out, .. }) = (body, reply) else {
             return Err(Error::Internal("an upgrade over HTTP/2".to_owned()));
         };
-        wire::put_response(out, status, &headers, false, false);
+        wire::put_response(out, status, &headers, Framing::None, Persistence::KeepAlive);
         out.extend_from_slice(&first);
         let sent = H1Sink { io: &mut **to, out, encoder: Encoder::None }.flush().await;
         sent.map_err(|error| Error::ClientGone(error.to_string()))?;
@@ -100,7 +101,7 @@ impl Exchange<'_> {
         let down = Direction::new(read, &mut **to, &self.record.down, BytesMut::new(), false);
         splice(up, down).await.map_err(|gone| match gone {
             Gone::Client(why) => Error::ClientGone(why),
-            Gone::Target(cause) => Error::Cut { host: self.lease.dial.host.clone(), cause, retry: Retry::Never },
+            Gone::Target(cause) => Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never },
         })
     }
 }

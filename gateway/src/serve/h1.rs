@@ -18,6 +18,7 @@ use crate::http::request::{self, Request, Whereto};
 use crate::http::socket::linger;
 use crate::http::wire::{self, Decoder, Frame, Framing, RequestHead};
 use crate::modes::Mode;
+use crate::record;
 use crate::relay::body::{self, H1Source};
 use crate::relay::client::{self, Body, Reply};
 
@@ -50,7 +51,7 @@ pub async fn serve(mode: &Mode, stream: Stream, mut first: Option<RequestHead>, 
             // Boxed, so that an idle tunnel is small.
             Ok(Some(head)) => Box::pin(connection.exchange(mode, head, shutdown)).await,
             Err(error) => {
-                Box::pin(connection.refuse(mode, &error, shutdown)).await;
+                Box::pin(connection.end_with(mode, &error, shutdown)).await;
                 false
             }
         };
@@ -115,7 +116,7 @@ impl Connection {
         let request = match request_of(head) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse(mode, &error, shutdown).await;
+                self.end_with(mode, &error, shutdown).await;
                 return false;
             }
         };
@@ -153,11 +154,11 @@ impl Connection {
     }
 
     /// A head that is no request: a Status, then the end of the connection.
-    async fn refuse(&mut self, mode: &Mode, error: &Error, shutdown: &ShutdownWatch) {
+    async fn end_with(&mut self, mode: &Mode, error: &Error, shutdown: &ShutdownWatch) {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        super::refused(mode, error, "h1");
+        record::turned_away(mode.gateway(), mode.known(), error, "h1");
         let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");

@@ -22,6 +22,7 @@ use crate::http::http2::{Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connect
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
 use crate::modes::Mode;
+use crate::record;
 use crate::relay::client::{Body, Reply};
 
 /// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
@@ -123,7 +124,7 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
     match request_of(parts, body.is_end_stream()) {
         Ok(request) => super::serve(mode, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
-            super::refused(mode, &error, "h2");
+            record::turned_away(mode.gateway(), mode.known(), &error, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }

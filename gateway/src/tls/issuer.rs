@@ -121,36 +121,29 @@ fn from_secret(secret: Secret) -> Result<Issuer, CaError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use connectors_testenv::pki::Identity;
+    use openssl::asn1::Asn1Time;
 
-    fn pem(name: &str) -> (rcgen::CertifiedIssuer<'static, rcgen::KeyPair>, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let private = key.serialize_pem();
-        (rcgen::CertifiedIssuer::self_signed(params, key).unwrap(), private)
-    }
+    use super::*;
 
     #[test]
     fn the_chain_that_clients_get_leaves_the_root_out() {
-        let (root, _) = pem("root");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "issuing");
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-        params.not_after = rcgen::date_time_ymd(2040, 1, 1);
-        let issuing = params.signed_by(&key, &root).unwrap();
+        let root = Identity::root("root");
+        let issuing = root.intermediate("issuing");
         let bundle = format!("{}{}", issuing.pem(), root.pem());
-        let issuer = Issuer::parse(bundle.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let issuer = Issuer::parse(bundle.as_bytes(), issuing.key_pem().as_bytes()).unwrap();
         assert_eq!(issuer.chain.len(), 1);
-        assert_eq!(issuer.not_after.duration_since(UNIX_EPOCH).unwrap().as_secs(), 2_208_988_800);
+        let begin = Asn1Time::from_unix(0).unwrap();
+        let life = begin.diff(issuing.cert.not_after()).unwrap();
+        let seconds = u64::try_from(life.days).unwrap() * 86_400 + u64::try_from(life.secs).unwrap();
+        assert_eq!(issuer.not_after.duration_since(UNIX_EPOCH).unwrap().as_secs(), seconds);
     }
 
     #[test]
     fn a_key_of_another_certificate_is_refused() {
-        let ((one, _), (_, other)) = (pem("one"), pem("other"));
-        assert!(matches!(Issuer::parse(one.pem().as_bytes(), other.as_bytes()), Err(CaError::KeyMismatch)));
-        assert!(matches!(Issuer::parse(b"", other.as_bytes()), Err(CaError::NoCertificate)));
+        let (one, other) = (Identity::root("one"), Identity::root("other"));
+        let parsed = |certificate: &str| Issuer::parse(certificate.as_bytes(), other.key_pem().as_bytes());
+        assert!(matches!(parsed(&one.pem()), Err(CaError::KeyMismatch)));
+        assert!(matches!(parsed(""), Err(CaError::NoCertificate)));
     }
 }
