@@ -5,19 +5,18 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use connectors_testenv::within;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
 
 /// Manifests of the quick start, as its user applies them.
-pub const CONNECTOR: &str = include_str!("../../../config/samples/connector.yaml");
-pub const JOB: &str = include_str!("../../../config/samples/job.yaml");
-pub const INSPECT: &str = include_str!("../../../config/samples/inspect.yaml");
+pub const CONNECTOR: &str = include_str!("../../config/samples/connector.yaml");
+pub const JOB: &str = include_str!("../../config/samples/job.yaml");
+pub const INSPECT: &str = include_str!("../../config/samples/inspect.yaml");
 
 /// Enough for a Pod to start and for a first probe on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
-const PAUSE: Duration = Duration::from_millis(250);
 
 pub struct Cluster {
     /// The target's API server and a token of it that may list Pods.
@@ -145,8 +144,7 @@ impl Cluster {
 
     pub async fn started_pod(&self, namespace: &str, edit: impl Fn(String) -> String) -> Result<()> {
         let account = format!("get serviceaccount default -n {namespace}");
-        eventually("the namespace has its default ServiceAccount", SOON, || async { Ok(self.kubectl(&account).await.ok()) })
-            .await?;
+        within(SOON, "the namespace has its default ServiceAccount", || async { Ok(self.kubectl(&account).await.ok()) }).await?;
         self.apply(namespace, &edit(INSPECT.to_owned())).await
     }
 
@@ -168,7 +166,7 @@ impl Cluster {
     /// Waits for an event that says this.
     pub async fn event(&self, namespace: &str, words: &str) -> Result<()> {
         let wanted = format!("an event in {namespace} says {words:?}");
-        let seen = eventually(&wanted, SOON, || async { Ok(self.events(namespace).await?.contains(words).then_some(())) });
+        let seen = within(SOON, &wanted, || async { Ok(self.events(namespace).await?.contains(words).then_some(())) });
         match seen.await {
             Err(error) => bail!("{error:#}; events:\n{}", self.events(namespace).await?),
             Ok(()) => Ok(()),
@@ -178,7 +176,7 @@ impl Cluster {
     /// Waits until a condition is False; its reason and message.
     pub async fn until_false(&self, namespace: &str, kind: &str) -> Result<(String, String)> {
         let wanted = format!("condition {kind} in {namespace} is False");
-        let condition = eventually(&wanted, SOON, || async {
+        let condition = within(SOON, &wanted, || async {
             let connector = self.json(&format!("get connector k8s-connector -n {namespace}")).await?;
             let conditions = connector["status"]["conditions"].as_array().cloned().unwrap_or_default();
             Ok(conditions.into_iter().find(|condition| condition["type"] == kind && condition["status"] == "False"))
@@ -203,21 +201,6 @@ impl Cluster {
             text.push_str(&format!("\n--- kubectl {words}\n{said}\n"));
         }
         text
-    }
-}
-
-/// Polls until there is a value; an error of the question itself ends it at once.
-pub async fn eventually<T, A>(what: &str, within: Duration, mut ask: impl FnMut() -> A) -> Result<T>
-where
-    A: Future<Output = Result<Option<T>>>,
-{
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(value) = ask().await? {
-            return Ok(value);
-        }
-        ensure!(Instant::now() < deadline, "not within {} s: {what}", within.as_secs());
-        sleep(PAUSE).await;
     }
 }
 

@@ -1,5 +1,5 @@
 //! Clients through the gateway: each client does each operation over each kubeconfig, and every such cell is run and compared with what
-//! is declared of it. A client is a program in `testenv/clients` that runs in a Pod with both kubeconfigs mounted.
+//! is declared of it. A client is a program in `acceptance/clients` that runs in a Pod with both kubeconfigs mounted.
 
 mod cell;
 mod idle;

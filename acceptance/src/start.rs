@@ -1,6 +1,6 @@
 //! The way into a cluster of one's own: cargo starts a test program outside, and it starts itself again inside of `testenv run`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 /// Runs this program again, with `words` and the variable `inside` set, beside a node that has the images of `make images`. The target
 /// needs no node: an API server that lists Pods is enough.
 pub fn again_beside_a_node(inside: &str, words: &[String]) -> Result<ExitCode> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_testenv"));
+    let mut command = Command::new(testenv()?);
     command.args(["run", "--home", "node", "--target", "control-plane"]);
     for component in ["gateway", "controller", "csi"] {
         let image = format!("{}/../target/images/connectors-{component}.tar", env!("CARGO_MANIFEST_DIR"));
@@ -23,4 +23,13 @@ pub fn again_beside_a_node(inside: &str, words: &[String]) -> Result<ExitCode> {
     // One that was ended by a signal from outside has said nothing itself.
     eprintln!("testenv run: {status}");
     Ok(ExitCode::FAILURE)
+}
+
+/// Beside the folder of the test programs: `make images` builds it, and so does cargo for all tests together.
+fn testenv() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folder = program.ancestors().nth(2).context("a test program is in target/<triple>/<profile>/deps")?;
+    let testenv = folder.join("testenv");
+    ensure!(testenv.exists(), "{} is missing: `make images` builds it", testenv.display());
+    Ok(testenv)
 }

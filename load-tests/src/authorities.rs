@@ -4,14 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use openssl::asn1::Asn1Time;
-use openssl::bn::BigNum;
-use openssl::ec::{EcGroup, EcKey};
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509NameBuilder};
+use connectors_testenv::pki::Identity;
 
 pub struct Authorities {
     pub root_pem: String,
@@ -23,54 +16,22 @@ pub struct Authorities {
     pub leaf: PathBuf,
 }
 
-struct Identity {
-    cert: X509,
-    key: PKey<Private>,
-}
-
 impl Authorities {
     pub fn new(folder: &Path) -> Result<Authorities> {
-        let root = issue("bench root", 1, None, true)?;
-        let issuer = issue("bench issuer", 2, Some(&root), true)?;
-        let leaf = issue("localhost", 3, Some(&issuer), false)?;
-        let pem = |identity: &Identity| -> Result<String> { Ok(String::from_utf8(identity.cert.to_pem()?)?) };
-        let key = |identity: &Identity| -> Result<String> { Ok(String::from_utf8(identity.key.private_key_to_pem_pkcs8()?)?) };
+        let root = Identity::root("bench root");
+        let issuer = root.intermediate("bench issuer");
+        let leaf = issuer.leaf(&["localhost", "127.0.0.1"]);
         let write = |name: &str, content: String| -> Result<PathBuf> {
             let path = folder.join(name);
             std::fs::write(&path, content)?;
             Ok(path)
         };
         Ok(Authorities {
-            root_pem: pem(&root)?,
-            issuer: write("issuer.crt", pem(&issuer)? + &pem(&root)?)?,
-            issuer_key: write("issuer.key", key(&issuer)?)?,
-            root: write("root.crt", pem(&root)?)?,
-            leaf: write("leaf.pem", pem(&leaf)? + &pem(&issuer)? + &key(&leaf)?)?,
+            root_pem: root.pem(),
+            issuer: write("issuer.crt", issuer.pem() + &root.pem())?,
+            issuer_key: write("issuer.key", issuer.key_pem())?,
+            root: write("root.crt", root.pem())?,
+            leaf: write("leaf.pem", leaf.pem() + &issuer.pem() + &leaf.key_pem())?,
         })
     }
-}
-
-fn issue(name: &str, serial: u32, issuer: Option<&Identity>, ca: bool) -> Result<Identity> {
-    let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
-    let mut subject = X509NameBuilder::new()?;
-    subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
-    let subject = subject.build();
-    let mut cert = X509::builder()?;
-    cert.set_version(2)?;
-    let serial = BigNum::from_u32(serial)?.to_asn1_integer()?;
-    cert.set_serial_number(&serial)?;
-    cert.set_subject_name(&subject)?;
-    cert.set_issuer_name(issuer.map_or(&*subject, |issuer| issuer.cert.subject_name()))?;
-    let (from, to) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(2)?);
-    cert.set_not_before(&from)?;
-    cert.set_not_after(&to)?;
-    cert.set_pubkey(&key)?;
-    if ca {
-        cert.append_extension(BasicConstraints::new().critical().ca().build()?)?;
-    } else {
-        let names = SubjectAlternativeName::new().dns("localhost").ip("127.0.0.1").build(&cert.x509v3_context(None, None))?;
-        cert.append_extension(names)?;
-    }
-    cert.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256())?;
-    Ok(Identity { cert: cert.build(), key })
 }

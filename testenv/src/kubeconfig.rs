@@ -5,16 +5,21 @@ use serde_json::json;
 
 use crate::pki::Identity;
 
-/// One cluster, one user, one context.
-pub(crate) fn kubeconfig(server: &str, ca_pem: &str, user: &Identity) -> String {
+/// One cluster, and one user with a context; without a user the cluster alone.
+pub(crate) fn kubeconfig(server: &str, ca_pem: &str, user: Option<&Identity>) -> String {
     let data = |pem: &str| encode_block(pem.as_bytes());
+    let clusters = json!([{"name": "testenv", "cluster": {"server": server, "certificate-authority-data": data(ca_pem)}}]);
+    let (users, contexts, current) = match user {
+        None => (json!([]), json!([]), ""),
+        Some(user) => (
+            json!([{"name": "testenv", "user": {"client-certificate-data": data(&user.pem()), "client-key-data": data(&user.key_pem())}}]),
+            json!([{"name": "testenv", "context": {"cluster": "testenv", "user": "testenv"}}]),
+            "testenv",
+        ),
+    };
     json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "testenv", "cluster": {"server": server, "certificate-authority-data": data(ca_pem)}}],
-        "users": [{"name": "testenv", "user": {"client-certificate-data": data(&user.certificate), "client-key-data": data(&user.key)}}],
-        "contexts": [{"name": "testenv", "context": {"cluster": "testenv", "user": "testenv"}}],
-        "current-context": "testenv",
+        "apiVersion": "v1", "kind": "Config",
+        "clusters": clusters, "users": users, "contexts": contexts, "current-context": current,
     })
     .to_string()
 }

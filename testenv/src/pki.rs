@@ -1,106 +1,114 @@
-//! Certificates of one cluster: its own authority, an identity per component and the key that signs ServiceAccount tokens.
+//! Throw-away certificates: of a cluster's components, of tests and of load tests.
+
+#![allow(clippy::expect_used, reason = "OpenSSL makes a certificate of a fixed form, or has no memory left")]
 
 use std::net::IpAddr;
 
-use anyhow::Result;
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
+use openssl::x509::{X509, X509Builder, X509Name};
 
 /// Longer than any run, short enough that a leaked key is soon worthless.
 const DAYS: u32 = 10;
 
-/// A certificate authority that lives as long as its cluster.
-pub(crate) struct Authority {
-    certificate: X509,
-    key: PKey<Private>,
-    pem: String,
-}
-
-/// A certificate and its key, both PEM.
+/// A certificate and its key.
 #[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Identity {
+    pub cert: X509,
+    pub key: PKey<Private>,
 }
 
-impl Authority {
-    pub(crate) fn new(name: &str) -> Result<Authority> {
-        let key = new_key()?;
-        let subject = subject(name, &[])?;
-        let mut builder = builder(&subject, &subject, &key)?;
-        builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
-        builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
-        builder.sign(&key, MessageDigest::sha256())?;
-        let certificate = builder.build();
-        let pem = String::from_utf8(certificate.to_pem()?)?;
-        Ok(Authority { certificate, key, pem })
+impl Identity {
+    /// An authority that signs itself.
+    pub fn root(name: &str) -> Identity {
+        issue(None, name, &[], authority).expect("a root")
     }
 
-    /// The certificate, PEM.
-    pub(crate) fn pem(&self) -> &str {
-        &self.pem
+    /// An authority below this one.
+    pub fn intermediate(&self, name: &str) -> Identity {
+        issue(Some(self), name, &[], authority).expect("an intermediate")
     }
 
-    /// An identity for both sides of TLS. `hosts` are DNS names and addresses.
-    pub(crate) fn issue(&self, name: &str, groups: &[&str], hosts: &[&str]) -> Result<Identity> {
-        let key = new_key()?;
-        let mut builder = builder(&subject(name, groups)?, self.certificate.subject_name(), &key)?;
-        builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
-        if !hosts.is_empty() {
-            let names = alternative_names(hosts);
-            let names = names.build(&builder.x509v3_context(Some(&self.certificate), None))?;
-            builder.append_extension(names)?;
-        }
-        builder.sign(&self.key, MessageDigest::sha256())?;
-        Ok(Identity {
-            certificate: String::from_utf8(builder.build().to_pem()?)?,
-            key: String::from_utf8(key.private_key_to_pem_pkcs8()?)?,
-        })
+    /// For both sides of TLS. `hosts` are DNS names and addresses; the first is the name, too.
+    pub fn leaf(&self, hosts: &[&str]) -> Identity {
+        self.member(hosts.first().copied().unwrap_or_default(), &[], hosts)
+    }
+
+    /// The same for a member of Kubernetes' `groups`, which are the organizations of its certificate.
+    pub fn member(&self, name: &str, groups: &[&str], hosts: &[&str]) -> Identity {
+        issue(Some(self), name, groups, |builder| end_entity(builder, hosts)).expect("a leaf")
+    }
+
+    /// For `host`, and nobody vouches for it.
+    pub fn self_signed(host: &str) -> Identity {
+        issue(None, host, &[], |builder| end_entity(builder, &[host])).expect("a self-signed leaf")
+    }
+
+    /// The certificate.
+    pub fn pem(&self) -> String {
+        text(self.cert.to_pem())
+    }
+
+    /// The key, PKCS#8.
+    pub fn key_pem(&self) -> String {
+        text(self.key.private_key_to_pem_pkcs8())
     }
 }
 
 /// The key of ServiceAccount tokens, PEM. RSA, because that is what most clusters sign with.
-pub(crate) fn token_key() -> Result<String> {
-    Ok(String::from_utf8(Rsa::generate(2048)?.private_key_to_pem()?)?)
+pub(crate) fn token_key() -> String {
+    text(Rsa::generate(2048).and_then(|key| key.private_key_to_pem()))
 }
 
-fn new_key() -> Result<PKey<Private>> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
-    Ok(PKey::from_ec_key(EcKey::generate(&group)?)?)
+fn text(pem: Result<Vec<u8>, ErrorStack>) -> String {
+    String::from_utf8(pem.expect("PEM")).expect("PEM is ASCII")
 }
 
-/// In Kubernetes the organizations of a client certificate are the user's groups.
-fn subject(name: &str, groups: &[&str]) -> Result<X509Name> {
+fn issue(
+    issuer: Option<&Identity>,
+    name: &str,
+    groups: &[&str],
+    extend: impl FnOnce(&mut X509Builder) -> Result<(), ErrorStack>,
+) -> Result<Identity, ErrorStack> {
+    let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
     let mut subject = X509Name::builder()?;
     for group in groups {
         subject.append_entry_by_nid(Nid::ORGANIZATIONNAME, group)?;
     }
     subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
-    Ok(subject.build())
-}
-
-fn builder(subject: &X509Name, issuer: &X509NameRef, key: &PKey<Private>) -> Result<X509Builder> {
+    let subject = subject.build();
     let mut serial = BigNum::new()?;
     serial.rand(120, MsbOption::ONE, false)?;
     let mut builder = X509Builder::new()?;
     builder.set_version(2)?;
     builder.set_serial_number(&*serial.to_asn1_integer()?)?;
-    builder.set_subject_name(subject)?;
-    builder.set_issuer_name(issuer)?;
-    builder.set_pubkey(key)?;
+    builder.set_subject_name(&subject)?;
+    builder.set_issuer_name(issuer.map_or(&*subject, |issuer| issuer.cert.subject_name()))?;
+    builder.set_pubkey(&key)?;
     builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
     builder.set_not_after(&*Asn1Time::days_from_now(DAYS)?)?;
-    Ok(builder)
+    extend(&mut builder)?;
+    builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256())?;
+    Ok(Identity { cert: builder.build(), key })
 }
 
-fn alternative_names(hosts: &[&str]) -> SubjectAlternativeName {
+fn authority(builder: &mut X509Builder) -> Result<(), ErrorStack> {
+    builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
+    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)
+}
+
+fn end_entity(builder: &mut X509Builder, hosts: &[&str]) -> Result<(), ErrorStack> {
+    builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
+    if hosts.is_empty() {
+        return Ok(());
+    }
     let mut names = SubjectAlternativeName::new();
     for host in hosts {
         match host.parse::<IpAddr>() {
@@ -108,5 +116,6 @@ fn alternative_names(hosts: &[&str]) -> SubjectAlternativeName {
             Err(_) => names.dns(host),
         };
     }
-    names
+    let names = names.build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(names)
 }

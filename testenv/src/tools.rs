@@ -77,7 +77,7 @@ static TOOLS: [Tool; 21] = [
     go("h2spec", 1, "github.com/summerwind/h2spec/cmd/h2spec"),
     Tool { module: &K6, ..go("k6", 60, "go.k6.io/k6") },
     // Clients that are tested through the gateway.
-    Tool { source: Some(include_str!("../clients/client-go/main.go")), ..go("client-go", 2, "./client-go") },
+    Tool { source: Some(include_str!("../../acceptance/clients/client-go/main.go")), ..go("client-go", 2, "./client-go") },
     Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", 120, "k8s.io/kubernetes/cmd/kubectl") },
     Tool { module: &HELM, ..go("helm", 60, "helm.sh/helm/v4/cmd/helm") },
 ];

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/runs.rs"]
 mod runs;
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use runs::{Run, left_behind, testenv};
 
@@ -37,7 +35,7 @@ fn after_kill_9_no_process_is_left_and_the_next_start_removes_the_folder() {
     assert!(runs::processes(&dir).len() >= 2, "etcd and kube-apiserver run");
     run.signal("KILL");
     assert_eq!(run.wait(), None);
-    runs::eventually(Duration::from_secs(20), "its processes end", || runs::processes(&dir).is_empty());
+    runs::eventually("its processes end", || runs::processes(&dir).is_empty());
     assert_eq!(testenv(&["run", "--home", "none"], "true").code, 0);
     assert_eq!(left_behind(&dir), Vec::<String>::new());
     assert!(!dir.exists());

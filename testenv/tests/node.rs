@@ -3,20 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/runs.rs"]
 mod runs;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use runs::{Run, left_behind, testenv};
 
 /// A node takes a good part of a small machine: one test at a time.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-const PODS: &str = include_str!("support/pods.yaml");
+const PODS: &str = include_str!("pods.yaml");
 
 #[test]
 fn pods_run_and_reach_services_the_target_and_the_host() {
@@ -102,7 +100,7 @@ fn after_kill_9_no_process_is_left_and_the_next_start_removes_the_rest() {
     assert!(!runs::processes(&dir).is_empty());
     run.signal("KILL");
     assert_eq!(run.wait(), None);
-    runs::eventually(Duration::from_secs(20), "its processes end", || runs::processes(&dir).is_empty());
+    runs::eventually("its processes end", || runs::processes(&dir).is_empty());
     assert!(dir.exists(), "the scratch folder is what a killed run cannot remove");
     assert_eq!(testenv(&["run", "--home", "control-plane"], "true").code, 0);
     assert_eq!(left_behind(&dir), Vec::<String>::new());

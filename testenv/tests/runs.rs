@@ -1,12 +1,11 @@
 //! Runs of the binary, as a user starts them, and what they left on the machine.
 
 use std::fmt::{Debug, Formatter};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 /// No run of a test takes longer, a first build of the tools aside; then a run is asked to end, and ends.
 const LONGEST: &str = "1800";
@@ -79,7 +78,7 @@ impl Run {
     /// The exit status; None if a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
         let mut status = None;
-        eventually(Duration::from_secs(30), "the run ends", || {
+        eventually("the run ends", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
@@ -127,11 +126,8 @@ pub fn processes(scratch: &Path) -> Vec<String> {
     processes.filter_map(|entry| line(entry.path())).collect()
 }
 
-/// Polls until it is so.
-pub fn eventually(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !so() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
+/// Looks until it is so.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(connectors_testenv::eventually(what, || std::future::ready(so())));
 }

@@ -8,7 +8,7 @@ pub struct Row {
     pub title: &'static str,
     /// The shell words that start its program, before kubeconfig, operation and name.
     pub program: String,
-    /// What the program needs beside the folder `testenv/clients`.
+    /// What the program needs beside the folder `acceptance/clients`.
     pub mounts: Vec<Mount>,
     /// What its `watch` says at the end.
     pub watched: &'static str,

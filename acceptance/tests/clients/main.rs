@@ -3,25 +3,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
 
-#[path = "../support/clients.rs"]
-mod clients;
-#[path = "../node_product/cluster.rs"]
-#[allow(dead_code, reason = "the node tests use the rest")]
-mod cluster;
-#[path = "../support/matrix/matrix.rs"]
-mod matrix;
 mod packages;
 mod report;
-#[path = "../support/start.rs"]
-mod start;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use cluster::Cluster;
-use matrix::{Found, Matrix, Outcome, Row};
+use connectors_acceptance::cluster::Cluster;
+use connectors_acceptance::matrix::{Found, Matrix, Outcome, Row};
+use connectors_acceptance::{clients, start};
 
 /// Set in the inner run. Its value does not matter.
 const INSIDE: &str = "CONNECTORS_CLIENT_TESTS";

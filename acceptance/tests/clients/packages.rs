@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use connectors_testenv::{Step, packages, tool};
 
-use crate::matrix::{Cannot, Flavour, Mount, Operation, Row};
+use connectors_acceptance::matrix::{Cannot, Flavour, Mount, Operation, Row};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 const PLAIN: &[Operation] = &[Operation::Plain];

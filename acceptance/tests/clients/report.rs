@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
-use crate::matrix::{Cell, Flavour, Found, Operation, Outcome, Row};
+use connectors_acceptance::matrix::{Cell, Flavour, Found, Operation, Outcome, Row};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/clients.md");
 
@@ -12,8 +12,8 @@ const INTRODUCTION: &str = "\
 # Clients
 
 `make test-clients` writes this page, from what it has just seen: every cell below is a run of that client through the gateway on a real
-node, and the command fails when a ✓ breaks or a reason for a number is no longer true. Change `testenv/tests/clients` and
-`testenv/clients`, not this page.
+node, and the command fails when a ✓ breaks or a reason for a number is no longer true. Change `acceptance/tests/clients` and
+`acceptance/clients`, not this page.
 
 Each client runs in a Pod that mounts both kubeconfigs of class `k8s`; the target is the API server of the same cluster.
 

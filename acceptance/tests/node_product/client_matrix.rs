@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::clients;
-use crate::cluster::Cluster;
-use crate::matrix::Matrix;
+use connectors_acceptance::clients;
+use connectors_acceptance::cluster::Cluster;
+use connectors_acceptance::matrix::Matrix;
 
 /// More than any window or buffer on the way.
 const SIZE: u64 = 8 << 20;

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::{CONNECTOR, Cluster, SOON, eventually};
+use connectors_acceptance::cluster::{CONNECTOR, Cluster, SOON};
+use connectors_testenv::within;
 
 pub async fn of_another_namespace(cluster: &Cluster) -> Result<()> {
     cluster.ready_connector("shared", |yaml| yaml).await?;
@@ -90,7 +91,7 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&format!("delete connector k8s-connector -n {namespace} --timeout 30s")).await?;
     for object in made {
         let get = format!("get {object} -n {namespace} --ignore-not-found -o name");
-        eventually(&format!("{object} is gone"), SOON, || async { Ok(cluster.kubectl(&get).await?.is_empty().then_some(())) })
+        within(SOON, &format!("{object} is gone"), || async { Ok(cluster.kubectl(&get).await?.is_empty().then_some(())) })
             .await?;
     }
     // The Secret is the user's.
@@ -121,8 +122,7 @@ pub async fn seen_by_viewers(cluster: &Cluster) -> Result<()> {
     for (user, what, expected) in cases {
         // Aggregation into `view` and `edit` takes the controller-manager a moment after the installation.
         let question = format!("auth can-i {what} -n viewed --as {user}");
-        eventually(&question, SOON, || async { Ok((cluster.kubectl(&question).await.is_ok() == expected).then_some(())) })
-            .await?;
+        within(SOON, &question, || async { Ok((cluster.kubectl(&question).await.is_ok() == expected).then_some(())) }).await?;
     }
     Ok(())
 }

@@ -5,20 +5,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
 
 mod client_matrix;
-#[path = "../support/clients.rs"]
-mod clients;
-mod cluster;
 mod connectors;
-#[path = "../support/matrix/matrix.rs"]
-#[allow(dead_code, unused_imports, reason = "the whole matrix writes a table from the rest")]
-mod matrix;
 mod mounts;
 mod path_address;
 mod quick_start;
 mod restarts;
 mod settings;
-#[path = "../support/start.rs"]
-mod start;
 mod streams;
 mod tokens;
 
@@ -29,7 +21,8 @@ use anyhow::Result;
 use connectors_testenv::tool;
 use futures::future::{join, join_all};
 
-use cluster::Cluster;
+use connectors_acceptance::cluster::Cluster;
+use connectors_acceptance::start;
 
 /// Set in the inner run. Its value does not matter.
 const INSIDE: &str = "CONNECTORS_NODE_TESTS";

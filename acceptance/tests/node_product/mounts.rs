@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cluster::Cluster;
+use connectors_acceptance::cluster::Cluster;
 
 pub async fn wrong_attributes(cluster: &Cluster) -> Result<()> {
     let name = "connector.name: \"k8s-connector\"";

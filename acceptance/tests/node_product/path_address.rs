@@ -5,21 +5,15 @@ use std::pin::Pin;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use openssl::asn1::Asn1Time;
-use openssl::ec::{EcGroup, EcKey};
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use connectors_testenv::pki::Identity;
 use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
-use openssl::x509::extension::SubjectAlternativeName;
-use openssl::x509::{X509, X509NameBuilder};
 use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_openssl::SslStream;
 
-use crate::cluster::Cluster;
 use crate::connectors::{READER, WHO};
+use connectors_acceptance::cluster::Cluster;
 
 const PATH: &str = "/kubernetes/global";
 
@@ -72,30 +66,11 @@ async fn terminate_tls(listener: TcpListener, acceptor: SslAcceptor, plain: Stri
     }
 }
 
+/// Nobody vouches for its certificate: the gateway has to pin it at first contact.
 fn acceptor(host: &str) -> Result<SslAcceptor> {
-    let (certificate, key) = self_signed(host)?;
+    let Identity { cert, key } = Identity::self_signed(host);
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
-    builder.set_certificate(&certificate)?;
+    builder.set_certificate(&cert)?;
     builder.set_private_key(&key)?;
     Ok(builder.build())
-}
-
-/// Nobody vouches for it: the gateway has to pin it at first contact.
-fn self_signed(host: &str) -> Result<(X509, PKey<Private>)> {
-    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
-    let key = PKey::from_ec_key(EcKey::generate(&curve)?)?;
-    let mut name = X509NameBuilder::new()?;
-    name.append_entry_by_nid(Nid::COMMONNAME, "platform")?;
-    let name = name.build();
-    let mut builder = X509::builder()?;
-    builder.set_version(2)?;
-    builder.set_subject_name(&name)?;
-    builder.set_issuer_name(&name)?;
-    builder.set_not_before(Asn1Time::days_from_now(0)?.as_ref())?;
-    builder.set_not_after(Asn1Time::days_from_now(1)?.as_ref())?;
-    builder.set_pubkey(&key)?;
-    let names = SubjectAlternativeName::new().ip(host).build(&builder.x509v3_context(None, None))?;
-    builder.append_extension(names)?;
-    builder.sign(&key, MessageDigest::sha256())?;
-    Ok((builder.build(), key))
 }

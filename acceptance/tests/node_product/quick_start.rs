@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 
-use crate::cluster::{Cluster, JOB, SOON};
+use connectors_acceptance::cluster::{Cluster, JOB, SOON};
 
 const NAMESPACE: &str = "k8s-connector-demo";
 /// The documented kubeconfig, with the one line that is ours (tokenFile).

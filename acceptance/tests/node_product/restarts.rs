@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::{Cluster, SOON, eventually};
 use crate::connectors::{READER, WHO};
 use crate::quick_start::claims;
+use connectors_acceptance::cluster::{Cluster, SOON};
+use connectors_testenv::within;
 
 /// kubelet publishes a volume again every 60 to 90 s, and may miss one turn while the driver starts.
 const REPUBLISHED: Duration = Duration::from_secs(200);
@@ -26,7 +27,7 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&format!("patch csidriver connectors-csi --type json -p {lifetime}")).await?;
     cluster.kubectl("rollout status -n connectors-csi daemonset/connectors-csi --timeout 120s").await?;
 
-    let renewed = eventually("the next driver replaces the token", REPUBLISHED, || async {
+    let renewed = within(REPUBLISHED, "the next driver replaces the token", || async {
         Ok(Some(token().await?).filter(|now| *now != first))
     });
     let claims = claims(&renewed.await?)?;
@@ -50,7 +51,7 @@ pub async fn of_the_leader(cluster: &Cluster) -> Result<()> {
     ensure!(!first.is_empty(), "nobody holds the Lease");
     let pod = first.split('_').next().unwrap_or_default();
     cluster.kubectl(&format!("delete pod {pod} -n connectors-system --grace-period 0 --force")).await?;
-    eventually("another replica holds the Lease", SOON, || async {
+    within(SOON, "another replica holds the Lease", || async {
         Ok(Some(holder().await?).filter(|now| *now != first && !now.is_empty()))
     })
     .await?;
@@ -67,7 +68,7 @@ pub async fn of_a_gateway(cluster: &Cluster) -> Result<()> {
     // Regular deletion drains; new connections must succeed all the while.
     cluster.kubectl(&format!("delete {first} -n connectors-system --wait=false")).await?;
     let gone = format!("get {first} -n connectors-system --ignore-not-found -o name");
-    eventually("the gateway has drained and every call meanwhile succeeded", SOON, || async {
+    within(SOON, "the gateway has drained and every call meanwhile succeeded", || async {
         let who = cluster.exec(namespace, "inspect-k8s-access", WHO).await?;
         ensure!(who == READER, "the target saw {who:?}");
         Ok(cluster.kubectl(&gone).await?.is_empty().then_some(()))

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::cluster::{Cluster, eventually};
+use connectors_acceptance::cluster::Cluster;
+use connectors_testenv::within;
 
 /// kubelet delivers an edit within 90 s, and a failing connector is probed again after a while.
 const DELIVERED: Duration = Duration::from_secs(150);
@@ -29,7 +30,7 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
         cluster.kubectl(&format!("annotate connector k8s-connector -n {namespace} --overwrite round={round}")).await
     };
     let mut round = 0;
-    eventually("the rule is in force", DELIVERED, || {
+    within(DELIVERED, "the rule is in force", || {
         round += 1;
         async move {
             looked_at_again(round).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::Cluster;
+use connectors_acceptance::cluster::Cluster;
 
 const NAMESPACE: &str = "streams";
 const POD: &str = "inspect-k8s-access";

@@ -11,8 +11,8 @@ use openssl::pkey::{PKey, Private};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::Cluster;
-use crate::matrix::{Flavour, Mount, Row, pod};
+use connectors_acceptance::cluster::Cluster;
+use connectors_acceptance::matrix::{Flavour, Mount, Row, pod};
 
 const NAMESPACE: &str = "tokens";
 const WATCHED: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: watched}, data: {value: '1'}}";

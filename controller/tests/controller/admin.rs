@@ -1,10 +1,11 @@
 //! The admin port: alive at once, ready when the API server answered, leader or not, with metrics.
 
 use connectors_controller::prober::fake::FakeProber;
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{World, eventually, settings};
+use crate::world::{World, settings};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect(address).await?;

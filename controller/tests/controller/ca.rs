@@ -1,11 +1,12 @@
 //! The connector CA: made once, never replaced, and published before it signs.
 
 use connectors_api::names;
+use connectors_testenv::eventually;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use openssl::x509::X509;
 
-use crate::world::{World, eventually, settings};
+use crate::world::{World, settings};
 use connectors_controller::prober::fake::FakeProber;
 
 const SYSTEM: &str = names::SYSTEM_NAMESPACE;

@@ -2,8 +2,9 @@
 
 use connectors_api::ConnectorClass;
 use connectors_api::conditions::{self, Condition, reason};
+use connectors_testenv::eventually;
 
-use crate::world::{World, connector, eventually};
+use crate::world::{World, connector};
 
 const AUTH: &str = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
 

@@ -10,13 +10,14 @@ use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::{Connector, conditions, names};
 use connectors_controller::prober::fake::{FakeProber, healthy};
 use connectors_controller::prober::{ProbeError, Prober};
+use connectors_testenv::eventually;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::world::{World, bearer_secret, condition, eventually, settings};
+use crate::world::{World, bearer_secret, condition, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_becomes_ready_with_all_that_its_clients_and_the_gateway_need() {

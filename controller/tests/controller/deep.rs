@@ -5,8 +5,9 @@ use std::sync::Arc;
 use connectors_api::conditions::reason;
 use connectors_controller::prober::fake::FakeProber;
 use connectors_testenv::deep;
+use connectors_testenv::eventually;
 
-use crate::world::{World, bearer_secret, connector, eventually, settings};
+use crate::world::{World, bearer_secret, connector, settings};
 
 const AUTH: &str = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
 

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use connectors_api::names;
 use connectors_controller::Error;
 use connectors_controller::prober::fake::FakeProber;
+use connectors_testenv::eventually;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::world::{World, eventually, settings};
+use crate::world::{World, settings};
 
 const SYSTEM: &str = names::SYSTEM_NAMESPACE;
 

@@ -172,7 +172,7 @@ async fn a_mistake_mended_is_noticed_without_waiting_for_the_next_check() {
     world.merge("demo", "k8s", json!({"spec": {"connectorClassName": "later"}})).await;
     world.until_condition("demo", "k8s", conditions::CONNECTOR_CLASS_READY, "False", reason::CONNECTOR_CLASS_NOT_FOUND).await;
     world.apply("{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {name: later}, spec: {}}").await;
-    crate::world::eventually("the class noticed", async || {
+    connectors_testenv::eventually("the class noticed", async || {
         let found = condition(&world.connector("demo", "k8s").await, conditions::CONNECTOR_CLASS_READY).unwrap();
         if found.reason.as_deref() == Some(reason::CONNECTOR_CLASS_NOT_FOUND) { Err(found) } else { Ok(()) }
     })

@@ -5,9 +5,10 @@ use connectors_api::connector::{Pin, PinKind};
 use connectors_api::names;
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport};
 use connectors_controller::prober::fake::healthy;
+use connectors_testenv::eventually;
 use serde_json::json;
 
-use crate::world::{World, condition, eventually};
+use crate::world::{World, condition};
 
 fn pin(origin: &str) -> Pin {
     Pin { origin: origin.into(), kind: PinKind::PublicKey, sha256: "ab".repeat(32), certificate: None }

@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use clap::Parser;
 use connectors_api::conditions::{self, Condition};
@@ -11,14 +10,13 @@ use connectors_controller::prober::Prober;
 use connectors_controller::prober::fake::FakeProber;
 use connectors_controller::settings::Settings;
 use connectors_testenv::ControlPlane;
+use connectors_testenv::eventually;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// As config/ installs it, without what a node would run. The class `k8s` is the shipped one.
 const INSTALLED: &[&str] = &["namespaces", "rbac", "classes"];
@@ -177,18 +175,6 @@ impl World {
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
         self.api::<K>(namespace).delete(name, &DeleteParams::default()).await.expect("deleted");
-    }
-}
-
-/// Polls until `look` is content; panics with what it saw last.
-pub async fn eventually<T, E: Debug>(what: &str, look: impl AsyncFn() -> Result<T, E>) -> T {
-    let started = Instant::now();
-    loop {
-        match look().await {
-            Ok(found) => return found,
-            Err(last) if started.elapsed() > DEADLINE => panic!("waited in vain for {what}; last seen: {last:?}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use connectors_csi::proto::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRe
 use connectors_csi::proto::registration::registration_client::RegistrationClient;
 use connectors_csi::proto::registration::{InfoRequest, PluginInfo, RegistrationStatus};
 use connectors_csi::{Error, Settings, run};
+use connectors_testenv::eventually;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -226,16 +226,4 @@ pub async fn found(settings: &Settings) -> (RegistrationClient<Channel>, PluginI
 
 pub async fn connect(socket: &Path) -> Option<Channel> {
     Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().connect().await.ok()
-}
-
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, attempt: impl Fn() -> F) -> T {
-    let polling = async {
-        loop {
-            match attempt().await {
-                Some(found) => return found,
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), polling).await.unwrap_or_else(|_| panic!("no {what} within 15 s"))
 }

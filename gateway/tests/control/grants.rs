@@ -2,8 +2,9 @@
 
 use connectors_api::names::AUDIENCE;
 use connectors_gateway::admit::authorize::Verdict;
+use connectors_testenv::eventually;
 
-use crate::world::{World, asked, connector, eventually, run};
+use crate::world::{World, asked, connector, run};
 
 #[test]
 fn connectors_user_allows_and_a_missing_binding_is_seen_soon_after_it_is_made() {

@@ -12,6 +12,7 @@ use connectors_api::connector::Connector;
 use connectors_api::names::{PROBE_AUDIENCE, SYSTEM_NAMESPACE};
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
+use connectors_testenv::eventually;
 use kube::Api;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -20,18 +21,10 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::probes::http;
 use crate::process::{Process, ended, free_address, terminate, write};
 use crate::tokens::signed_again;
-use crate::world::{PATIENCE, World, connector, eventually, installed, manifests, run, secret_role};
+use crate::world::{PATIENCE, World, connector, installed, manifests, run, secret_role};
+use connectors_testenv::pki::Identity;
 
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
-
-/// Certificate and key of a CA, PEM.
-fn issuing_ca() -> (String, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "issuing");
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
-}
 
 /// `drain`: how long streams may go on after SIGTERM. Its log is in the file `log` of its folder.
 async fn gateway(world: &World, drain: &str) -> Process {
@@ -85,7 +78,8 @@ impl Demo {
         world.kubectl(&["create", "clusterrolebinding", "robot", role, "--serviceaccount=target:robot"]).await;
         world.plane.apply(&manifests(&k8s, world.plane.url(), &robot)).await.unwrap();
         world.plane.apply(&secret_role(&k8s)).await.unwrap();
-        let (certificate, key) = issuing_ca();
+        let issuing = Identity::root("issuing");
+        let (certificate, key) = (issuing.pem(), issuing.key_pem());
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"namespace": SYSTEM_NAMESPACE, "name": "connectors-gateway-ca"},

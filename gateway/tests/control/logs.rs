@@ -5,12 +5,13 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use connectors_api::names::AUDIENCE;
+use connectors_testenv::eventually;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::process::{Process, ended, free_address, terminate, write};
-use crate::world::{eventually, run};
+use crate::world::run;
 
 /// An API server that names a key of a kind which only itself can judge, and echoes a token in a review that is none.
 async fn api_server(token: String) -> String {

@@ -7,9 +7,10 @@ use connectors_api::names::AUDIENCE;
 use connectors_gateway::admit::authenticate::Rejection;
 use connectors_gateway::admit::authorize::{Unavailable, Verdict};
 use connectors_gateway::admit::credential::CredentialError;
+use connectors_testenv::eventually;
 use serde_json::json;
 
-use crate::world::{World, connector, eventually, installed, manifests, run, secret_role};
+use crate::world::{World, connector, installed, manifests, run, secret_role};
 
 #[test]
 fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {

@@ -11,12 +11,13 @@ use connectors_gateway::gateway::Gateway;
 use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
 use connectors_gateway::upstream::policy::Surroundings;
+use connectors_testenv::eventually;
 use kube::Api;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{World, connector, eventually, installed, manifests, run, secret_role};
+use crate::world::{World, connector, installed, manifests, run, secret_role};
 
 const CONTROLLER: &str = "system:serviceaccount:connectors-system:connectors-controller";
 /// Of the API server itself, which is the target here.
@@ -184,11 +185,11 @@ fn it_is_ready_once_the_table_is_synced_and_the_issuing_ca_is_there() {
         assert_eq!((code, &detail["table"]), (503, &json!("synced")));
         assert!(detail["issuingCA"].as_str().unwrap().contains("connectors-gateway-ca"), "{detail}");
 
-        let issuing = rcgen::generate_simple_self_signed(["issuing".to_owned()]).unwrap();
+        let issuing = connectors_testenv::pki::Identity::root("issuing");
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"namespace": "connectors-system", "name": "connectors-gateway-ca"},
-            "stringData": {"tls.crt": issuing.cert.pem(), "tls.key": issuing.signing_key.serialize_pem()}});
+            "stringData": {"tls.crt": issuing.pem(), "tls.key": issuing.key_pem()}});
         world.plane.apply(&secret.to_string()).await.unwrap();
         eventually("it is ready", async || ready().await.0 == 200).await;
         world.readiness.draining.store(true, std::sync::atomic::Ordering::Release);

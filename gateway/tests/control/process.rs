@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{PATIENCE, eventually, run};
+use crate::world::{PATIENCE, run};
 
 const OBJECTS: &str = r#"
 kind: ConnectorClass
@@ -41,13 +42,13 @@ pub async fn free_address() -> String {
 }
 
 fn command(folder: &Path, settings: &str) -> Command {
-    let issuing = rcgen::generate_simple_self_signed(["issuing".to_owned()]).unwrap();
+    let issuing = connectors_testenv::pki::Identity::root("issuing");
     std::fs::create_dir_all(folder.join("manifests")).unwrap();
     write(&folder.join("manifests"), "objects.yaml", OBJECTS);
     write(folder, "gateway.yaml", settings);
     let clients = write(folder, "clients.yaml", "[{token: letmein, user: me, connectors: []}]");
-    let certificate = write(folder, "ca.crt", &issuing.cert.pem());
-    let key = write(folder, "ca.key", &issuing.signing_key.serialize_pem());
+    let certificate = write(folder, "ca.crt", &issuing.pem());
+    let key = write(folder, "ca.key", &issuing.key_pem());
     let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
     command.arg("--settings-dir").arg(folder).arg("--manifests").arg(folder.join("manifests")).arg("--clients").arg(clients);
     command.arg("--ca-cert").arg(certificate).arg("--ca-key").arg(key);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::settings::FILE;
 use connectors_gateway::settings::watch::Live;
+use connectors_testenv::eventually;
 
-use crate::world::{eventually, run};
+use crate::world::run;
 
 /// A new folder, then the exchange of the `..data` link.
 fn mount(directory: &Path, version: &str, yaml: &str) {

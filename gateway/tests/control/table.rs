@@ -3,9 +3,10 @@
 use connectors_gateway::admit::credential::CredentialError;
 use connectors_gateway::table::route::Entry;
 use connectors_testenv::deep;
+use connectors_testenv::eventually;
 use serde_json::json;
 
-use crate::world::{World, connector, eventually, manifests, run, secret_role};
+use crate::world::{World, connector, manifests, run, secret_role};
 
 fn reason(entry: Option<Entry>) -> Option<String> {
     match entry? {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use connectors_api::names;
@@ -21,6 +21,7 @@ use connectors_gateway::table::route::{Entry, Route};
 use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
 use connectors_testenv::ControlPlane;
+use connectors_testenv::eventually;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
@@ -163,15 +164,6 @@ impl World {
         let (name, namespace) = (&connector.name, &connector.namespace);
         let patch = serde_json::json!({ "status": status }).to_string();
         self.kubectl(&["patch", "connector", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch]).await;
-    }
-}
-
-/// Polls until it holds.
-pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use connectors_gateway::http::wire::Frame;
+use connectors_testenv::eventually;
 use futures::future::join_all;
 use http::StatusCode;
 use tokio::sync::Notify;
 
 use crate::both::{Answer, COMBINATIONS, Call, In, target};
 use crate::target::Seen;
-use crate::world::{World, eventually};
+use crate::world::World;
 
 const SUM: (&str, &str) = ("x-sum", "7");
 
@@ -124,7 +125,7 @@ async fn a_client_that_waits_for_leave_and_is_refused_has_its_answer() {
         let (status, _, mut body) = soon("an answer", call.answer.head()).await.unwrap();
         assert_eq!(status, StatusCode::FORBIDDEN);
         soon("the end", body.all()).await.unwrap();
-        eventually("the request is over", || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("the request is over", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
     }
 }
 
@@ -193,7 +194,7 @@ async fn a_target_that_answers_early_and_reads_on_gets_the_whole_body() {
         }
         call.body.end(&[]).await.unwrap();
         let whole = 5 + 64 * (64 << 10);
-        eventually("the target has the body", || target.seen.bytes.load(Ordering::SeqCst) == whole).await;
+        eventually("the target has the body", async || target.seen.bytes.load(Ordering::SeqCst) == whole).await;
     }
 }
 
@@ -208,11 +209,11 @@ async fn a_client_that_dies_in_the_middle_of_its_body_leaves_the_target_a_broken
         .await;
         let mut call = Call::start(&world, client, &target, &[]).await;
         call.body.data(b"half").await.unwrap();
-        eventually("the target has the request", || target.seen.heads().len() == 1).await;
+        eventually("the target has the request", async || target.seen.heads().len() == 1).await;
         drop(call);
-        eventually("the target is told", || target.seen.bytes.load(Ordering::SeqCst) != 0).await;
+        eventually("the target is told", async || target.seen.bytes.load(Ordering::SeqCst) != 0).await;
         assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 1, "a short body is taken for whole: {client} {server}");
-        eventually("the request is over", || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("the request is over", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
     }
 }
 

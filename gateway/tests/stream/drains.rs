@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use connectors_testenv::eventually;
 use futures::future::join_all;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
 use crate::target::{Target, field, read_head};
-use crate::world::{TOKEN, World, eventually};
+use crate::world::{TOKEN, World};
 
 #[tokio::test]
 async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
@@ -26,7 +27,7 @@ async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
     let mut idle = world.tunnel("target", &slow.authority(), H1).await;
     let mut busy = world.tunnel("target", &slow.authority(), H1).await;
     busy.write_all(client::get("/", &slow.authority()).as_bytes()).await.unwrap();
-    eventually("the target sees the request", || slow.seen.heads().len() == 1).await;
+    eventually("the target sees the request", async || slow.seen.heads().len() == 1).await;
     world.drain();
     let mut end = [0; 1];
     let read =
@@ -42,7 +43,7 @@ async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_re
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
         read_head(&mut tls).await;
         tls.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
-        eventually("the test lets the watch end", || seen.bytes.load(Ordering::SeqCst) == 1).await;
+        eventually("the test lets the watch end", async || seen.bytes.load(Ordering::SeqCst) == 1).await;
         tls.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
     })
     .await;
@@ -56,7 +57,7 @@ async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_re
     assert!(gone.is_go_away() && gone.reason() == Some(h2::Reason::NO_ERROR), "{gone}");
     target.seen.bytes.store(1, Ordering::SeqCst);
     assert_eq!(collect(body).await.unwrap().0, b"last");
-    eventually("the tunnel ends with its last stream", || world.gateway.parts.metrics.connections_open.get() == 0).await;
+    eventually("the tunnel ends with its last stream", async || world.gateway.parts.metrics.connections_open.get() == 0).await;
 }
 
 /// Answers after a moment, so that at any time some requests are in flight.
@@ -125,14 +126,14 @@ async fn a_drain_under_constant_traffic_loses_no_request() {
         let h1 = join_all((0..6).map(|_| h1_traffic(&world, &target)));
         let h2 = join_all((0..6).map(|_| h2_traffic(client.clone(), target.url())));
         let drain = async {
-            eventually("traffic", || target.seen.bytes.load(Ordering::SeqCst) >= 300).await;
+            eventually("traffic", async || target.seen.bytes.load(Ordering::SeqCst) >= 300).await;
             world.drain();
         };
         let all = async { tokio::join!(h1, h2, drain) };
         let (h1, h2, ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("clients are not told of the drain");
         let answered: usize = h1.iter().chain(&h2).sum();
         assert_eq!(answered, target.seen.bytes.load(Ordering::SeqCst), "{server}");
-        eventually("every connection ends", || world.gateway.parts.metrics.connections_open.get() == 0).await;
+        eventually("every connection ends", async || world.gateway.parts.metrics.connections_open.get() == 0).await;
     }
 }
 
@@ -141,7 +142,7 @@ async fn a_connection_that_came_before_the_drain_has_one_request_more() {
     let world = World::new().await;
     let target = busy_target(&world, false).await;
     let stream = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
-    eventually("it is accepted", || world.gateway.parts.metrics.connections_open.get() == 1).await;
+    eventually("it is accepted", async || world.gateway.parts.metrics.connections_open.get() == 1).await;
     world.drain();
     let stream = world.opened_over(stream, "target", &target.authority(), TOKEN).await;
     let mut tls = world.tls(stream, "localhost", H1).await.unwrap();

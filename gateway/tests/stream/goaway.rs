@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use connectors_testenv::eventually;
 use futures::StreamExt;
 use http::{Method, Request, StatusCode};
 
 use crate::frames::{ENHANCE_YOUR_CALM, Frames, NO_ERROR, REFUSED_STREAM};
 use crate::http::{H2, H2Client, collect};
 use crate::target::{Seen, Target, Tls};
-use crate::world::{World, eventually};
+use crate::world::World;
 
 const REQUESTS: usize = 600;
 const AT_ONCE: usize = 16;
@@ -192,5 +193,5 @@ async fn a_connection_whose_last_stream_was_given_up_idles_out() {
     let (_, _, mut body) = client.send(watch, None).await.unwrap();
     body.data().await.unwrap().unwrap();
     drop(body);
-    eventually("the target's connection ends", || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
+    eventually("the target's connection ends", async || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
 }

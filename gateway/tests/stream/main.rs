@@ -19,7 +19,6 @@ mod leaves;
 mod loops;
 mod peers;
 mod pipe;
-mod pki;
 mod records;
 mod refusals;
 mod reverse;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use connectors_gateway::http::socket::KEEPALIVE;
 use connectors_gateway::http::wire::Frame;
 use connectors_gateway::settings::{Settings, Timeouts};
+use connectors_testenv::eventually;
 use http::Request;
 use tokio::net::TcpStream;
 
@@ -14,7 +15,7 @@ use crate::http::{H1, H2, H2Client, exchange, get};
 use crate::pipe::Pipe;
 use crate::records::Log;
 use crate::target::Target;
-use crate::world::{TOKEN, World, eventually};
+use crate::world::{TOKEN, World};
 
 fn impatient(settings: &mut Settings) {
     settings.timeouts.ping = Duration::from_millis(500);
@@ -51,15 +52,15 @@ async fn a_silent_target_ends_its_watches_and_the_next_request_uses_a_new_connec
     let through = Target { port: pipe.port, seen: target.seen.clone() };
     world.connect("target", &through.url());
     let mut h1 = Call::start(&world, false, &through, &[]).await;
-    eventually("one watch is open", || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
+    eventually("one watch is open", async || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
     let mut h2 = Call::start(&world, true, &through, &[]).await;
-    eventually("both watches are open", || target.seen.bytes.load(Ordering::SeqCst) == 2).await;
+    eventually("both watches are open", async || target.seen.bytes.load(Ordering::SeqCst) == 2).await;
     assert_eq!(target.seen.connections(), 1);
     let (h1, h2) = (begun(&mut h1).await, begun(&mut h2).await);
     pipe.silence();
     let (h1, h2) = tokio::join!(end_of(h1), end_of(h2));
     assert!(h1.is_err() && h2.is_err(), "a watch that was cut looks whole: {h1:?} {h2:?}");
-    eventually("the gateway has closed the dead connection", || pipe.given_up() == 1).await;
+    eventually("the gateway has closed the dead connection", async || pipe.given_up() == 1).await;
     let mut next = Call::start(&world, true, &through, &[]).await;
     next.body.end(&[]).await.unwrap();
     assert_eq!(next.answer.head().await.unwrap().0, 200);
@@ -90,9 +91,9 @@ async fn a_silent_client_loses_its_stream_to_the_target_and_is_recorded() {
     body.data().await.unwrap().unwrap();
     let silent = Instant::now();
     pipe.silence();
-    eventually("the target is told", || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
+    eventually("the target is told", async || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
     assert!(silent.elapsed() >= Duration::from_millis(1000), "a client that is merely slow is cut");
-    eventually("a record", || log.access().len() == 1).await;
+    eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
     assert_eq!((&record["status"], &record["cut"], &record["blame"]), (&200.into(), &true.into(), &"client".into()), "{record}");
     assert_eq!(target.seen.connections(), 1);
@@ -138,7 +139,7 @@ async fn the_kernel_watches_over_idle_connections_to_targets() {
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     exchange(&mut tls, &get("/", &target.authority())).await;
     // The timer of unacknowledged bytes (1) comes first, for a moment.
-    eventually("a keep-alive timer (2)", || timer_of_connection_to(target.port).is_some_and(|(kind, _)| kind == 2)).await;
+    eventually("a keep-alive timer (2)", async || timer_of_connection_to(target.port).is_some_and(|(kind, _)| kind == 2)).await;
     let (_, left) = timer_of_connection_to(target.port).unwrap();
     assert!(left <= KEEPALIVE.idle, "{left:?}");
 }

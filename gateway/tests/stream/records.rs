@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::sync::Once;
 
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::dynamic_filter_fn;
@@ -13,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::http::{self, H1, H2Client, collect};
 use crate::target::{Target, field, read_head};
 use crate::upgrade_load::{WEBSOCKET, agreement, request};
-use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, eventually};
+use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head};
 
 thread_local! {
     /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
@@ -95,7 +96,7 @@ async fn a_request_is_recorded_with_who_what_and_how_much() {
     let (world, target) = World::with_target(false).await;
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     http::exchange(&mut tls, &http::get("/bytes/10?watch=0&token=abc", &target.authority())).await;
-    eventually("a record", || log.access().len() == 1).await;
+    eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
     for (key, value) in [
         ("user", "system:serviceaccount:demo:default"),
@@ -121,7 +122,7 @@ async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
     tls.write_all(http::get("/watch", &target.authority()).as_bytes()).await.unwrap();
     read_head(&mut tls).await;
     drop(tls);
-    eventually("a record", || log.access().len() == 1).await;
+    eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
     assert_eq!((&record["status"], &record["cut"], &record["blame"]), (&200.into(), &true.into(), &"client".into()), "{record}");
     assert!(record["bytes_down"].as_u64().unwrap() >= 6, "{record}");
@@ -137,7 +138,7 @@ async fn a_malformed_request_is_recorded_in_either_protocol() {
     let mut client = H2Client::open(&world, "target", &target.authority()).await;
     let request = ::http::Request::get(target.url()).header("host", "another.example").body(()).unwrap();
     assert_eq!(client.send(request, None).await.unwrap().0, 400);
-    eventually("two records", || log.access().len() == 2).await;
+    eventually("two records", async || log.access().len() == 2).await;
     for (record, protocol) in log.access().iter().zip(["h1", "h2"]) {
         assert_eq!((&record["protocol"], &record["status"]), (&protocol.into(), &400.into()), "{record}");
         assert_eq!((&record["connector"], &record["blame"]), (&"demo/target".into(), &"client".into()), "{record}");
@@ -162,7 +163,7 @@ async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     let request = ::http::Request::get(format!("{}/head", h2_target.url())).header("authorization", "Bearer fake-token");
     let (_, _, body) = client.send(request.body(()).unwrap(), None).await.unwrap();
     collect(body).await.unwrap();
-    eventually("all records", || log.access().len() == 5).await;
+    eventually("all records", async || log.access().len() == 5).await;
     let text = log.text();
     assert!(text.contains(r#""target":"h2::"#) && text.contains("TRACE"), "the log is not of everything");
     for secret in [TOKEN, STRANGER, SECRET, "guessed-token", "fake-token"] {
@@ -192,7 +193,7 @@ async fn an_upgraded_stream_is_recorded_with_its_bytes_both_ways() {
     tls.read_to_string(&mut got).await.unwrap();
     assert_eq!(got, "promptoutput");
     tls.shutdown().await.unwrap();
-    eventually("a record", || log.access().len() == 1).await;
+    eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
     assert_eq!((&record["status"], &record["cut"], &record["verb"]), (&101.into(), &false.into(), &"create".into()), "{record}");
     assert_eq!((&record["bytes_up"], &record["bytes_down"]), (&4.into(), &12.into()), "{record}");

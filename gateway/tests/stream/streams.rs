@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use connectors_testenv::eventually;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{self as client, H1, H2Client};
 use crate::target::{Target, field, read_body, read_head};
-use crate::world::{World, connector, eventually};
+use crate::world::{World, connector};
 
 #[tokio::test]
 async fn events_of_a_watch_arrive_as_they_are_sent() {
@@ -80,14 +81,14 @@ async fn a_target_loses_its_watch_when_the_client_leaves() {
     };
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
-    eventually("the watch is open", at(1)).await;
+    eventually("the watch is open", async || at(1)()).await;
     drop(tls);
-    eventually("the target is told", at(2)).await;
+    eventually("the target is told", async || at(2)()).await;
     let mut client = H2Client::open(&world, "target", &target.authority()).await;
     let (_, _, body) = client.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await.unwrap();
-    eventually("the second watch is open", at(1)).await;
+    eventually("the second watch is open", async || at(1)()).await;
     drop(body);
-    eventually("the target is told by the stream's reset", at(2)).await;
+    eventually("the target is told by the stream's reset", async || at(2)()).await;
 }
 
 #[tokio::test]

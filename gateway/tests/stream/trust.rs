@@ -7,10 +7,10 @@ use connectors_api::proxy_auth::ConnectorRef;
 use connectors_gateway::error::Error;
 use connectors_gateway::probe::fetch::FirstContact;
 use connectors_gateway::table::route::{Entry, Route};
+use connectors_testenv::pki::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{self, H1};
-use crate::pki::Identity;
 use crate::target::{Seen, Target, Tls, read_head};
 use crate::world::{SECRET, World, connector};
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use connectors_testenv::eventually;
 use http::Request;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,7 +15,7 @@ use tokio_openssl::SslStream;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
 use crate::target::{Target, field, read_head};
-use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, connector, eventually};
+use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head, connector};
 
 #[tokio::test]
 async fn requests_of_a_tunnel_share_a_connection_and_carry_the_connectors_credential() {
@@ -209,7 +210,7 @@ async fn an_idle_tunnel_holds_no_old_routing_table() {
     client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     let old = Arc::downgrade(&world.gateway.parts.table.load_full());
     world.connect("second", "https://localhost:1");
-    eventually("the old table is gone", || old.upgrade().is_none()).await;
+    eventually("the old table is gone", async || old.upgrade().is_none()).await;
     let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }

@@ -1,5 +1,5 @@
-//! Many upgrades against a target that answers at once: none may be lost, no byte may be wrong. A short run is a test, a long one is
-//! `examples/upgrades.rs`.
+//! Many upgrades against a target that answers at once: none may be lost, no byte may be wrong. `make test-upgrades`
+//! is the long run.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -62,14 +62,19 @@ async fn upgraded(world: &World, target: &Target, protocol: &str) -> Tls {
     tls
 }
 
+/// How many over each protocol; `make test-upgrades` asks for more.
+const UPGRADES: &str = "CONNECTORS_UPGRADES";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_upgrade_is_lost_when_the_target_answers_at_once() {
+    let count = std::env::var(UPGRADES).map_or(300, |count| count.parse().expect(UPGRADES));
     let world = Arc::new(World::new().await);
     let target = load::target(&world).await;
     world.connect("target", &target.url());
     for protocol in [WEBSOCKET, SPDY] {
-        let outcome = load::run(&world, &target, protocol, 300, 16).await;
-        assert!(outcome.failed.is_empty() && outcome.done == 300, "{outcome:#?}");
+        let outcome = load::run(&world, &target, protocol, count, 16).await;
+        println!("{protocol}: {} of {count} whole, {} lost or wrong", outcome.done, count - outcome.done);
+        assert!(outcome.failed.is_empty() && outcome.done == count, "{outcome:#?}");
     }
 }
 
@@ -208,7 +213,7 @@ async fn a_401_to_an_upgrade_makes_the_gateway_read_the_secret_once_more() {
     // Another name, so that the first one's reread is not remembered.
     world.connect("second", &target.url());
     let mut tls = world.tunnel("second", &target.authority(), H1).await;
-    // The tunnel's lease knows the old Secret.
+    // The tunnel's grant knows the old Secret.
     assert!(within(client::exchange(&mut tls, &client::get("/", &target.authority()))).await.0.starts_with("HTTP/1.1 401 "));
     world.apply(&connector("second", &target.url(), "caCertSecretRef: {name: second-ca}", "rotated", &world.target_ca.pem()));
     tls.write_all(asked.as_bytes()).await.unwrap();

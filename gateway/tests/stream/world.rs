@@ -22,6 +22,7 @@ use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
 use connectors_gateway::tls::issuer::Issuer;
 use connectors_gateway::upstream::policy::Surroundings;
+use connectors_testenv::pki::Identity;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4;
@@ -32,7 +33,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
-use crate::pki::Identity;
 use crate::target::{Target, Tls};
 
 /// May use every connector of namespace demo that is called `target`, `second` or `broken`.
@@ -340,13 +340,4 @@ async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {
         }
     });
     port
-}
-
-/// Polls until it holds; panics with `what` after five seconds.
-pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    while !holds() {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

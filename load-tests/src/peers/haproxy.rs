@@ -12,7 +12,7 @@ use crate::process::{Process, free_port};
 use crate::protocol::CREDENTIAL;
 use crate::protocol::Protocol;
 
-const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../load-tests/peers/haproxy.cfg");
+const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/haproxy.cfg");
 
 pub struct Haproxy {
     process: Rc<Process>,

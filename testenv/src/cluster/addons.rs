@@ -10,7 +10,6 @@ use tokio::io::AsyncWriteExt;
 use super::Layout;
 use crate::control_plane::Server;
 use crate::images::COREDNS;
-use crate::pki::Identity;
 use crate::tools::tool;
 
 /// CoreDNS behind the Service `kube-dns`, as clusters have it. Names outside of the cluster do not exist.
@@ -26,17 +25,12 @@ pub(super) async fn make_default_service_account(server: &Server) -> Result<()> 
 
 /// `kube-public/cluster-info`, readable by anybody: address and authority of this cluster, as kubeadm publishes them.
 pub(super) async fn publish_cluster_info(server: &Server) -> Result<()> {
-    let nobody = Identity { certificate: String::new(), key: String::new() };
-    let mut config: serde_json::Value =
-        serde_json::from_str(&crate::kubeconfig::kubeconfig(server.url(), server.ca_pem(), &nobody))?;
-    config["users"] = json!([]);
-    config["contexts"] = json!([]);
-    config["current-context"] = json!("");
+    let config = crate::kubeconfig::kubeconfig(server.url(), server.ca_pem(), None);
     let info = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "cluster-info", "namespace": "kube-public"},
-        "data": {"kubeconfig": config.to_string()},
+        "data": {"kubeconfig": config},
     });
     apply(server, &format!("{info}\n---\n{}", include_str!("../../manifests/cluster-info.yaml"))).await
 }

@@ -71,12 +71,12 @@ fn proxy(site: &Site, server: &Server) -> Result<Process> {
 
 fn kubelet(site: &Site, server: &Server) -> Result<Process> {
     let (name, address) = (site.layout.name, site.layout.node().to_string());
-    let identity = server.authority().issue(&format!("system:node:{name}"), &["system:nodes"], &[name, &address])?;
-    write(&site.dir.join("kubelet.crt"), &identity.certificate)?;
-    write(&site.dir.join("kubelet.key"), &identity.key)?;
+    let identity = server.authority().member(&format!("system:node:{name}"), &["system:nodes"], &[name, &address]);
+    write(&site.dir.join("kubelet.crt"), &identity.pem())?;
+    write(&site.dir.join("kubelet.key"), &identity.key_pem())?;
     write(&site.dir.join("kubelet.yaml"), &kubelet_config(site))?;
     write(&site.dir.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
-    let user = crate::kubeconfig::kubeconfig(server.url(), server.ca_pem(), &identity);
+    let user = crate::kubeconfig::kubeconfig(server.url(), server.ca_pem(), Some(&identity));
     write(&site.dir.join("kubelet.kubeconfig"), &user)?;
     let mut command: Command = bound(tool("kubelet")?);
     command.current_dir(&site.dir).args(["--config", "kubelet.yaml", "--kubeconfig", "kubelet.kubeconfig"]);

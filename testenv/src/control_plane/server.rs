@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::connect;
 use crate::kubeconfig::kubeconfig;
-use crate::pki::{Authority, token_key};
+use crate::pki::{Identity, token_key};
 use crate::process::{Process, bound};
 use crate::tools::tool;
 
@@ -52,7 +52,8 @@ pub(crate) struct Server {
     place: Place,
     url: String,
     kubeconfig: PathBuf,
-    authority: Authority,
+    authority: Identity,
+    ca_pem: String,
     // The API server first: without etcd it would only fill its log.
     api: Option<Process>,
     etcd: Process,
@@ -61,11 +62,12 @@ pub(crate) struct Server {
 impl Server {
     /// Writes certificates into `dir`, starts both and waits until the API server is ready.
     pub(crate) async fn start(dir: &Path, logs: &Path, place: Place) -> Result<Server> {
-        let authority = Authority::new("testenv")?;
+        let authority = Identity::root("testenv");
         write_pki(dir, &authority, &place)?;
         let etcd = Process::start("etcd", etcd(dir)?, logs)?;
         let (dir, logs, kubeconfig) = (dir.to_owned(), logs.to_owned(), dir.join("admin.kubeconfig"));
-        let mut server = Server { dir, logs, place, url: String::new(), kubeconfig, authority, api: None, etcd };
+        let mut server =
+            Server { dir, logs, place, url: String::new(), kubeconfig, ca_pem: authority.pem(), authority, api: None, etcd };
         server.start_on_free_port().await?;
         Ok(server)
     }
@@ -75,10 +77,10 @@ impl Server {
     }
 
     pub(crate) fn ca_pem(&self) -> &str {
-        self.authority.pem()
+        &self.ca_pem
     }
 
-    pub(crate) fn authority(&self) -> &Authority {
+    pub(crate) fn authority(&self) -> &Identity {
         &self.authority
     }
 
@@ -110,8 +112,8 @@ impl Server {
                 self.place.port = free_port()?;
             }
             self.url = self.place.url();
-            let admin = self.authority.issue("admin", &["system:masters"], &[])?;
-            write(&self.kubeconfig, &kubeconfig(&self.url, self.ca_pem(), &admin))?;
+            let admin = self.authority.member("admin", &["system:masters"], &[]);
+            write(&self.kubeconfig, &kubeconfig(&self.url, self.ca_pem(), Some(&admin)))?;
             match self.restart().await {
                 Err(error) if !fixed && format!("{error:#}").contains("address already in use") => {}
                 other => return other,
@@ -151,7 +153,7 @@ fn free_port() -> Result<u16> {
     bail!("no free port between 20000 and 32000 on loopback")
 }
 
-fn write_pki(dir: &Path, authority: &Authority, place: &Place) -> Result<()> {
+fn write_pki(dir: &Path, authority: &Identity, place: &Place) -> Result<()> {
     let (address, service) = (place.address.to_string(), place.first_service.to_string());
     let hosts = [
         "localhost",
@@ -163,17 +165,17 @@ fn write_pki(dir: &Path, authority: &Authority, place: &Place) -> Result<()> {
         &address,
         &service,
     ];
-    let server = authority.issue("kube-apiserver", &[], &hosts)?;
-    let kubelet_client = authority.issue("kube-apiserver-kubelet-client", &["system:masters"], &[])?;
+    let server = authority.member("kube-apiserver", &[], &hosts);
+    let kubelet_client = authority.member("kube-apiserver-kubelet-client", &["system:masters"], &[]);
     for (name, text) in [
         ("ca.crt", authority.pem()),
-        ("apiserver.crt", &server.certificate),
-        ("apiserver.key", &server.key),
-        ("kubelet-client.crt", &kubelet_client.certificate),
-        ("kubelet-client.key", &kubelet_client.key),
-        ("service-accounts.key", &token_key()?),
+        ("apiserver.crt", server.pem()),
+        ("apiserver.key", server.key_pem()),
+        ("kubelet-client.crt", kubelet_client.pem()),
+        ("kubelet-client.key", kubelet_client.key_pem()),
+        ("service-accounts.key", token_key()),
     ] {
-        write(&dir.join(name), text)?;
+        write(&dir.join(name), &text)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::frames::*;
@@ -10,7 +11,7 @@ use super::{PATIENCE, Stage};
 use crate::http::H2;
 use crate::records::Log;
 use crate::target::{Target, Tls};
-use crate::world::{World, eventually};
+use crate::world::World;
 
 /// A head without body on a stream.
 fn get(stream: u32, authority: &str) -> Vec<u8> {
@@ -70,7 +71,7 @@ async fn a_client_that_takes_back_what_it_asks_for_is_told_to_calm_down() {
         }
     }
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
-    eventually("all streams end", || open() == 0).await;
+    eventually("all streams end", async || open() == 0).await;
     // The dials of a round, before the first of them is there for all to use.
     assert!(silent.seen.connections() < 50, "{} connections to the target", silent.seen.connections());
 }
@@ -84,7 +85,7 @@ async fn resets_in_one_breath_end_the_connection() {
     let flood: Vec<u8> = (0..5000).flat_map(|i| [get(2 * i + 1, &authority), reset(2 * i + 1)].concat()).collect();
     let _ = tls.write_all(&flood).await;
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
-    eventually("all streams end", || world.gateway.parts.metrics.streams_open.get() == 0).await;
+    eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
 }
 
 /// The gateway resets the streams itself, for an error of the client (CVE-2025-8671).
@@ -102,7 +103,7 @@ async fn a_client_that_makes_us_reset_its_streams_is_told_to_calm_down() {
         }
     }
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
-    eventually("all streams end", || world.gateway.parts.metrics.streams_open.get() == 0).await;
+    eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn floods_of_frames_end_the_connection_or_do_not_keep_the_next_request_fro
         let ended = tokio::time::timeout(2 * PATIENCE, ended).await.unwrap_or_else(|_| panic!("{name}: no answer"));
         assert_eq!(ended, expected, "{name}");
         drop((read, sent.await.unwrap()));
-        eventually("all streams end", || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
         witness.take();
         stage.good(name).await;
     }

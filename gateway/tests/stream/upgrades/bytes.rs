@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{agreeing, echo, upgraded, within};
 use crate::http::H1;
 use crate::target::{Target, read_head};
 use crate::upgrade_load::{SPDY, WEBSOCKET, agreement, request};
-use crate::world::{World, eventually};
+use crate::world::World;
 
 #[tokio::test]
 async fn more_than_the_gateway_holds_may_be_sent_ahead_of_the_answer() {
@@ -74,7 +75,7 @@ async fn half_closes_pass_in_both_directions() {
     assert_eq!(got, "output");
     tls.write_all(&[7; 1000]).await.unwrap();
     tls.shutdown().await.unwrap();
-    eventually("what was sent after the target's end arrives", || target.seen.bytes.load(Ordering::SeqCst) == 1000).await;
+    eventually("what was sent after the target's end arrives", async || target.seen.bytes.load(Ordering::SeqCst) == 1000).await;
 }
 
 #[tokio::test]
@@ -155,9 +156,9 @@ async fn a_stream_ends_when_either_end_dies() {
     })
     .await;
     drop(upgraded(&world, &target, SPDY).await);
-    eventually("the target is told", || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
+    eventually("the target is told", async || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
     let open = || world.gateway.parts.metrics.streams_open.get();
-    eventually("the stream is closed", || open() == 0).await;
+    eventually("the stream is closed", async || open() == 0).await;
 }
 
 #[tokio::test]
@@ -186,5 +187,5 @@ async fn silence_and_a_drain_end_no_stream() {
     within(tls.read_exact(&mut got)).await.unwrap();
     assert_eq!((&got, open()), (b"still here", 1));
     tls.shutdown().await.unwrap();
-    eventually("the stream is closed", || open() == 0).await;
+    eventually("the stream is closed", async || open() == 0).await;
 }

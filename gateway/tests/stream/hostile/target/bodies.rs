@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{H1, H2, exchange, get};
 use crate::target::{Target, Tls, read_body, read_head};
-use crate::world::{World, eventually};
+use crate::world::World;
 
 /// One connection of a target: the head, and every byte behind it.
 #[derive(Clone, Default, Debug)]
@@ -68,12 +69,12 @@ async fn a_client_that_dies_in_its_body_leaves_no_whole_request_behind() {
             let mut tls = world.tunnel("target", &authority, H1).await;
             let request = format!("POST /a HTTP/1.1\r\nHost: {authority}\r\n{framing}\r\n\r\n{part}");
             tls.write_all(request.as_bytes()).await.unwrap();
-            eventually("the first part arrives", || wires.lock().unwrap()[0].body == part.as_bytes()).await;
+            eventually("the first part arrives", async || wires.lock().unwrap()[0].body == part.as_bytes()).await;
             if farewell {
                 tls.shutdown().await.unwrap();
             }
             drop(tls);
-            eventually("the target's connection ends", || wires.lock().unwrap()[0].over).await;
+            eventually("the target's connection ends", async || wires.lock().unwrap()[0].over).await;
             assert_eq!(wires.lock().unwrap()[0].body, part.as_bytes(), "{framing}: nothing that ends the body");
             exchange(&mut first, &get("/", &authority)).await;
             assert_eq!(wires.lock().unwrap().len(), 2, "{framing}: a new connection");
@@ -94,13 +95,13 @@ async fn an_http2_client_that_resets_or_dies_in_its_body_leaves_no_whole_request
         let (_response, mut stream) = send.send_request(request, false).unwrap();
         stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
         let part = b"5\r\nhello\r\n";
-        eventually("the first part arrives", || wires.lock().unwrap().first().is_some_and(|wire| wire.body == part)).await;
+        eventually("the first part arrives", async || wires.lock().unwrap().first().is_some_and(|wire| wire.body == part)).await;
         if dies {
             connection.abort();
         } else {
             stream.send_reset(h2::Reason::CANCEL);
         }
-        eventually("the target's connection ends", || wires.lock().unwrap()[0].over).await;
+        eventually("the target's connection ends", async || wires.lock().unwrap()[0].over).await;
         assert_eq!(wires.lock().unwrap()[0].body, part, "nothing that ends the body");
     }
 }
@@ -183,9 +184,9 @@ async fn an_http2_target_sees_that_a_body_was_cut() {
     for (path, part) in [("/a", "Content-Length: 10\r\n\r\nhello"), ("/b", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")] {
         let mut tls = world.tunnel("target", &authority, H1).await;
         tls.write_all(format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n{part}").as_bytes()).await.unwrap();
-        eventually("the head arrives", || target.seen.heads().pop().is_some_and(|url| url.ends_with(path))).await;
+        eventually("the head arrives", async || target.seen.heads().pop().is_some_and(|url| url.ends_with(path))).await;
         drop(tls);
-        eventually("the target's stream ends", || !ends.lock().unwrap().is_empty()).await;
+        eventually("the target's stream ends", async || !ends.lock().unwrap().is_empty()).await;
         assert_eq!(std::mem::take(&mut *ends.lock().unwrap()), [true], "{part}: it looks whole");
     }
 }
@@ -210,6 +211,6 @@ async fn an_answer_that_nobody_has_asked_for_is_not_given_to_the_next_who_asks()
     for asked in 1..=3 {
         assert_eq!(exchange(&mut tls, &get("/", &authority)).await.1, b"good");
         assert_eq!(target.seen.connections(), asked);
-        eventually("the forged answer", || target.seen.bytes.load(Ordering::SeqCst) == asked).await;
+        eventually("the forged answer", async || target.seen.bytes.load(Ordering::SeqCst) == asked).await;
     }
 }
