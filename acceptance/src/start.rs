@@ -1,5 +1,7 @@
 //! The way into a cluster of one's own: cargo starts a test program outside, and it starts itself again inside of `testenv run`.
 
+#![allow(clippy::print_stderr, reason = "part of a test runner")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
