@@ -14,7 +14,12 @@ fn at(name: &str, place: &str) -> Result<Vec<Mount>> {
 }
 
 pub fn kubectl() -> Result<Row> {
-    Ok(Row::new("kubectl", "kubectl", "KUBECTL=/tools/kubectl sh /clients/kubectl/client.sh", at("kubectl", "/tools/kubectl")?))
+    Ok(Row::new(
+        "kubectl",
+        "kubectl",
+        "KUBECTL=/tools/kubectl sh /clients/kubectl/client.sh",
+        at("kubectl", "/tools/kubectl")?,
+    ))
 }
 
 pub fn client_go() -> Result<Row> {

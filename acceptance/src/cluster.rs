@@ -28,7 +28,9 @@ pub struct Cluster {
 impl Cluster {
     /// Installs Connectors as the README says and makes an account at the target.
     pub async fn install() -> Result<Cluster> {
-        let target = std::env::var_os("TARGET_KUBECONFIG").context("testenv sets TARGET_KUBECONFIG with --target")?.into();
+        let target = std::env::var_os("TARGET_KUBECONFIG")
+            .context("testenv sets TARGET_KUBECONFIG with --target")?
+            .into();
         let mut cluster = Cluster { address: String::new(), token: String::new(), target };
         for words in [
             "create serviceaccount reader -n default",
@@ -39,9 +41,11 @@ impl Cluster {
         }
         cluster.token = cluster.new_token().await?;
         cluster.address = std::env::var("TARGET_URL").context("testenv sets TARGET_URL with --target")?;
-        for words in
-            ["apply -k config/crd", "wait --for condition=Established crd --all --timeout 30s", "apply -k config/default"]
-        {
+        for words in [
+            "apply -k config/crd",
+            "wait --for condition=Established crd --all --timeout 30s",
+            "apply -k config/default",
+        ] {
             cluster.kubectl(words).await?;
         }
         for workload in [
@@ -84,7 +88,12 @@ impl Cluster {
     /// The same, to be started and listened to.
     pub fn exec_command(&self, namespace: &str, pod: &str, line: &str) -> Command {
         let mut command = kubectl(&format!("exec -n {namespace} {pod} -- sh -c"));
-        command.arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .arg(line)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 
@@ -101,7 +110,9 @@ impl Cluster {
     /// The namespace with the quick start's Secret and Connector, changed by `edit`.
     pub async fn with_connector(&self, namespace: &str, edit: impl Fn(String) -> String) -> Result<()> {
         self.kubectl(&format!("create namespace {namespace}")).await?;
-        let yaml = edit(CONNECTOR.to_owned()).replace("$TARGET_TOKEN", &self.token).replace("$TARGET_ADDRESS", &self.address);
+        let yaml = edit(CONNECTOR.to_owned())
+            .replace("$TARGET_TOKEN", &self.token)
+            .replace("$TARGET_ADDRESS", &self.address);
         self.apply(namespace, &yaml).await
     }
 
@@ -112,17 +123,23 @@ impl Cluster {
     }
 
     pub async fn until_ready(&self, namespace: &str) -> Result<()> {
-        let wait = format!("wait --for condition=Ready -n {namespace} connector/k8s-connector --timeout {}s", SOON.as_secs());
+        let wait = format!(
+            "wait --for condition=Ready -n {namespace} connector/k8s-connector --timeout {}s",
+            SOON.as_secs()
+        );
         if let Err(error) = self.kubectl(&wait).await {
             bail!("{error:#}\n{}", self.kubectl(&format!("get connector -n {namespace} -o yaml")).await?);
         }
         Ok(())
     }
 
-    /// The same with this cluster as the target, for only a target with a kubelet has streams, and an account that may do everything with
-    /// what clients use.
+    /// The same with this cluster as the target, for only a target with a kubelet has streams, and an account
+    /// that may do everything with what clients use.
     pub async fn own_connector(&self, namespace: &str) -> Result<()> {
-        self.with_connector(namespace, |yaml| yaml.replace("$TARGET_ADDRESS", "https://kubernetes.default.svc:443")).await?;
+        self.with_connector(namespace, |yaml| {
+            yaml.replace("$TARGET_ADDRESS", "https://kubernetes.default.svc:443")
+        })
+        .await?;
         for words in [
             "create serviceaccount operator".to_owned(),
             "create role operator --verb * --resource pods,pods/exec,pods/log,pods/portforward,configmaps,secrets".to_owned(),
@@ -144,12 +161,18 @@ impl Cluster {
 
     pub async fn started_pod(&self, namespace: &str, edit: impl Fn(String) -> String) -> Result<()> {
         let account = format!("get serviceaccount default -n {namespace}");
-        within(SOON, "the namespace has its default ServiceAccount", || async { Ok(self.kubectl(&account).await.ok()) }).await?;
+        within(SOON, "the namespace has its default ServiceAccount", || async {
+            Ok(self.kubectl(&account).await.ok())
+        })
+        .await?;
         self.apply(namespace, &edit(INSPECT.to_owned())).await
     }
 
     pub async fn until_running(&self, namespace: &str) -> Result<()> {
-        let wait = format!("wait --for condition=Ready -n {namespace} pod/inspect-k8s-access --timeout {}s", SOON.as_secs());
+        let wait = format!(
+            "wait --for condition=Ready -n {namespace} pod/inspect-k8s-access --timeout {}s",
+            SOON.as_secs()
+        );
         if let Err(error) = self.kubectl(&wait).await {
             bail!("{error:#}\n{}", self.events(namespace).await?);
         }
@@ -166,7 +189,9 @@ impl Cluster {
     /// Waits for an event that says this.
     pub async fn event(&self, namespace: &str, words: &str) -> Result<()> {
         let wanted = format!("an event in {namespace} says {words:?}");
-        let seen = within(SOON, &wanted, || async { Ok(self.events(namespace).await?.contains(words).then_some(())) });
+        let seen = within(SOON, &wanted, || async {
+            Ok(self.events(namespace).await?.contains(words).then_some(()))
+        });
         match seen.await {
             Err(error) => bail!("{error:#}; events:\n{}", self.events(namespace).await?),
             Ok(()) => Ok(()),
@@ -179,7 +204,9 @@ impl Cluster {
         let condition = within(SOON, &wanted, || async {
             let connector = self.json(&format!("get connector k8s-connector -n {namespace}")).await?;
             let conditions = connector["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            Ok(conditions.into_iter().find(|condition| condition["type"] == kind && condition["status"] == "False"))
+            Ok(conditions
+                .into_iter()
+                .find(|condition| condition["type"] == kind && condition["status"] == "False"))
         });
         let condition = condition.await?;
         let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
@@ -212,13 +239,23 @@ fn kubectl(words: &str) -> Command {
 
 async fn run(mut command: Command, input: Option<&str>) -> Result<String> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child =
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().context("start kubectl")?;
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start kubectl")?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         stdin.write_all(input.as_bytes()).await?;
     }
     let output = child.wait_with_output().await?;
     let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    ensure!(output.status.success(), "{:?}: {said}{}", command.as_std(), String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "{:?}: {said}{}",
+        command.as_std(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(said)
 }

@@ -1,5 +1,6 @@
-//! Clients through the gateway: each client does each operation over each kubeconfig, and every such cell is run and compared with what
-//! is declared of it. A client is a program in `acceptance/clients` that runs in a Pod with both kubeconfigs mounted.
+//! Clients through the gateway: each client does each operation over each kubeconfig, and every such cell is
+//! run and compared with what is declared of it. A client is a program in `acceptance/clients` that runs in a
+//! Pod with both kubeconfigs mounted.
 
 mod cell;
 mod idle;
@@ -68,7 +69,8 @@ impl Matrix<'_> {
 
     /// Row by row changes fastest, so that the cells that run at once are those of different clients.
     fn all(&self) -> impl Iterator<Item = (&Row, Flavour, Operation)> {
-        let each = Flavour::ALL.into_iter().flat_map(|flavour| Operation::ALL.map(|operation| (flavour, operation)));
+        let each =
+            Flavour::ALL.into_iter().flat_map(|flavour| Operation::ALL.map(|operation| (flavour, operation)));
         each.flat_map(|(flavour, operation)| self.rows.iter().map(move |row| (row, flavour, operation)))
     }
 }

@@ -41,12 +41,21 @@ fn compiled() -> Vec<Package> {
     let host = Command::new("rustc").args(["--print", "host-tuple"]).output().unwrap();
     let host = String::from_utf8(host.stdout).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host.trim()]);
+    cargo.args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--offline",
+        "--filter-platform",
+        host.trim(),
+    ]);
     let answer = cargo.current_dir(FOLDER).output().unwrap();
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     let metadata: Metadata = serde_json::from_slice(&answer.stdout).unwrap();
     let used: BTreeSet<String> = metadata.resolve.nodes.into_iter().map(|node| node.id).collect();
-    let used: Vec<Package> = metadata.packages.into_iter().filter(|package| used.contains(&package.id)).collect();
+    let used: Vec<Package> =
+        metadata.packages.into_iter().filter(|package| used.contains(&package.id)).collect();
     assert!(used.len() > 100, "{} packages", used.len());
     used
 }
@@ -65,7 +74,8 @@ fn crates(list: &str) -> BTreeSet<String> {
 #[test]
 fn every_dependency_has_an_allowed_license() {
     let rules = rules();
-    let allowed: Vec<&str> = rules["licenses"]["allow"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    let allowed: Vec<&str> =
+        rules["licenses"]["allow"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
     for package in compiled() {
         let text = package.license.unwrap_or_else(|| panic!("{} names no licence", package.name));
         let expression = Expression::parse_mode(&text, ParseMode::LAX).unwrap();
@@ -90,6 +100,7 @@ fn a_dependency_is_compiled_twice_only_if_that_is_written_down_and_true() {
     for package in compiled() {
         versions.entry(package.name).or_default().insert(package.version);
     }
-    let twice: BTreeSet<String> = versions.into_iter().filter(|(_, found)| found.len() > 1).map(|(name, _)| name).collect();
+    let twice: BTreeSet<String> =
+        versions.into_iter().filter(|(_, found)| found.len() > 1).map(|(name, _)| name).collect();
     assert_eq!(twice, crates("skip"), "left: compiled in several versions, right: `skip` in deny.toml");
 }

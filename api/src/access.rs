@@ -1,5 +1,5 @@
-//! What using a connector means to RBAC. The gateway asks it for each token, the CSI driver once before the first mount: in the same words
-//! and the same order, so that a Pod that gets its files may also connect.
+//! What using a connector means to RBAC. The gateway asks it for each token, the CSI driver once before the
+//! first mount: in the same words and the same order, so that a Pod that gets its files may also connect.
 
 use std::future::Future;
 
@@ -29,8 +29,9 @@ pub enum Verdict {
 /// Namespace and name of the Pod that a principal acts from.
 pub type FromPod<'a> = Option<(&'a str, &'a str)>;
 
-/// May this principal use this connector? `ask` gives the API server's answer to one question; its error is the caller's.
-/// `get_is_use`: whoever may read the connector may use it (`authorization.get_is_use`, for migration).
+/// May this principal use this connector? `ask` gives the API server's answer to one question; its error is
+/// the caller's. `get_is_use`: whoever may read the connector may use it (`authorization.get_is_use`, for
+/// migration).
 pub async fn review<E, A: Future<Output = Result<bool, E>>>(
     connector: &ConnectorRef,
     pod: FromPod<'_>,
@@ -55,7 +56,8 @@ impl Question {
         Question { connector: connector.clone(), verb: "*", subresource: "proxy".to_owned() }
     }
 
-    /// Use by this Pod alone. RBAC compares subresources literally, so neither form of use includes the other.
+    /// Use by this Pod alone. RBAC compares subresources literally, so neither form of use includes the
+    /// other.
     pub fn to_use_from(connector: &ConnectorRef, pod_namespace: &str, pod: &str) -> Question {
         Question { subresource: format!("proxy/v1/pod/{pod_namespace}/{pod}"), ..Question::to_use(connector) }
     }

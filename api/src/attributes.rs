@@ -1,6 +1,6 @@
-//! The volume attributes that a Pod may set, read by the CSI driver before anything else happens; their names and forms
-//! are those of the published documentation of the API group.
-//! Attributes of others (`csi.storage.k8s.io/…`) are ignored; a misspelt one of ours is an error that names the right one.
+//! The volume attributes that a Pod may set, read by the CSI driver before anything else happens; their names
+//! and forms are those of the published documentation of the API group. Attributes of others
+//! (`csi.storage.k8s.io/…`) are ignored; a misspelt one of ours is an error that names the right one.
 
 mod duration;
 
@@ -24,8 +24,14 @@ pub const MAX_EXPIRATION: Duration = Duration::from_secs(30 * 60);
 /// The shortest life that Kubernetes itself gives a token.
 pub const MIN_EXPIRATION: Duration = Duration::from_secs(10 * 60);
 
-const KNOWN: [&str; 6] =
-    [CONNECTORS, CONNECTOR_NAME, CONNECTOR_NAMESPACE, CONFIGURATION_NAMES, CONFIGURATION_PARAMS, TOKEN_EXPIRATION];
+const KNOWN: [&str; 6] = [
+    CONNECTORS,
+    CONNECTOR_NAME,
+    CONNECTOR_NAMESPACE,
+    CONFIGURATION_NAMES,
+    CONFIGURATION_PARAMS,
+    TOKEN_EXPIRATION,
+];
 /// Whatever starts like this (in any case) is meant for us.
 const OWN_PREFIXES: [&str; 3] = ["connector", "configuration", "token."];
 /// Edits that make a foreign name of one of ours, e.g. `conector.name`.
@@ -50,14 +56,19 @@ pub struct VolumeAttributes {
 pub enum AttributeError {
     #[error("unknown volume attribute {key:?}: did you mean {nearest:?}?")]
     Misspelt { key: String, nearest: &'static str },
-    #[error("connectors or connector.name is required: set volume attribute \"connector.name\" to the name of a connector")]
+    #[error(
+        "connectors or connector.name is required: set volume attribute \"connector.name\" to the name of a connector"
+    )]
     NoConnector,
     #[error("volume attribute {key:?}: {problem}")]
     Invalid { key: &'static str, problem: String },
 }
 
 /// Reads a volume's attributes; names without a namespace are the Pod's. An empty value counts as absent.
-pub fn parse(attributes: &BTreeMap<String, String>, pod_namespace: &str) -> Result<VolumeAttributes, AttributeError> {
+pub fn parse(
+    attributes: &BTreeMap<String, String>,
+    pod_namespace: &str,
+) -> Result<VolumeAttributes, AttributeError> {
     attributes.keys().try_for_each(|key| check_spelling(key))?;
     let get = |key: &str| attributes.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
     let (include, exclude) = get(CONFIGURATION_NAMES).map(names).transpose()?.unwrap_or_default();
@@ -65,7 +76,9 @@ pub fn parse(attributes: &BTreeMap<String, String>, pod_namespace: &str) -> Resu
         (Some(list), None, None) => list_of_connectors(list, pod_namespace)?,
         (None, Some(name), namespace) => vec![one_connector(name, namespace.unwrap_or(pod_namespace))?],
         (None, None, _) => return Err(AttributeError::NoConnector),
-        (Some(_), ..) => return Err(invalid(CONNECTORS, "give either this or \"connector.name\", not both".into())),
+        (Some(_), ..) => {
+            return Err(invalid(CONNECTORS, "give either this or \"connector.name\", not both".into()));
+        }
     };
     Ok(VolumeAttributes {
         connectors,
@@ -95,16 +108,18 @@ fn check_spelling(key: &str) -> Result<(), AttributeError> {
 }
 
 fn one_connector(name: &str, namespace: &str) -> Result<ConnectorRef, AttributeError> {
-    ConnectorRef::new(namespace, name)
-        .ok_or_else(|| invalid(CONNECTOR_NAME, format!("no connector can have the name {name:?} in namespace {namespace:?}")))
+    ConnectorRef::new(namespace, name).ok_or_else(|| {
+        invalid(CONNECTOR_NAME, format!("no connector can have the name {name:?} in namespace {namespace:?}"))
+    })
 }
 
 fn list_of_connectors(list: &str, pod_namespace: &str) -> Result<Vec<ConnectorRef>, AttributeError> {
     let mut connectors = Vec::new();
     for item in items(list) {
         let (namespace, name) = item.split_once('/').unwrap_or((pod_namespace, item));
-        let connector = ConnectorRef::new(namespace, name)
-            .ok_or_else(|| invalid(CONNECTORS, format!("{item:?} is neither <namespace>/<name> nor <name>")))?;
+        let connector = ConnectorRef::new(namespace, name).ok_or_else(|| {
+            invalid(CONNECTORS, format!("{item:?} is neither <namespace>/<name> nor <name>"))
+        })?;
         if !connectors.contains(&connector) {
             connectors.push(connector);
         }
@@ -112,9 +127,10 @@ fn list_of_connectors(list: &str, pod_namespace: &str) -> Result<Vec<ConnectorRe
     match connectors.len() {
         0 => Err(AttributeError::NoConnector),
         1..=MAX_CONNECTORS => Ok(connectors),
-        more => {
-            Err(invalid(CONNECTORS, format!("{more} connectors are more than the {MAX_CONNECTORS} that one volume can have")))
-        }
+        more => Err(invalid(
+            CONNECTORS,
+            format!("{more} connectors are more than the {MAX_CONNECTORS} that one volume can have"),
+        )),
     }
 }
 
@@ -124,7 +140,12 @@ fn names(list: &str) -> Result<(Vec<String>, Vec<String>), AttributeError> {
     let mut seen = BTreeSet::new();
     for item in items(list).filter(|item| seen.insert(*item)) {
         match item.strip_prefix('!').map(str::trim) {
-            Some("") => return Err(invalid(CONFIGURATION_NAMES, "\"!\" needs the name of a file to leave out".into())),
+            Some("") => {
+                return Err(invalid(
+                    CONFIGURATION_NAMES,
+                    "\"!\" needs the name of a file to leave out".into(),
+                ));
+            }
             Some(file) => exclude.push(file.to_owned()),
             None => include.push(item.to_owned()),
         }
@@ -138,14 +159,21 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 
 fn params(json: &str) -> Result<BTreeMap<String, BTreeMap<String, String>>, AttributeError> {
     let example = r#"{"<configuration>": {"<parameter>": "<value>"}}"#;
-    let object: Map<String, Value> = serde_json::from_str(json)
-        .map_err(|error| invalid(CONFIGURATION_PARAMS, format!("is not a JSON object like {example}: {error}")))?;
-    object.into_iter().map(|(configuration, values)| Ok((configuration.clone(), values_of(&configuration, values)?))).collect()
+    let object: Map<String, Value> = serde_json::from_str(json).map_err(|error| {
+        invalid(CONFIGURATION_PARAMS, format!("is not a JSON object like {example}: {error}"))
+    })?;
+    object
+        .into_iter()
+        .map(|(configuration, values)| Ok((configuration.clone(), values_of(&configuration, values)?)))
+        .collect()
 }
 
 fn values_of(configuration: &str, values: Value) -> Result<BTreeMap<String, String>, AttributeError> {
     let Value::Object(values) = values else {
-        return Err(invalid(CONFIGURATION_PARAMS, format!("{configuration:?} must be an object of parameters")));
+        return Err(invalid(
+            CONFIGURATION_PARAMS,
+            format!("{configuration:?} must be an object of parameters"),
+        ));
     };
     let text = |(name, value): (String, Value)| match value {
         Value::String(text) => Ok((name, text)),
@@ -159,8 +187,9 @@ fn values_of(configuration: &str, values: Value) -> Result<BTreeMap<String, Stri
 
 /// More than the maximum is cut to it: published examples ask for 60m.
 fn expiration(text: &str) -> Result<Duration, AttributeError> {
-    let duration = duration::parse(text)
-        .ok_or_else(|| invalid(TOKEN_EXPIRATION, format!("{text:?} is not a duration: write it like \"20m\" or \"1200s\"")))?;
+    let duration = duration::parse(text).ok_or_else(|| {
+        invalid(TOKEN_EXPIRATION, format!("{text:?} is not a duration: write it like \"20m\" or \"1200s\""))
+    })?;
     match duration >= MIN_EXPIRATION {
         true => Ok(duration.min(MAX_EXPIRATION)),
         false => Err(invalid(TOKEN_EXPIRATION, format!("{text:?} is shorter than 10m"))),

@@ -1,5 +1,5 @@
-//! Which CA certificates a Secret gives. One rule for controller and gateway: what the one calls sound is what the other trusts, and what
-//! cannot be read is never taken for "none given".
+//! Which CA certificates a Secret gives. One rule for controller and gateway: what the one calls sound is
+//! what the other trusts, and what cannot be read is never taken for "none given".
 //!
 //! A CERTIFICATE block counts; other blocks, text around blocks, CR LF and a byte order mark are overlooked.
 
@@ -30,8 +30,8 @@ pub enum CaError {
     None,
 }
 
-/// Certificates of a Secret that is named for its CAs: of keys that end in `.crt` or `.pem`, and of values that hold a certificate. `parse`
-/// reads DER. Never empty.
+/// Certificates of a Secret that is named for its CAs: of keys that end in `.crt` or `.pem`, and of values
+/// that hold a certificate. `parse` reads DER. Never empty.
 pub fn of_secret<'a, T>(
     data: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     parse: impl Fn(&[u8]) -> Option<T>,
@@ -138,7 +138,13 @@ mod tests {
     #[test]
     fn what_is_given_and_holds_no_certificate_is_an_error() {
         let twice = STANDARD.encode(block("one"));
-        for text in ["", "\n", "/etc/ssl/ca.crt", &twice, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+        for text in [
+            "",
+            "\n",
+            "/etc/ssl/ca.crt",
+            &twice,
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        ] {
             assert_eq!(read(text), Err(CaError::NoPem { key: "ca.crt".into() }), "{text}");
         }
     }
@@ -154,7 +160,10 @@ mod tests {
             (vec![("cert.pem", one.as_str()), ("key.pem", private)], Ok(1)),
             (vec![("a.crt", one.as_str()), ("b.pem", one.as_str())], Ok(2)),
             (vec![("a.crt", one.as_str()), ("b.pem", "x")], no_pem("b.pem")),
-            (vec![("a.crt", one.as_str()), ("other", bad.as_str())], Err(CaError::Block { key: "other".into(), number: 1 })),
+            (
+                vec![("a.crt", one.as_str()), ("other", bad.as_str())],
+                Err(CaError::Block { key: "other".into(), number: 1 }),
+            ),
             (vec![("key.pem", private)], Err(CaError::None)),
             (vec![("password", "x")], Err(CaError::None)),
             (vec![], Err(CaError::None)),

@@ -1,5 +1,6 @@
 //! The `ConnectorClass` resource: what a kind of tool needs, how it is probed, and which files it renders.
-//! Shapes follow the published schema (connectors.alauda.io_connectorclasses.yaml), looser where its documented examples break it.
+//! Shapes follow the published schema (connectors.alauda.io_connectorclasses.yaml), looser where its
+//! documented examples break it.
 
 use std::collections::BTreeMap;
 
@@ -124,8 +125,9 @@ pub struct Probe {
     pub api: Option<ApiProbe>,
 }
 
-/// `path` and `httpHeaders[].value` are templates; the rest is literal. Published examples write `httpHeaders` as a map,
-/// against their own schema: both are read, and what is neither becomes a header without name, which `rules` refuses.
+/// `path` and `httpHeaders[].value` are templates; the rest is literal. Published examples write
+/// `httpHeaders` as a map, against their own schema: both are read, and what is neither becomes a header
+/// without name, which `rules` refuses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("required" = ["path"]))]
@@ -174,7 +176,9 @@ fn headers<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<ProbeHeader>, D::E
     };
     Ok(match Value::deserialize(input)? {
         Value::Null => Vec::new(),
-        Value::Array(items) => items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()).collect(),
+        Value::Array(items) => {
+            items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()).collect()
+        }
         Value::Object(fields) => fields.into_iter().map(pair).collect(),
         _ => vec![ProbeHeader::default()],
     })

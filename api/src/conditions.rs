@@ -1,6 +1,6 @@
-//! Condition types and reasons of a Connector's and a class's status. The controller writes them, the CSI driver and the
-//! gateway read them. Reasons that the published documentation of the API group names
-//! are spelled as there.
+//! Condition types and reasons of a Connector's and a class's status. The controller writes them, the CSI
+//! driver and the gateway read them. Reasons that the published documentation of the API group names are
+//! spelled as there.
 
 use k8s_openapi::jiff::Timestamp;
 use schemars::JsonSchema;
@@ -66,7 +66,8 @@ pub mod reason {
     pub const GATEWAY_UNAVAILABLE: &str = "GatewayUnavailable";
 }
 
-/// One condition, as the published schema has it (not `metav1.Condition`: `severity` extra, no required reason).
+/// One condition, as the published schema has it (not `metav1.Condition`: `severity` extra, no required
+/// reason).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {

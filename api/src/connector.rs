@@ -1,5 +1,6 @@
-//! The `Connector` resource: one tool, its address and the Secret that holds its credential.
-//! Shapes follow the published schema (connectors.alauda.io_connectors.yaml); `status.credential` and `status.trust` are ours.
+//! The `Connector` resource: one tool, its address and the Secret that holds its credential. Shapes follow
+//! the published schema (connectors.alauda.io_connectors.yaml); `status.credential` and `status.trust` are
+//! ours.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,10 @@ impl ConnectorSpec {
 
     /// The name of the Secret with further CA certificates; an empty one counts as none.
     pub fn ca_secret(&self) -> Option<&str> {
-        self.ca_cert_secret_ref.as_ref().map(|reference| reference.name.as_str()).filter(|name| !name.is_empty())
+        self.ca_cert_secret_ref
+            .as_ref()
+            .map(|reference| reference.name.as_str())
+            .filter(|name| !name.is_empty())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The CustomResourceDefinitions of both kinds, made from the types. `crdgen` writes them into config/crd.
 //!
-//! Whatever the published schemas accept is accepted, and a field that no type here knows is stored. What is added (rules with
-//! a message of their own, bounds that keep the estimated cost of the rules low) passes all documented examples.
+//! Whatever the published schemas accept is accepted, and a field that no type here knows is stored. What is
+//! added (rules with a message of their own, bounds that keep the estimated cost of the rules low) passes all
+//! documented examples.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -23,7 +24,11 @@ const MAX_TEXT: i64 = 1024;
 
 pub fn connector() -> CustomResourceDefinition {
     let mut crd = completed(Connector::crd());
-    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    let schemas = crd
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     schemas.filter_map(|root| root.properties.as_mut()?.get_mut("spec")).for_each(bound);
     crd
 }
@@ -51,11 +56,15 @@ fn complete_root(root: &mut JSONSchemaProps) {
         spec.default = Some(JSON(json!({})));
     }
     for (name, type_) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
-        properties.insert(name.to_owned(), JSONSchemaProps { type_: Some(type_.to_owned()), ..JSONSchemaProps::default() });
+        properties.insert(
+            name.to_owned(),
+            JSONSchemaProps { type_: Some(type_.to_owned()), ..JSONSchemaProps::default() },
+        );
     }
 }
 
-/// Unknown fields are kept at every level, null counts as absent, and no default is written into stored objects.
+/// Unknown fields are kept at every level, null counts as absent, and no default is written into stored
+/// objects.
 fn loosen(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.default = None;
@@ -72,7 +81,8 @@ fn loosen(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// What a tenant writes has an end everywhere, ten times beyond what documented examples need; a name or a reference has no white space.
+/// What a tenant writes has an end everywhere, ten times beyond what documented examples need; a name or a
+/// reference has no white space.
 fn bound(schema: &mut JSONSchemaProps) {
     match schema.type_.as_deref() {
         Some("string") => {
@@ -95,12 +105,19 @@ pub(crate) fn any(_: &mut SchemaGenerator) -> Schema {
     json_schema!({})
 }
 
-/// The rules of `target::Target` as far as they need no parser. Absent and empty pass: the Connector's status asks for it.
+/// The rules of `target::Target` as far as they need no parser. Absent and empty pass: the Connector's status
+/// asks for it.
 pub(crate) fn address(schema: &mut Schema) {
     schema.insert("maxLength".into(), MAX_ADDRESS.into());
     let rules = [
-        ("self == '' || self.matches('^(?i)https?://[^/?#]')", "must be a URL that starts with http:// or https://"),
-        ("!self.matches('^[^/?#]*//[^/?#]*@')", "must not hold user name or password: put them into the Secret"),
+        (
+            "self == '' || self.matches('^(?i)https?://[^/?#]')",
+            "must be a URL that starts with http:// or https://",
+        ),
+        (
+            "!self.matches('^[^/?#]*//[^/?#]*@')",
+            "must not hold user name or password: put them into the Secret",
+        ),
         ("!self.contains('?') && !self.contains('#')", "must not have a query or fragment"),
         ("self.matches('^[!-~]*$')", "must have printable characters without white space only"),
     ];

@@ -61,7 +61,8 @@ impl Expression {
         if text.len() > MAX_TEXT || nesting(text) > MAX_NESTING {
             return Err(ExpressionError::TooLong);
         }
-        let program = Program::compile(text).map_err(|errors| ExpressionError::Syntax(first_line(&errors.to_string())))?;
+        let program = Program::compile(text)
+            .map_err(|errors| ExpressionError::Syntax(first_line(&errors.to_string())))?;
         match scope::check(program.expression(), &mut vec![VARIABLE], 0) {
             Ok(()) => Ok(Expression { program }),
             Err(scope::Problem::Unknown(name)) => Err(ExpressionError::UnknownVariable(name)),
@@ -140,14 +141,20 @@ fn headers(headers: &[(String, String)]) -> Value {
 
 /// `content-type` → `Content-Type`, as Go does.
 fn canonical(name: &str) -> String {
-    let part = |part: &str| part.get(..1).unwrap_or_default().to_ascii_uppercase() + part.get(1..).unwrap_or_default();
+    let part = |part: &str| {
+        part.get(..1).unwrap_or_default().to_ascii_uppercase() + part.get(1..).unwrap_or_default()
+    };
     name.to_ascii_lowercase().split('-').map(part).collect::<Vec<_>>().join("-")
 }
 
 /// Parsed if it is declared as JSON and is; else the text, so that `response.body.contains(…)` works.
 fn body(response: &Response<'_>, text: &str) -> Value {
-    let is_json = |value: &str| value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON));
-    let declared = response.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_json(value));
+    let is_json =
+        |value: &str| value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON));
+    let declared = response
+        .headers
+        .iter()
+        .any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_json(value));
     let parsed = if declared { serde_json::from_slice(response.body).ok() } else { None };
     parsed.map_or_else(|| string(text), from_json)
 }
@@ -163,7 +170,9 @@ fn from_json(json: serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => string(&text),
         serde_json::Value::Array(items) => Value::List(Arc::new(items.into_iter().map(from_json).collect())),
-        serde_json::Value::Object(fields) => map(fields.into_iter().map(|(key, value)| (key, from_json(value)))),
+        serde_json::Value::Object(fields) => {
+            map(fields.into_iter().map(|(key, value)| (key, from_json(value))))
+        }
     }
 }
 
@@ -181,15 +190,22 @@ mod tests {
     use super::*;
 
     fn evaluate(text: &str, body: &str) -> Result<bool, ExpressionError> {
-        let headers = [("content-TYPE", "application/json; charset=utf-8"), ("Set-Cookie", "a=1"), ("set-cookie", "b=2")];
+        let headers = [
+            ("content-TYPE", "application/json; charset=utf-8"),
+            ("Set-Cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Expression::compile(text)?.evaluate(&Response { status: 200, headers: &headers, body: body.as_bytes() })
+        Expression::compile(text)?.evaluate(&Response {
+            status: 200,
+            headers: &headers,
+            body: body.as_bytes(),
+        })
     }
 
     #[test]
     fn documented_expressions_judge_a_response() {
-        let body =
-            r#"{"status":"UP","valid":true,"uptime":61,"load":0.5,"errors":[],"nested":{"a":[1,2]},"big":18446744073709551615}"#;
+        let body = r#"{"status":"UP","valid":true,"uptime":61,"load":0.5,"errors":[],"nested":{"a":[1,2]},"big":18446744073709551615}"#;
         for (text, expected) in [
             ("response.statusCode == 200 && response.body.status == 'UP'", true),
             ("response.statusCode == 200 && response.body.valid == true", true),
@@ -203,7 +219,10 @@ mod tests {
             ("response.body.nested.a.exists(x, x == 2)", true),
             ("response.headers['content-type'][0].startsWith('application/json')", true),
             ("response.headers['Content-Type'][0].startsWith('application/json')", true),
-            ("response.headers['Set-Cookie'].size() == 2 && response.headers['set-cookie'][1] == 'b=2'", true),
+            (
+                "response.headers['Set-Cookie'].size() == 2 && response.headers['set-cookie'][1] == 'b=2'",
+                true,
+            ),
             ("response.bodyString.contains('UP') && !response.bodyString.contains('error ')", true),
             ("has(response.body.status) && !has(response.body.nope)", true),
             ("response.bodyString.matches('\"status\":\"(UP|OK)\"')", true),
@@ -217,10 +236,15 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_is_text() {
         for body in ["success", "{broken"] {
-            assert_eq!(evaluate("response.body.contains('s') || response.body == '{broken'", body), Ok(true), "{body}");
+            assert_eq!(
+                evaluate("response.body.contains('s') || response.body == '{broken'", body),
+                Ok(true),
+                "{body}"
+            );
         }
         let plain = Response { status: 200, headers: &[], body: b"{\"a\":1}\xff" };
-        let expression = Expression::compile("response.body.startsWith('{') && response.headers.size() == 0").expect("valid");
+        let expression = Expression::compile("response.body.startsWith('{') && response.headers.size() == 0")
+            .expect("valid");
         assert_eq!(expression.evaluate(&plain), Ok(true));
     }
 
@@ -231,9 +255,11 @@ mod tests {
         }
         let loops = "[1].all(a, [1].all(b, [1].all(c, true)))";
         assert_eq!(Expression::compile(loops).expect_err(loops), ExpressionError::TooManyLoops);
-        for (text, name) in
-            [("response.body.all(x, y)", "y"), ("statusCode == 200", "statusCode"), ("bodyJSON.status == 'UP'", "bodyJSON")]
-        {
+        for (text, name) in [
+            ("response.body.all(x, y)", "y"),
+            ("statusCode == 200", "statusCode"),
+            ("bodyJSON.status == 'UP'", "bodyJSON"),
+        ] {
             let error = Expression::compile(text).expect_err(text);
             assert_eq!(error, ExpressionError::UnknownVariable(name.into()), "{text}");
         }

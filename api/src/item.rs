@@ -1,5 +1,6 @@
-//! One object of a list or a watch, decoded by itself. What a user wrote into one object (nesting beyond what the JSON reader takes, a value
-//! of another kind) must not cost a list of all: so the list is read as raw JSON, which needs no recursion, and each item decides alone.
+//! One object of a list or a watch, decoded by itself. What a user wrote into one object (nesting beyond what
+//! the JSON reader takes, a value of another kind) must not cost a list of all: so the list is read as raw
+//! JSON, which needs no recursion, and each item decides alone.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,7 +57,9 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Item<K> {
         let text = without_managed_fields(raw.get());
         match serde_json::from_str::<K>(&text) {
             Ok(object) => Ok(Item::from(object)),
-            Err(error) => unreadable(raw.get(), &error).map(|it| Item(Err(Arc::new(it)))).map_err(D::Error::custom),
+            Err(error) => {
+                unreadable(raw.get(), &error).map(|it| Item(Err(Arc::new(it)))).map_err(D::Error::custom)
+            }
         }
     }
 }
@@ -79,11 +82,16 @@ type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 fn unreadable(object: &str, error: &serde_json::Error) -> Result<Unreadable, serde_json::Error> {
     let fields: Fields<'_> = serde_json::from_str(object)?;
     let part = |name: &str| fields.get(name).map_or("{}", |part| part.get());
-    Ok(Unreadable { metadata: metadata(part("metadata"))?, status: readable_fields(part("status")), error: words(error) })
+    Ok(Unreadable {
+        metadata: metadata(part("metadata"))?,
+        status: readable_fields(part("status")),
+        error: words(error),
+    })
 }
 
 fn metadata(text: &str) -> Result<ObjectMeta, serde_json::Error> {
-    const KEPT: [&str; 6] = ["name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp"];
+    const KEPT: [&str; 6] =
+        ["name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp"];
     let fields: Fields<'_> = serde_json::from_str(text)?;
     let kept: BTreeMap<_, _> = fields.iter().filter(|(name, _)| KEPT.contains(&name.as_ref())).collect();
     serde_json::from_str(&serde_json::to_string(&kept)?)
@@ -91,7 +99,9 @@ fn metadata(text: &str) -> Result<ObjectMeta, serde_json::Error> {
 
 fn readable_fields(text: &str) -> Value {
     let fields: Fields<'_> = serde_json::from_str(text).unwrap_or_default();
-    let read = |(name, value): (Cow<'_, str>, &RawValue)| Some((name.into_owned(), serde_json::from_str(value.get()).ok()?));
+    let read = |(name, value): (Cow<'_, str>, &RawValue)| {
+        Some((name.into_owned(), serde_json::from_str(value.get()).ok()?))
+    };
     Value::Object(fields.into_iter().filter_map(read).collect::<Map<_, _>>())
 }
 
@@ -159,8 +169,10 @@ mod tests {
     }
 
     fn list(items: &[String]) -> Vec<Item<Connector>> {
-        let text =
-            format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":"9"}},"items":[{}]}}"#, items.join(","));
+        let text = format!(
+            r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":"9"}},"items":[{}]}}"#,
+            items.join(",")
+        );
         serde_json::from_str::<ObjectList<Item<Connector>>>(&text).unwrap().items
     }
 
@@ -173,7 +185,10 @@ mod tests {
             let unreadable = items[0].read().unwrap_err();
             assert_eq!(unreadable.error, "it is nested deeper than 128 levels");
             let meta = &unreadable.metadata;
-            assert_eq!((meta.name.as_deref(), meta.namespace.as_deref(), meta.generation), (Some("deep"), Some("demo"), Some(3)));
+            assert_eq!(
+                (meta.name.as_deref(), meta.namespace.as_deref(), meta.generation),
+                (Some("deep"), Some("demo"), Some(3))
+            );
             assert_eq!((meta.uid.as_deref(), meta.resource_version.as_deref()), (Some("u"), Some("7")));
             assert_eq!(unreadable.status["observedGeneration"], 3);
             assert_eq!(items[1].read().unwrap().spec.address, "https://a");
@@ -199,14 +214,20 @@ mod tests {
         let status = format!(r#","conditions":{},"annotations":{{"a":"b"}}"#, nested(200));
         let items = list(&[connector("a", "", "", &status)]);
         let unreadable = items[0].read().unwrap_err();
-        assert_eq!(unreadable.status, serde_json::json!({"observedGeneration": 3, "annotations": {"a": "b"}}));
+        assert_eq!(
+            unreadable.status,
+            serde_json::json!({"observedGeneration": 3, "annotations": {"a": "b"}})
+        );
     }
 
     #[test]
     fn events_of_a_watch_and_metadata_alone_are_read_the_same_way() {
         let object = connector("a", &format!(r#","managedFields":[{{"fieldsV1":{}}}]"#, nested(200)), "", "");
         let event = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
-        let WatchEvent::Modified(item) = serde_json::from_str::<WatchEvent<Item<Connector>>>(&event).unwrap() else { panic!() };
+        let WatchEvent::Modified(item) = serde_json::from_str::<WatchEvent<Item<Connector>>>(&event).unwrap()
+        else {
+            panic!()
+        };
         assert!(item.read().is_ok());
         let secret = object.replace("Connector", "Secret");
         let item: Item<PartialObjectMeta<Secret>> = serde_json::from_str(&secret).unwrap();

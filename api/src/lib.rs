@@ -1,9 +1,12 @@
 //! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
 //!
-//! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a status. `names`: fixed names of
-//! objects, ports, audiences, annotations. `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
-//! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
-//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together (that of a class with both features).
+//! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a
+//! status. `names`: fixed names of objects, ports, audiences, annotations. `access`: what RBAC is asked.
+//! `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share. `probe`: what the
+//! controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
+//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
+//! `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
+//! (that of a class with both features).
 
 pub mod access;
 pub mod attributes;

@@ -33,7 +33,8 @@ pub const USER_ROLE: &str = "connectors-user";
 
 /// Audience of the ServiceAccount tokens that clients present to the gateway.
 pub const AUDIENCE: &str = "connectors.alauda.io";
-/// Audience of the controller's own token toward `/probe`: a client's token is useless there, and the reverse.
+/// Audience of the controller's own token toward `/probe`: a client's token is useless there, and the
+/// reverse.
 pub const PROBE_AUDIENCE: &str = "probe.connectors.alauda.io";
 
 pub const CSI_DRIVER: &str = "connectors-csi";
@@ -47,9 +48,11 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Namespace labels of the access scopes (a project's shared namespace, and its members).
 pub const INNER_NAMESPACE_LABEL: &str = "cpaas.io/inner-namespace";
 pub const PROJECT_LABEL: &str = "cpaas.io/project";
-/// Annotation on a Connector: comma list of SHA-256 fingerprints that an operator accepts after a target's certificate changed.
+/// Annotation on a Connector: comma list of SHA-256 fingerprints that an operator accepts after a target's
+/// certificate changed.
 pub const ACCEPT_CERTIFICATE_ANNOTATION: &str = "connectors.cpaas.io/accept-certificate";
-/// Annotation on a Connector: `"true"` lets its users send `Impersonate-*` headers, as far as its credential may impersonate.
+/// Annotation on a Connector: `"true"` lets its users send `Impersonate-*` headers, as far as its credential
+/// may impersonate.
 pub const ALLOW_IMPERSONATION_ANNOTATION: &str = "connectors.cpaas.io/allow-impersonation";
 /// Annotation on a class: `host` (default) or `path`.
 pub const RESOLVER_ANNOTATION: &str = "connectors.cpaas.io/proxy-resolver";
@@ -62,7 +65,8 @@ const DNS_LABEL_MAX: usize = 63;
 const SHORTENED_PREFIX: usize = 40;
 const OBJECT_NAME_MAX: usize = 253;
 
-/// Name of a Connector's Service: `c-<name>`, or where that is no DNS label, `c-<first 40, dots as dashes>-<8 hex of SHA-256>`.
+/// Name of a Connector's Service: `c-<name>`, or where that is no DNS label, `c-<first 40, dots as dashes>-<8
+/// hex of SHA-256>`.
 pub fn service_name(connector: &str) -> String {
     let plain = format!("c-{connector}");
     if plain.len() <= DNS_LABEL_MAX && !connector.contains('.') {
@@ -70,7 +74,8 @@ pub fn service_name(connector: &str) -> String {
     }
     let digest = Sha256::digest(connector.as_bytes());
     let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let head: String = connector.chars().take(SHORTENED_PREFIX).map(|c| if c == '.' { '-' } else { c }).collect();
+    let head: String =
+        connector.chars().take(SHORTENED_PREFIX).map(|c| if c == '.' { '-' } else { c }).collect();
     format!("c-{head}-{hash}")
 }
 
@@ -84,8 +89,8 @@ pub fn is_dns_label(text: &str) -> bool {
     text.len() <= DNS_LABEL_MAX && is_label(text)
 }
 
-/// A name as Connectors, classes and Secrets have it: labels of any length joined by dots, at most 253 characters. Whatever a user wrote
-/// as a name passes here before it becomes part of a URL.
+/// A name as Connectors, classes and Secrets have it: labels of any length joined by dots, at most 253
+/// characters. Whatever a user wrote as a name passes here before it becomes part of a URL.
 pub fn is_object_name(text: &str) -> bool {
     text.len() <= OBJECT_NAME_MAX && text.split('.').all(is_label)
 }
@@ -97,10 +102,15 @@ fn is_label(text: &str) -> bool {
     bytes.iter().all(inner) && ends(bytes.first()) && ends(bytes.last())
 }
 
-/// A name of a file in a volume, as the keys of a ConfigMap: names that begin with two dots belong to the atomic swap of a volume.
+/// A name of a file in a volume, as the keys of a ConfigMap: names that begin with two dots belong to the
+/// atomic swap of a volume.
 pub fn is_file_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !text.is_empty() && text.len() <= 253 && text != "." && !text.starts_with("..") && text.bytes().all(allowed)
+    !text.is_empty()
+        && text.len() <= 253
+        && text != "."
+        && !text.starts_with("..")
+        && text.bytes().all(allowed)
 }
 
 /// Groups of a namespace's ServiceAccounts, as the API server gives them.

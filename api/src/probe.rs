@@ -8,7 +8,8 @@ use crate::connector::{Connector, Pin};
 
 pub const PATH: &str = "/probe";
 
-/// The objects as the controller sees them, so that the gateway's own watch may lag. The Secret is read by the gateway.
+/// The objects as the controller sees them, so that the gateway's own watch may lag. The Secret is read by
+/// the gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     pub connector: Connector,
@@ -16,7 +17,8 @@ pub struct ProbeRequest {
     /// Pins that the gateway must hold to; empty at first contact.
     #[serde(default)]
     pub pins: Vec<Pin>,
-    /// Lowercase hex SHA-256 fingerprints that the operator accepts (annotation): a changed target is pinned anew if it matches.
+    /// Lowercase hex SHA-256 fingerprints that the operator accepts (annotation): a changed target is pinned
+    /// anew if it matches.
     #[serde(default)]
     pub accepted: Vec<String>,
 }
@@ -30,7 +32,8 @@ pub struct ProbeReport {
     pub auth: Outcome,
 }
 
-/// Maps to one condition. `reason` is one of `conditions::reason` or empty; `message` says what to do and never quotes a target's body.
+/// Maps to one condition. `reason` is one of `conditions::reason` or empty; `message` says what to do and
+/// never quotes a target's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub status: OutcomeStatus,

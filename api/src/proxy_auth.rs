@@ -1,8 +1,9 @@
 //! Grammar of the proxy login: `Basic base64(user ":" token)`, user = `ns/name[,ns/name…]`.
 //! The CSI driver writes it into files, clients carry it, the gateway reads it before a route is looked up.
 //!
-//! The user ends at the first `:` (RFC 7617); neither a user nor a token can contain one, so a second is refused. Some clients
-//! send the user of a URL without decoding it, hence `%2F` and `%2C` are read like `/` and `,`; the token is never decoded.
+//! The user ends at the first `:` (RFC 7617); neither a user nor a token can contain one, so a second is
+//! refused. Some clients send the user of a URL without decoding it, hence `%2F` and `%2C` are read like `/`
+//! and `,`; the token is never decoded.
 
 use kube::core::ObjectMeta;
 use std::fmt;
@@ -48,7 +49,10 @@ impl ConnectorRef {
 
     /// Of an object that the API server has: its names are valid.
     pub fn of(meta: &ObjectMeta) -> ConnectorRef {
-        ConnectorRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+        ConnectorRef {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
     }
 
     /// `ns/name`.
@@ -86,7 +90,9 @@ pub enum LoginError {
     NoToken,
     #[error("proxy login has a token with characters that no ServiceAccount token has")]
     BadToken,
-    #[error("proxy login names no connector: the user is \"<namespace>/<connector>\", several joined by commas")]
+    #[error(
+        "proxy login names no connector: the user is \"<namespace>/<connector>\", several joined by commas"
+    )]
     BadConnector,
     #[error("proxy login names more than {MAX_CONNECTORS} connectors")]
     TooManyConnectors,
@@ -105,8 +111,8 @@ pub fn parse_basic(header: &[u8]) -> Result<Login, LoginError> {
     Ok(Login { connectors: parse_user(user)?, token })
 }
 
-/// Reads the token of an `Authorization` header in reverse mode, at most 16 KiB: `Bearer <token>`, or `Basic` with any user and the token
-/// as password, for clients that know nothing else (git, pip, Maven).
+/// Reads the token of an `Authorization` header in reverse mode, at most 16 KiB: `Bearer <token>`, or `Basic`
+/// with any user and the token as password, for clients that know nothing else (git, pip, Maven).
 pub fn parse_token(header: &[u8]) -> Result<SecretString, LoginError> {
     if header.len() > MAX_HEADER {
         return Err(LoginError::TooLong);
@@ -187,8 +193,9 @@ mod tests {
         let all = slashes.replace(',', "%2C");
         let users = [raw.clone(), slashes, raw.replace('/', "%2f"), all];
         let padded = users.iter().map(|user| basic(&format!("{user}:{token}")));
-        let bare =
-            users.iter().map(|user| format!("basic  {} ", BASE64_STANDARD_NO_PAD.encode(format!("{user}:{token}"))).into_bytes());
+        let bare = users.iter().map(|user| {
+            format!("basic  {} ", BASE64_STANDARD_NO_PAD.encode(format!("{user}:{token}"))).into_bytes()
+        });
         padded.chain(bare).collect()
     }
 
@@ -251,10 +258,15 @@ mod tests {
 
     #[test]
     fn the_proxy_url_has_the_documented_shape() {
-        let connectors =
-            [ConnectorRef::new("demo", "k8s").expect("valid"), ConnectorRef::new("kube-public", "git").expect("valid")];
+        let connectors = [
+            ConnectorRef::new("demo", "k8s").expect("valid"),
+            ConnectorRef::new("kube-public", "git").expect("valid"),
+        ];
         let url = proxy_url("c-k8s.demo.svc.cluster.local", &connectors, &SecretString::from("a.b.c"));
-        assert_eq!(url.expose_secret(), "http://demo%2Fk8s,kube-public%2Fgit:a.b.c@c-k8s.demo.svc.cluster.local");
+        assert_eq!(
+            url.expose_secret(),
+            "http://demo%2Fk8s,kube-public%2Fgit:a.b.c@c-k8s.demo.svc.cluster.local"
+        );
     }
 
     #[test]
@@ -286,7 +298,12 @@ mod tests {
             (basic(&format!("{many}:token")), LoginError::TooManyConnectors),
             (basic(&format!("a/b:{}", "x".repeat(MAX_HEADER))), LoginError::TooLong),
         ] {
-            assert_eq!(refusal(&header), error, "{}", String::from_utf8_lossy(&header[..header.len().min(60)]));
+            assert_eq!(
+                refusal(&header),
+                error,
+                "{}",
+                String::from_utf8_lossy(&header[..header.len().min(60)])
+            );
         }
     }
 

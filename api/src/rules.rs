@@ -1,5 +1,6 @@
-//! Whether a class is sound, a Connector fits its class, and a Secret fits the auth type. Pure: controller, gateway and driver ask
-//! the same functions, so that the status and the refusal inside a tunnel say the same words.
+//! Whether a class is sound, a Connector fits its class, and a Secret fits the auth type. Pure: controller,
+//! gateway and driver ask the same functions, so that the status and the refusal inside a tunnel say the same
+//! words.
 
 #[cfg(all(feature = "cel", feature = "template"))]
 mod class;

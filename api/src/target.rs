@@ -1,5 +1,6 @@
-//! Which URLs belong to a connector: scheme, host, port and whole segments of the path prefix.
-//! The routing table parses addresses once; per request `Target::covers` and `Authority::is` decide where a credential may go.
+//! Which URLs belong to a connector: scheme, host, port and whole segments of the path prefix. The routing
+//! table parses addresses once; per request `Target::covers` and `Authority::is` decide where a credential
+//! may go.
 
 mod host;
 mod path;
@@ -82,7 +83,8 @@ impl Target {
         }
     }
 
-    /// Whether a request for this raw path (as in the request line, query or not) lies under the prefix. Never allocates.
+    /// Whether a request for this raw path (as in the request line, query or not) lies under the prefix.
+    /// Never allocates.
     pub fn covers(&self, raw_path: &str) -> PathMatch {
         if self.prefix.is_empty() {
             return PathMatch::Inside;
@@ -114,7 +116,8 @@ impl Authority {
         Ok(Authority { host: host::normalize(host)?, port })
     }
 
-    /// Whether it names this host and port; `default_port` stands in for a port that was left out. Never allocates.
+    /// Whether it names this host and port; `default_port` stands in for a port that was left out. Never
+    /// allocates.
     pub fn is(&self, host: &str, port: u16, default_port: u16) -> bool {
         self.port.unwrap_or(default_port) == port && self.host.eq_ignore_ascii_case(host::trim(host))
     }

@@ -1,8 +1,10 @@
-//! Go text/template with sprig, as classes write it: file contents of the CSI driver, paths and headers of probes.
-//! A class's templates are parsed when the class is loaded (unknown functions, variables and unbalanced blocks are found then)
-//! and rendered per volume or probe: missing values are errors, the output is capped, nothing can run without end.
+//! Go text/template with sprig, as classes write it: file contents of the CSI driver, paths and headers of
+//! probes. A class's templates are parsed when the class is loaded (unknown functions, variables and
+//! unbalanced blocks are found then) and rendered per volume or probe: missing values are errors, the output
+//! is capped, nothing can run without end.
 //!
-//! `lint`: what the engine's parser lets pass. `prepare`: marks what must have a value. `sprig`: the functions.
+//! `lint`: what the engine's parser lets pass. `prepare`: marks what must have a value. `sprig`: the
+//! functions.
 
 mod lint;
 mod prepare;
@@ -58,7 +60,9 @@ impl Template {
         let (main, defines) = Parser::new(&sentinel, "{{", "}}").and_then(Parser::parse).map_err(syntax)?;
         let templates = lint::check(main, defines)?;
         let empty = gotmpl::Template::new(MAIN).funcs(sprig::functions()).max_range_iters(MAX_ITERATIONS);
-        let add = |engine: gotmpl::Template, (name, list)| engine.add_parse_tree(name, prepare::prepare(list, text));
+        let add = |engine: gotmpl::Template, (name, list)| {
+            engine.add_parse_tree(name, prepare::prepare(list, text))
+        };
         Ok(Template { engine: templates.iter().map(|(name, list)| (name.as_str(), list)).fold(empty, add) })
     }
 
@@ -86,7 +90,9 @@ fn failure(error: gotmpl::TemplateError) -> TemplateError {
     match error {
         gotmpl::TemplateError::Write => TemplateError::TooMuchOutput,
         gotmpl::TemplateError::Exec(message) => TemplateError::Failed(message),
-        gotmpl::TemplateError::RangeIterLimit => TemplateError::Failed(format!("more than {MAX_ITERATIONS} loop iterations")),
+        gotmpl::TemplateError::RangeIterLimit => {
+            TemplateError::Failed(format!("more than {MAX_ITERATIONS} loop iterations"))
+        }
         other => TemplateError::Failed(other.to_string()),
     }
 }

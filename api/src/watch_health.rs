@@ -1,11 +1,13 @@
-//! Which watches of a process fail, for its readiness. A watch that works and has nothing to report says nothing, so an error is taken
-//! for over after a while: one that keeps failing is heard of again before that.
+//! Which watches of a process fail, for its readiness. A watch that works and has nothing to report says
+//! nothing, so an error is taken for over after a while: one that keeps failing is heard of again before
+//! that.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longer than the longest pause between two attempts of a watch (30 s and its jitter, as kube's default back-off has it).
+/// Longer than the longest pause between two attempts of a watch (30 s and its jitter, as kube's default
+/// back-off has it).
 const REMEMBERED: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Default)]
@@ -25,8 +27,9 @@ impl WatchHealth {
     pub fn trouble(&self) -> Option<String> {
         let errors = self.errors();
         let fresh = errors.iter().filter(|(_, (since, _))| since.elapsed() < REMEMBERED);
-        let sentences: Vec<String> =
-            fresh.map(|(kind, (since, error))| format!("{kind}: {error} ({} s ago)", since.elapsed().as_secs())).collect();
+        let sentences: Vec<String> = fresh
+            .map(|(kind, (since, error))| format!("{kind}: {error} ({} s ago)", since.elapsed().as_secs()))
+            .collect();
         (!sentences.is_empty()).then(|| sentences.join("; "))
     }
 

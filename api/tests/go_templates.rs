@@ -1,5 +1,6 @@
-//! Every case of the corpus of Go's text/template with sprig: the output, or that there is none. What differs on purpose or
-//! by the engine stands in one table with the reason, and must differ in the way that the table says.
+//! Every case of the corpus of Go's text/template with sprig: the output, or that there is none. What differs
+//! on purpose or by the engine stands in one table with the reason, and must differ in the way that the table
+//! says.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -60,7 +61,9 @@ const DIFFERENT: &[(&str, Ours)] = &[
 ];
 
 fn render(case: &Case) -> Result<String, String> {
-    Template::parse(&case.template).and_then(|template| template.render(&case.data)).map_err(|error| error.to_string())
+    Template::parse(&case.template)
+        .and_then(|template| template.render(&case.data))
+        .map_err(|error| error.to_string())
 }
 
 /// Nothing if the case comes out as it must.

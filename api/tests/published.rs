@@ -1,4 +1,5 @@
-//! Our schemas against the published ones: every property, its type and its list type are there, and nothing more is demanded.
+//! Our schemas against the published ones: every property, its type and its list type are there, and nothing
+//! more is demanded.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -26,9 +27,20 @@ fn compare(path: &str, published: &Value, ours: Option<&Value>, differences: &mu
     if path.ends_with(LOOSER) {
         return;
     }
-    for key in ["type", "format", "enum", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type"] {
+    for key in [
+        "type",
+        "format",
+        "enum",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-map-type",
+    ] {
         if published.get(key) != ours.get(key) {
-            differences.push(format!("{path}: {key} is {:?}, published {:?}", ours.get(key), published.get(key)));
+            differences.push(format!(
+                "{path}: {key} is {:?}, published {:?}",
+                ours.get(key),
+                published.get(key)
+            ));
         }
     }
     let demanded = strings(published, "required");
@@ -74,7 +86,10 @@ fn the_published_class_schema_is_covered() {
 fn a_difference_would_be_seen() {
     let missing = CONNECTORS.replace("connectorClassName:", "connectorClazzName:");
     assert_eq!(differences(&missing, &crd::connector()), [".spec.connectorClazzName: missing"]);
-    let typed =
-        CONNECTORS.replacen("description: Address is connector address\n                  type: string", "type: object", 1);
+    let typed = CONNECTORS.replacen(
+        "description: Address is connector address\n                  type: string",
+        "type: object",
+        1,
+    );
     assert_eq!(differences(&typed, &crd::connector()).len(), 1);
 }

@@ -49,7 +49,10 @@ async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
 
 /// A watch that fails is told and does not make a replica unready: another would fail as well.
 fn ready(metrics: &Metrics) -> String {
-    metrics.watches.trouble().map_or_else(|| "ok\n".to_owned(), |trouble| format!("ok, but watches fail: {trouble}\n"))
+    metrics
+        .watches
+        .trouble()
+        .map_or_else(|| "ok\n".to_owned(), |trouble| format!("ok, but watches fail: {trouble}\n"))
 }
 
 fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, http::Error> {
@@ -63,5 +66,8 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Fu
         },
         _ => (StatusCode::NOT_FOUND, b"try /healthz, /readyz or /metrics\n".to_vec()),
     };
-    Response::builder().status(status).header("content-type", "text/plain; version=0.0.4").body(Full::new(Bytes::from(body)))
+    Response::builder()
+        .status(status)
+        .header("content-type", "text/plain; version=0.0.4")
+        .body(Full::new(Bytes::from(body)))
 }

@@ -1,9 +1,10 @@
-//! The connector CA in two levels (root and the gateway's issuing CA) and the bundle that clients trust. Beside the walks of Connectors,
-//! under the same Lease; the gateway mints leaves from what is written here.
+//! The connector CA in two levels (root and the gateway's issuing CA) and the bundle that clients trust.
+//! Beside the walks of Connectors, under the same Lease; the gateway mints leaves from what is written here.
 //!
-//! Rotation of the root, begun by whoever replaces or deletes Secret `connectors-ca`, in this order: the bundle gets the new root beside
-//! the old one → half an hour later, when every volume has the new bundle, the issuing CA is signed by the new root → eight days later,
-//! when nothing signed by the old root can be valid any more, the old root leaves the bundle. A usable root is never replaced from here.
+//! Rotation of the root, begun by whoever replaces or deletes Secret `connectors-ca`, in this order: the
+//! bundle gets the new root beside the old one → half an hour later, when every volume has the new bundle,
+//! the issuing CA is signed by the new root → eight days later, when nothing signed by the old root can be
+//! valid any more, the old root leaves the bundle. A usable root is never replaced from here.
 
 pub mod mint;
 mod plan;

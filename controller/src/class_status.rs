@@ -1,4 +1,5 @@
-//! A ConnectorClass's own walk: its templates and expressions are sound, its API and proxy exist. Conditions APIReady, ProxyReady, Ready.
+//! A ConnectorClass's own walk: its templates and expressions are sound, its API and proxy exist. Conditions
+//! APIReady, ProxyReady, Ready.
 
 use std::sync::Arc;
 
@@ -23,16 +24,27 @@ pub async fn reconcile(item: Arc<Item<ConnectorClass>>, context: Arc<Context>) -
     }
     let class = item.read().cloned().unwrap_or_else(|unreadable| Arc::new(without_spec(unreadable)));
     let api = match &class.spec.api {
-        Some(api) => address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), reason::API_SERVICE_NOT_FOUND).await?,
+        Some(api) => {
+            address(&context, "https", api.ref_.as_ref(), api.uri.as_deref(), reason::API_SERVICE_NOT_FOUND)
+                .await?
+        }
         None => Part::absent(),
     };
     let proxy = match &class.spec.proxy {
         Some(proxy) => {
-            address(&context, "http", proxy.ref_.as_ref(), proxy.uri.as_deref(), reason::PROXY_SERVICE_NOT_FOUND).await?
+            address(
+                &context,
+                "http",
+                proxy.ref_.as_ref(),
+                proxy.uri.as_deref(),
+                reason::PROXY_SERVICE_NOT_FOUND,
+            )
+            .await?
         }
         None => Part::absent(),
     };
-    let sound = class::sound(&item).map_or_else(|problem| no(reason::CLASS_INVALID, problem), |_| yes("", ""));
+    let sound =
+        class::sound(&item).map_or_else(|problem| no(reason::CLASS_INVALID, problem), |_| yes("", ""));
     let status = next(&class, &sound, api, proxy);
     if class.status.as_ref() != Some(&status) {
         let classes: Api<Item<ConnectorClass>> = Api::all(context.client.clone());
@@ -70,7 +82,8 @@ fn is_given(reference: Option<&ServiceReference>, uri: Option<&str>) -> bool {
     reference.is_some_and(|reference| !reference.name.is_empty()) || uri.is_some_and(|uri| !uri.is_empty())
 }
 
-/// Reference alone, reference and relative URI, or absolute URI alone. The Service is looked up, never called.
+/// Reference alone, reference and relative URI, or absolute URI alone. The Service is looked up, never
+/// called.
 async fn address(
     context: &Context,
     scheme: &str,
@@ -84,20 +97,32 @@ async fn address(
     let Some(reference) = reference.filter(|reference| !reference.name.is_empty()) else {
         return Ok(without_service(uri.unwrap_or_default()));
     };
-    let namespace =
-        reference.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&context.settings.namespace);
+    let namespace = reference
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(&context.settings.namespace);
     let services: Api<Service> = Api::namespaced(context.client.clone(), namespace);
     let possible = names::is_dns_label(namespace) && names::is_dns_label(&reference.name);
     let found = match possible {
-        true => services.get_opt(&reference.name).await.attempt(|| format!("read Service {:?}", reference.name))?,
+        true => services
+            .get_opt(&reference.name)
+            .await
+            .attempt(|| format!("read Service {:?}", reference.name))?,
         false => None,
     };
     if found.is_none() {
         let message = format!("Service {} not found in namespace {namespace}", reference.name);
         return Ok(Part { url: None, outcome: Some(no(not_found, message)) });
     }
-    let path = uri.map(|uri| format!("/{}", uri.trim_start_matches('/'))).filter(|path| path != "/").unwrap_or_default();
-    Ok(Part { url: Some(format!("{scheme}://{}.{namespace}.svc{path}", reference.name)), outcome: Some(yes("", "")) })
+    let path = uri
+        .map(|uri| format!("/{}", uri.trim_start_matches('/')))
+        .filter(|path| path != "/")
+        .unwrap_or_default();
+    Ok(Part {
+        url: Some(format!("{scheme}://{}.{namespace}.svc{path}", reference.name)),
+        outcome: Some(yes("", "")),
+    })
 }
 
 fn without_service(uri: &str) -> Part {
@@ -113,11 +138,17 @@ fn all_fields_used(class: &ConnectorClass) -> Outcome {
     let given = |rego: Option<&Rego>| rego.is_some_and(|rego| !rego.rego.is_empty());
     let extractor = class.spec.proxy.as_ref().and_then(|proxy| proxy.auth_extractor.as_ref());
     let permissions = class.spec.api.as_ref().and_then(|api| api.permissions.as_ref());
-    let unused = [("spec.proxy.authExtractor.rego", given(extractor)), ("spec.api.permissions.rego", given(permissions))];
+    let unused = [
+        ("spec.proxy.authExtractor.rego", given(extractor)),
+        ("spec.api.permissions.rego", given(permissions)),
+    ];
     let unused: Vec<&str> = unused.into_iter().filter_map(|(field, given)| given.then_some(field)).collect();
     match unused.is_empty() {
         true => yes("", ""),
-        false => no(reason::FIELDS_NOT_USED, format!("stored and not acted on by this version: {}", unused.join(", "))),
+        false => no(
+            reason::FIELDS_NOT_USED,
+            format!("stored and not acted on by this version: {}", unused.join(", ")),
+        ),
     }
 }
 
@@ -140,7 +171,9 @@ fn next(class: &ConnectorClass, sound: &Outcome, api: Part, proxy: Part) -> Conn
     ];
     ConnectorClassStatus {
         observed_generation: class.metadata.generation,
-        conditions: conditions.map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions)).into(),
+        conditions: conditions
+            .map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions))
+            .into(),
         annotations: last.annotations,
         api: api.url.map(|url| ClassApiStatus { address: Some(addressable(url)) }),
         proxy: proxy.url.map(|url| ProxyStatus { http_address: Some(addressable(url)) }),

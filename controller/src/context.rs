@@ -1,4 +1,5 @@
-//! What every reconcile shares: the API server, caches of what was watched, the gateway's ear, and when to look again.
+//! What every reconcile shares: the API server, caches of what was watched, the gateway's ear, and when to
+//! look again.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -32,8 +33,9 @@ pub struct Context {
     locks: [Mutex<()>; LOCKS],
 }
 
-/// Caches kept by `watch`. Connectors and classes also as what cannot be read, since their status must say so. Secrets and namespaces: metadata only, so that no credential is ever held.
-/// Services, Roles and RoleBindings: only those that carry our label.
+/// Caches kept by `watch`. Connectors and classes also as what cannot be read, since their status must say
+/// so. Secrets and namespaces: metadata only, so that no credential is ever held. Services, Roles and
+/// RoleBindings: only those that carry our label.
 #[derive(Clone)]
 pub struct Stores {
     pub connectors: Store<Item<Connector>>,
@@ -48,7 +50,9 @@ pub struct Stores {
 impl Stores {
     /// Connectors of a namespace that can be read and are not being deleted.
     pub fn connectors_in(&self, namespace: &str) -> Vec<Arc<Connector>> {
-        let wanted = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none();
+        let wanted = |meta: &ObjectMeta| {
+            meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none()
+        };
         let items = self.connectors.state_filter(|item| wanted(item.meta()));
         items.iter().filter_map(|item| item.read().ok().cloned()).collect()
     }
@@ -62,7 +66,8 @@ impl Context {
         prober: Arc<dyn Prober>,
         metrics: Arc<Metrics>,
     ) -> Context {
-        let reporter = Reporter { controller: names::CONTROLLER.into(), instance: Some(settings.identity.clone()) };
+        let reporter =
+            Reporter { controller: names::CONTROLLER.into(), instance: Some(settings.identity.clone()) };
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             schedule: Schedule::new(settings.recheck),
@@ -75,7 +80,8 @@ impl Context {
         }
     }
 
-    /// Serialises writes of what a namespace's Connectors share: without it the older of two concurrent views could be written last.
+    /// Serialises writes of what a namespace's Connectors share: without it the older of two concurrent views
+    /// could be written last.
     pub async fn lock(&self, namespace: &str) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         namespace.hash(&mut hasher);

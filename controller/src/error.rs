@@ -1,4 +1,5 @@
-//! What can go wrong in the controller. Conditions tell users; these tell operators, and `schedule` when to try again.
+//! What can go wrong in the controller. Conditions tell users; these tell operators, and `schedule` when to
+//! try again.
 
 use std::net::SocketAddr;
 

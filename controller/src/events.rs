@@ -1,4 +1,5 @@
-//! Events on a Connector when its Ready changes, and the published ones about its CA Secret. Comes after the status was written.
+//! Events on a Connector when its Ready changes, and the published ones about its CA Secret. Comes after the
+//! status was written.
 
 use connectors_api::Connector;
 use connectors_api::conditions::{self, Condition, reason};
@@ -8,7 +9,8 @@ use kube::runtime::events::{Event, EventType};
 
 use crate::context::Context;
 
-/// `kubectl describe` shows what changed between the Connector's last status and this one. Best effort: a lost Event harms nobody.
+/// `kubectl describe` shows what changed between the Connector's last status and this one. Best effort: a
+/// lost Event harms nobody.
 pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorStatus) {
     let last = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     for event in worth_telling(last, &status.conditions) {
@@ -26,9 +28,11 @@ fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
     };
     let ready = changed(conditions::READY).map(|ready| match ready.status.as_str() {
         "True" => event(EventType::Normal, conditions::READY, "the Connector can be used"),
-        _ => {
-            event(EventType::Warning, ready.reason.as_deref().unwrap_or("NotReady"), ready.message.as_deref().unwrap_or_default())
-        }
+        _ => event(
+            EventType::Warning,
+            ready.reason.as_deref().unwrap_or("NotReady"),
+            ready.message.as_deref().unwrap_or_default(),
+        ),
     });
     let ca = changed(conditions::CA_CERT_READY).and_then(|ca| {
         let published = match ca.reason.as_deref()? {
@@ -42,7 +46,13 @@ fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
 }
 
 fn event(type_: EventType, reason: &str, note: &str) -> Event {
-    Event { type_, reason: reason.into(), note: Some(note.into()), action: "Reconcile".into(), secondary: None }
+    Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note.into()),
+        action: "Reconcile".into(),
+        secondary: None,
+    }
 }
 
 #[cfg(test)]
@@ -68,8 +78,11 @@ mod tests {
 
     #[test]
     fn a_missing_or_broken_ca_secret_is_told_by_its_published_name() {
-        for (found, told) in [(reason::SECRET_NOT_FOUND, "CACertSecretNotFound"), (reason::INVALID_PEM, "InvalidCACert")] {
-            let events = worth_telling(&[], &[condition(conditions::CA_CERT_READY, &no(found, "x"), None, &[])]);
+        for (found, told) in
+            [(reason::SECRET_NOT_FOUND, "CACertSecretNotFound"), (reason::INVALID_PEM, "InvalidCACert")]
+        {
+            let events =
+                worth_telling(&[], &[condition(conditions::CA_CERT_READY, &no(found, "x"), None, &[])]);
             assert_eq!(events.iter().map(|event| event.reason.as_str()).collect::<Vec<_>>(), [told]);
         }
     }

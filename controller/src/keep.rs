@@ -1,5 +1,5 @@
-//! Keeps an object of the cluster as it should be: made if missing, corrected if it drifted, never touched if it is not ours.
-//! Used for Services, Roles and RoleBindings. Fields and labels that others add stay.
+//! Keeps an object of the cluster as it should be: made if missing, corrected if it drifted, never touched if
+//! it is not ours. Used for Services, Roles and RoleBindings. Fields and labels that others add stay.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -27,7 +27,12 @@ pub fn is_labelled<K: ResourceExt>(object: &K) -> bool {
 }
 
 /// `cached` is what the watch last saw; a stale one fails with a conflict and is tried again.
-pub async fn keep<K>(api: &Api<K>, cached: Option<Arc<K>>, desired: &K, ours: impl Fn(&K) -> bool) -> Result<Kept, Error>
+pub async fn keep<K>(
+    api: &Api<K>,
+    cached: Option<Arc<K>>,
+    desired: &K,
+    ours: impl Fn(&K) -> bool,
+) -> Result<Kept, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
@@ -47,7 +52,9 @@ where
     if !holds(&serde_json::to_value(&*live)?, &wanted) {
         wanted["metadata"]["resourceVersion"] = json!(live.resource_version());
         let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-        api.patch(&name, &params, &Patch::Merge(&wanted)).await.attempt(|| describe::<K>("correct", &name))?;
+        api.patch(&name, &params, &Patch::Merge(&wanted))
+            .await
+            .attempt(|| describe::<K>("correct", &name))?;
     }
     Ok(Kept::Ours)
 }
@@ -88,7 +95,8 @@ fn describe<K: Resource<DynamicType = ()>>(verb: &str, name: &str) -> String {
     format!("{verb} {} {name:?}", K::kind(&()))
 }
 
-/// Does the live object have everything that is wanted? Lists are compared as a whole, other fields may be there besides.
+/// Does the live object have everything that is wanted? Lists are compared as a whole, other fields may be
+/// there besides.
 pub fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
@@ -109,7 +117,10 @@ mod tests {
     fn additions_of_others_are_no_drift_but_a_missing_or_changed_field_is() {
         let wanted = json!({"labels": {"a": "1"}, "ports": [{"port": 80}, {"port": 443}]});
         for (live, holds_) in [
-            (json!({"labels": {"a": "1", "b": "2"}, "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443}], "x": 1}), true),
+            (
+                json!({"labels": {"a": "1", "b": "2"}, "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443}], "x": 1}),
+                true,
+            ),
             (json!({"labels": {}, "ports": [{"port": 80}, {"port": 443}]}), false),
             (json!({"labels": {"a": "2"}, "ports": [{"port": 80}, {"port": 443}]}), false),
             (json!({"labels": {"a": "1"}, "ports": [{"port": 80}]}), false),

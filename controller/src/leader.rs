@@ -1,6 +1,7 @@
-//! One replica works at a time: it holds the Lease `connectors-controller`. First stage after start; the next is `watch`.
-//! Same rules as client-go's leader election: another's Lease is judged by how long *we* saw it unchanged (`observed`), our own by the time
-//! since *we* sent the last renewal, both on the monotonic clock. A step of the wall clock, here or there, makes nobody leader.
+//! One replica works at a time: it holds the Lease `connectors-controller`. First stage after start; the next
+//! is `watch`. Same rules as client-go's leader election: another's Lease is judged by how long *we* saw it
+//! unchanged (`observed`), our own by the time since *we* sent the last renewal, both on the monotonic clock.
+//! A step of the wall clock, here or there, makes nobody leader.
 
 mod observed;
 
@@ -24,7 +25,8 @@ use observed::Observed;
 pub struct Lease {
     api: Api<LeaseObject>,
     namespace: String,
-    /// Unlike any earlier process's, also of the same Pod: a restarted container must wait like everybody else.
+    /// Unlike any earlier process's, also of the same Pod: a restarted container must wait like everybody
+    /// else.
     identity: String,
     duration: Duration,
     deadline: Duration,
@@ -38,8 +40,13 @@ struct Held {
     renewed: Instant,
 }
 
-/// Waits for the Lease, then runs `work` until `shutdown` or until the Lease is lost. All tasks of the work have ended when this returns.
-pub async fn lead<W>(lease: Lease, shutdown: impl Future<Output = ()> + Send, work: impl FnOnce() -> W) -> Result<(), Error>
+/// Waits for the Lease, then runs `work` until `shutdown` or until the Lease is lost. All tasks of the work
+/// have ended when this returns.
+pub async fn lead<W>(
+    lease: Lease,
+    shutdown: impl Future<Output = ()> + Send,
+    work: impl FnOnce() -> W,
+) -> Result<(), Error>
 where
     W: Future<Output = Result<(), Error>> + Send + 'static,
 {
@@ -152,18 +159,21 @@ impl Lease {
         }
     }
 
-    /// One write, guarded by the resourceVersion of what was read. The time counted is that before the request left.
+    /// One write, guarded by the resourceVersion of what was read. The time counted is that before the
+    /// request left.
     async fn write(&self, over: Option<LeaseObject>, transitions: i32) -> Result<Held, Error> {
         let renewed = Instant::now();
         let params = PostParams { field_manager: Some(names::CONTROLLER.into()), ..PostParams::default() };
         let object = match over {
             None => {
-                let object = LeaseObject { metadata: self.metadata(), spec: Some(self.spec(None, transitions)) };
+                let object =
+                    LeaseObject { metadata: self.metadata(), spec: Some(self.spec(None, transitions)) };
                 self.within(self.deadline, "create", self.api.create(&params, &object)).await?
             }
             Some(mut object) => {
                 object.spec = Some(self.spec(object.spec.take(), transitions));
-                self.within(self.deadline, "renew", self.api.replace(names::CONTROLLER, &params, &object)).await?
+                self.within(self.deadline, "renew", self.api.replace(names::CONTROLLER, &params, &object))
+                    .await?
             }
         };
         Ok(Held { object, renewed })
@@ -176,20 +186,37 @@ impl Lease {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        match self.within(self.retry, "release", self.api.replace(names::CONTROLLER, &PostParams::default(), &object)).await {
+        match self
+            .within(
+                self.retry,
+                "release",
+                self.api.replace(names::CONTROLLER, &PostParams::default(), &object),
+            )
+            .await
+        {
             Ok(_) => tracing::info!("released the Lease"),
             Err(error) => tracing::warn!("{error}"),
         }
     }
 
-    async fn within<T>(&self, limit: Duration, verb: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        verb: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
         let answer = tokio::time::timeout(limit, call).await;
-        let answer = answer.unwrap_or_else(|_| Err(kube::Error::Service("the API server did not answer in time".into())));
+        let answer = answer
+            .unwrap_or_else(|_| Err(kube::Error::Service("the API server did not answer in time".into())));
         answer.attempt(|| format!("{verb} the Lease {}/{}", self.namespace, names::CONTROLLER))
     }
 
     fn metadata(&self) -> ObjectMeta {
-        ObjectMeta { name: Some(names::CONTROLLER.into()), namespace: Some(self.namespace.clone()), ..ObjectMeta::default() }
+        ObjectMeta {
+            name: Some(names::CONTROLLER.into()),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectMeta::default()
+        }
     }
 
     fn spec(&self, before: Option<LeaseSpec>, transitions: i32) -> LeaseSpec {
@@ -200,7 +227,9 @@ impl Lease {
             acquire_time: before.acquire_time.filter(|_| ours).or_else(|| Some(now.clone())),
             holder_identity: Some(self.identity.clone()),
             // Whole seconds in the API: rounded up, so that others wait long enough.
-            lease_duration_seconds: Some(i32::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)),
+            lease_duration_seconds: Some(
+                i32::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX),
+            ),
             lease_transitions: Some(transitions),
             renew_time: Some(now),
             ..LeaseSpec::default()

@@ -1,6 +1,7 @@
-//! The control plane, from start to stop: `leader` (one replica at a time) → `watch` (what may change) → `reconcile` (a Connector, step by
-//! step), `namespace` (what a namespace's Connectors have in common), `class_status` (a class), `ca` (the connector CA) → `status` (one patch).
-//! It never connects to a target: `prober` asks the data plane to probe. All state is in the API server.
+//! The control plane, from start to stop: `leader` (one replica at a time) → `watch` (what may change) →
+//! `reconcile` (a Connector, step by step), `namespace` (what a namespace's Connectors have in common),
+//! `class_status` (a class), `ca` (the connector CA) → `status` (one patch). It never connects to a target:
+//! `prober` asks the data plane to probe. All state is in the API server.
 
 pub mod admin;
 pub mod ca;

@@ -53,11 +53,13 @@ fn version() -> &'static str {
     &VERSION
 }
 
-/// Longer than the API server keeps a watch open (290 s as kube asks for it): only a peer that is gone is silent for so long.
+/// Longer than the API server keeps a watch open (290 s as kube asks for it): only a peer that is gone is
+/// silent for so long.
 const SILENCE: Duration = Duration::from_secs(295);
 
 async fn start(settings: Settings) -> anyhow::Result<()> {
-    let mut config = kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
+    let mut config =
+        kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     let client = kube::Client::try_from(config).context("no access to the Kubernetes API server")?;

@@ -1,11 +1,14 @@
-//! Counters and gauges for `/metrics`. Labels are bounded: kinds, results and error words, never names of objects.
+//! Counters and gauges for `/metrics`. Labels are bounded: kinds, results and error words, never names of
+//! objects.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connectors_api::watch_health::WatchHealth;
 use kube::runtime::watcher;
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use crate::error::Error;
 
@@ -39,12 +42,18 @@ impl Metrics {
                 buckets: vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0],
             })?,
             leader: IntGauge::with_opts(opts("leader", "1 while this replica holds the Lease"))?,
-            status_patches: IntCounterVec::new(opts("status_patches_total", "Patches of a status by kind"), &["kind"])?,
+            status_patches: IntCounterVec::new(
+                opts("status_patches_total", "Patches of a status by kind"),
+                &["kind"],
+            )?,
             ca_not_after: IntGaugeVec::new(
                 opts("ca_not_after_seconds", "End of validity of the connector CA"),
                 &["certificate"],
             )?,
-            watch_errors: IntCounterVec::new(opts("watch_errors_total", "Lists and watches that failed, by kind"), &["kind"])?,
+            watch_errors: IntCounterVec::new(
+                opts("watch_errors_total", "Lists and watches that failed, by kind"),
+                &["kind"],
+            )?,
             unreadable_objects: IntCounterVec::new(
                 opts("unreadable_objects_total", "Objects received that could not be read, by kind"),
                 &["kind"],

@@ -1,5 +1,5 @@
-//! Asks the gateway to probe a Connector's target (`POST /probe`). The controller itself never connects to a target: it is the process
-//! that may read Secrets, so it must not be the one that talks to strangers.
+//! Asks the gateway to probe a Connector's target (`POST /probe`). The controller itself never connects to a
+//! target: it is the process that may read Secrets, so it must not be the one that talks to strangers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub enum ProbeError {
     Silent,
 }
 
-/// The real one. kube's client is an HTTP client with a bearer token that it reads again from the projected file.
+/// The real one. kube's client is an HTTP client with a bearer token that it reads again from the projected
+/// file.
 pub struct GatewayProber {
     client: Client,
 }
@@ -42,7 +43,8 @@ impl GatewayProber {
     /// When the URL does not parse or the token file cannot be read.
     pub fn new(url: &str, token_file: &Path) -> anyhow::Result<GatewayProber> {
         let mut config = Config::new(url.parse()?);
-        config.auth_info = AuthInfo { token_file: Some(token_file.to_string_lossy().into_owned()), ..AuthInfo::default() };
+        config.auth_info =
+            AuthInfo { token_file: Some(token_file.to_string_lossy().into_owned()), ..AuthInfo::default() };
         config.connect_timeout = Some(Duration::from_secs(5));
         // A 503 of the gateway is an answer for the status; `schedule` decides when to ask again.
         config.default_retry = false;
@@ -71,8 +73,10 @@ impl Prober for GatewayProber {
 
 impl GatewayProber {
     async fn post(&self, body: Vec<u8>) -> Result<http::Response<Body>, ProbeError> {
-        let request =
-            http::Request::post(probe::PATH).header("content-type", "application/json").body(Body::from(body)).map_err(silent)?;
+        let request = http::Request::post(probe::PATH)
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .map_err(silent)?;
         self.client.send(request).await.map_err(silent)
     }
 }
@@ -101,12 +105,18 @@ pub mod fake {
 
     /// A target that a known CA vouches for, that is up, and that takes the credential.
     pub fn healthy() -> ProbeReport {
-        let fine = |reason: &str| Outcome { status: OutcomeStatus::True, reason: reason.into(), message: String::new() };
+        let fine = |reason: &str| Outcome {
+            status: OutcomeStatus::True,
+            reason: reason.into(),
+            message: String::new(),
+        };
         ProbeReport { trust: fine(reason::NO_CA_CERT), pins: Vec::new(), liveness: fine(""), auth: fine("") }
     }
 
     impl FakeProber {
-        pub fn new(answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static) -> FakeProber {
+        pub fn new(
+            answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static,
+        ) -> FakeProber {
             FakeProber { answer: Mutex::new(Box::new(answer)), asked: Mutex::default() }
         }
 
@@ -114,14 +124,21 @@ pub mod fake {
             FakeProber::new(|_| Ok(healthy()))
         }
 
-        pub fn answer_with(&self, answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static) {
+        pub fn answer_with(
+            &self,
+            answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static,
+        ) {
             *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(answer);
         }
 
         /// Requests about the Connector of this name, oldest first.
         pub fn asked_about(&self, name: &str) -> Vec<ProbeRequest> {
             let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.iter().filter(|request| request.connector.metadata.name.as_deref() == Some(name)).cloned().collect()
+            asked
+                .iter()
+                .filter(|request| request.connector.metadata.name.as_deref() == Some(name))
+                .cloned()
+                .collect()
         }
     }
 

@@ -1,4 +1,5 @@
-//! One Connector, step by step. `watch` asks for it; every step leaves an outcome in `Findings`; it always ends in a status.
+//! One Connector, step by step. `watch` asks for it; every step leaves an outcome in `Findings`; it always
+//! ends in a status.
 //!
 //! | permission | for |
 //! |---|---|
@@ -45,7 +46,8 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
     let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
 
     let class = class::find(&walk.context.stores.classes, &walk.connector, &mut walk.findings);
-    let fits = class.as_ref().is_some_and(|class| parameters::check(&walk.connector, class, &mut walk.findings));
+    let fits =
+        class.as_ref().is_some_and(|class| parameters::check(&walk.connector, class, &mut walk.findings));
     if let Some(class) = class.as_deref().filter(|_| fits) {
         walk.findings.keep_pins_of(&rules::addresses(&walk.connector, class));
         let read = secret::check(&walk.context, &walk.connector, class, &mut walk.findings).await;
@@ -82,7 +84,10 @@ impl Walk {
         let status = serde_json::from_value(unreadable.status.clone()).ok();
         let connector = Connector { metadata: unreadable.metadata.clone(), status, ..Connector::default() };
         let mut findings = Findings::unchecked(&connector);
-        findings.class = status::no(reason::INVALID_PARAMETERS, format!("the connector cannot be read: {}", unreadable.error));
+        findings.class = status::no(
+            reason::INVALID_PARAMETERS,
+            format!("the connector cannot be read: {}", unreadable.error),
+        );
         Walk { connector: Arc::new(connector), context, findings, trouble: None }
     }
 
@@ -92,11 +97,15 @@ impl Walk {
         }
     }
 
-    /// A rotated Secret must reach the gateway within a second, while a probe of a slow target may take many: its version goes first.
+    /// A rotated Secret must reach the gateway within a second, while a probe of a slow target may take many:
+    /// its version goes first.
     async fn hand_over_rotation(&mut self) -> Result<(), Error> {
         if let Some(status) = status::rotated(&self.connector, &self.findings) {
-            let written = patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?;
-            self.connector = written.into_read().map_err(|unreadable| Error::Unreadable(unreadable.error.clone()))?;
+            let written =
+                patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics)
+                    .await?;
+            self.connector =
+                written.into_read().map_err(|unreadable| Error::Unreadable(unreadable.error.clone()))?;
         }
         Ok(())
     }
@@ -121,6 +130,7 @@ pub fn secret_names(connector: &Connector) -> Vec<&str> {
         let elsewhere = reference.namespace.as_ref().filter(|namespace| !namespace.is_empty());
         elsewhere.is_none() || elsewhere == connector.metadata.namespace.as_ref()
     });
-    let named = credential.map(|reference| reference.name.as_str()).into_iter().chain(connector.spec.ca_secret());
+    let named =
+        credential.map(|reference| reference.name.as_str()).into_iter().chain(connector.spec.ca_secret());
     named.filter(|name| is_object_name(name)).collect()
 }

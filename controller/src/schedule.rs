@@ -83,8 +83,11 @@ mod tests {
     /// `Action` has no getter: its debug form shows the duration.
     fn between(action: &Action, low: f64, high: f64) -> bool {
         let text = format!("{action:?}");
-        let digits: String =
-            text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let digits: String = text
+            .chars()
+            .skip_while(|c| !c.is_ascii_digit())
+            .take_while(|c| c.is_ascii_digit() || *c == '.')
+            .collect();
         let unit = if text.contains("ms") { 0.001 } else { 1.0 };
         (low..=high).contains(&(digits.parse::<f64>().expect("a duration") * unit))
     }

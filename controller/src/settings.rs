@@ -1,4 +1,5 @@
-//! Every setting of the controller, by flag or environment, with defaults that fit config/. Read once at start by `main`.
+//! Every setting of the controller, by flag or environment, with defaults that fit config/. Read once at
+//! start by `main`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +25,11 @@ pub struct Settings {
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8081")]
     pub admin_address: SocketAddr,
     /// Admin port of the gateway, which probes targets on the controller's behalf.
-    #[arg(long, env = "GATEWAY_URL", default_value = "http://connectors-gateway-admin.connectors-system.svc:9090")]
+    #[arg(
+        long,
+        env = "GATEWAY_URL",
+        default_value = "http://connectors-gateway-admin.connectors-system.svc:9090"
+    )]
     pub gateway_url: String,
     /// Projected ServiceAccount token for the gateway's /probe; read again as kubelet renews it.
     #[arg(long, env = "GATEWAY_TOKEN_FILE", default_value = "/var/run/secrets/connectors/probe/token")]
@@ -50,7 +55,8 @@ pub struct Settings {
     /// Time after which an unrenewed Lease may be taken over, in seconds.
     #[arg(long, env = "LEASE_DURATION", default_value = "15", value_parser = seconds)]
     pub lease_duration: Duration,
-    /// Time without a renewal after which this replica stops by itself, in seconds. Shorter than the Lease's duration.
+    /// Time without a renewal after which this replica stops by itself, in seconds. Shorter than the Lease's
+    /// duration.
     #[arg(long, env = "LEASE_DEADLINE", default_value = "10", value_parser = seconds)]
     pub lease_deadline: Duration,
     /// Time between two tries for the Lease, in seconds.
@@ -68,7 +74,8 @@ pub enum LogFormat {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    let duration = Duration::try_from_secs_f64(value).map_err(|_| format!("{text} is not a possible time"))?;
+    let duration =
+        Duration::try_from_secs_f64(value).map_err(|_| format!("{text} is not a possible time"))?;
     if duration.is_zero() { Err("must be more than 0".into()) } else { Ok(duration) }
 }
 
@@ -89,7 +96,9 @@ mod tests {
 
     #[test]
     fn a_time_of_zero_or_nonsense_is_refused_with_a_sentence() {
-        for (text, part) in [("0", "more than 0"), ("-1", "not a possible time"), ("soon", "not a number of seconds")] {
+        for (text, part) in
+            [("0", "more than 0"), ("-1", "not a possible time"), ("soon", "not a number of seconds")]
+        {
             assert!(seconds(text).unwrap_err().contains(part), "{text}");
         }
     }

@@ -1,11 +1,14 @@
-//! Last step of a walk: what the steps found → conditions and the rest of the status. Pure; `status/patch.rs` writes it.
+//! Last step of a walk: what the steps found → conditions and the rest of the status. Pure; `status/patch.rs`
+//! writes it.
 
 pub mod patch;
 
 use crate::schedule::Left;
 use connectors_api::Connector;
 use connectors_api::conditions::{self, Condition, reason};
-use connectors_api::connector::{Addressable, ConnectorStatus, CredentialStatus, Pin, ProxyStatus, TrustStatus};
+use connectors_api::connector::{
+    Addressable, ConnectorStatus, CredentialStatus, Pin, ProxyStatus, TrustStatus,
+};
 use connectors_api::probe::{Outcome, OutcomeStatus};
 use connectors_api::target::Target;
 
@@ -44,14 +47,16 @@ fn not_checked() -> Outcome {
 }
 
 impl Findings {
-    /// Before the first step: nothing checked, and kept of the last status what only a later step may replace.
+    /// Before the first step: nothing checked, and kept of the last status what only a later step may
+    /// replace.
     pub fn unchecked(connector: &Connector) -> Findings {
         let last = connector.status.clone().unwrap_or_default();
         Findings {
             class: not_checked(),
             secret: not_checked(),
             // Without a new probe the last word on the target's certificate stands.
-            ca_cert: conditions::find(&last.conditions, conditions::CA_CERT_READY).map_or_else(not_checked, as_outcome),
+            ca_cert: conditions::find(&last.conditions, conditions::CA_CERT_READY)
+                .map_or_else(not_checked, as_outcome),
             liveness: not_checked(),
             auth: not_checked(),
             service: not_checked(),
@@ -61,7 +66,8 @@ impl Findings {
         }
     }
 
-    /// Drops pins of an origin that the Connector no longer names, so that a new address gets a first contact of its own.
+    /// Drops pins of an origin that the Connector no longer names, so that a new address gets a first contact
+    /// of its own.
     pub fn keep_pins_of(&mut self, addresses: &[&str]) {
         let pins = std::mem::take(&mut self.trust.pins);
         let before = pins.len();
@@ -83,12 +89,18 @@ impl Findings {
         ]
     }
 
-    /// True when all are; else status, reason and message of the first that is not. CACertReady only informs, unless traffic stops for it.
+    /// True when all are; else status, reason and message of the first that is not. CACertReady only informs,
+    /// unless traffic stops for it.
     fn ready(&self) -> Outcome {
         let counts = |severity: Option<&str>, outcome: &Outcome| {
-            severity.is_none() || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED || is_broken_ca(outcome)
+            severity.is_none()
+                || outcome.reason == reason::TARGET_CERTIFICATE_CHANGED
+                || is_broken_ca(outcome)
         };
-        let first = self.conditions().into_iter().find(|(_, outcome, severity)| counts(*severity, outcome) && !is_true(outcome));
+        let first = self
+            .conditions()
+            .into_iter()
+            .find(|(_, outcome, severity)| counts(*severity, outcome) && !is_true(outcome));
         first.map_or_else(|| yes("", ""), |(_, outcome, _)| outcome.clone())
     }
 }
@@ -110,12 +122,13 @@ pub fn next(connector: &Connector, findings: &Findings) -> ConnectorStatus {
     let trust = Some(findings.trust.clone()).filter(|trust| *trust != TrustStatus::default());
     ConnectorStatus {
         observed_generation: connector.metadata.generation,
-        conditions: all.map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions)).collect(),
+        conditions: all
+            .map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions))
+            .collect(),
         annotations: last.annotations,
-        proxy: findings
-            .proxy_url
-            .clone()
-            .map(|url| ProxyStatus { http_address: Some(Addressable { url: Some(url), ..Addressable::default() }) }),
+        proxy: findings.proxy_url.clone().map(|url| ProxyStatus {
+            http_address: Some(Addressable { url: Some(url), ..Addressable::default() }),
+        }),
         // Nothing serves it yet.
         api: None,
         credential: findings.credential.clone(),
@@ -123,7 +136,8 @@ pub fn next(connector: &Connector, findings: &Findings) -> ConnectorStatus {
     }
 }
 
-/// The present status with the new version of a Secret, if that is a rotation: the gateway already uses an earlier version of it.
+/// The present status with the new version of a Secret, if that is a rotation: the gateway already uses an
+/// earlier version of it.
 pub fn rotated(connector: &Connector, findings: &Findings) -> Option<ConnectorStatus> {
     let mut status = connector.status.clone()?;
     let credential = match (&status.credential, &findings.credential) {
@@ -131,10 +145,9 @@ pub fn rotated(connector: &Connector, findings: &Findings) -> Option<ConnectorSt
         _ => None,
     };
     let ca = findings.trust.ca_resource_version.clone();
-    let trust = status
-        .trust
-        .clone()
-        .filter(|trust| trust.ca_resource_version.is_some() && ca.is_some() && trust.ca_resource_version != ca);
+    let trust = status.trust.clone().filter(|trust| {
+        trust.ca_resource_version.is_some() && ca.is_some() && trust.ca_resource_version != ca
+    });
     if credential.is_none() && trust.is_none() {
         return None;
     }
@@ -162,13 +175,15 @@ pub fn condition(type_: &str, outcome: &Outcome, severity: Option<&str>, last: &
         OutcomeStatus::False => "False",
         OutcomeStatus::Unknown => "Unknown",
     };
-    let since =
-        conditions::find(last, type_).filter(|last| last.status == status).and_then(|last| last.last_transition_time.clone());
+    let since = conditions::find(last, type_)
+        .filter(|last| last.status == status)
+        .and_then(|last| last.last_transition_time.clone());
     Condition {
         type_: type_.into(),
         status: status.into(),
         reason: Some(outcome.reason.clone()).filter(|reason| !reason.is_empty()),
-        message: Some(outcome.message.chars().take(MESSAGE_MAX).collect()).filter(|message: &String| !message.is_empty()),
+        message: Some(outcome.message.chars().take(MESSAGE_MAX).collect())
+            .filter(|message: &String| !message.is_empty()),
         severity: severity.map(Into::into),
         last_transition_time: Some(since.unwrap_or_else(Condition::now)),
     }
@@ -189,8 +204,11 @@ fn as_outcome(condition: &Condition) -> Outcome {
 
 /// Pins for the origins of these addresses.
 pub fn of_origins(addresses: &[&str], mut pins: Vec<Pin>) -> Vec<Pin> {
-    let origins: Vec<String> =
-        addresses.iter().filter_map(|address| Target::parse(address).ok()).map(|target| target.origin()).collect();
+    let origins: Vec<String> = addresses
+        .iter()
+        .filter_map(|address| Target::parse(address).ok())
+        .map(|target| target.origin())
+        .collect();
     pins.retain(|pin| origins.contains(&pin.origin));
     pins
 }

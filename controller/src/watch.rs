@@ -1,5 +1,6 @@
-//! What may change, and what is then looked at: caches are filled, changes become requests, `reconcile` answers them.
-//! Comes after `leader`. Everything runs inside one task, so that losing the Lease ends all of it at once.
+//! What may change, and what is then looked at: caches are filled, changes become requests, `reconcile`
+//! answers them. Comes after `leader`. Everything runs inside one task, so that losing the Lease ends all of
+//! it at once.
 
 mod follow;
 mod triggers;
@@ -34,7 +35,12 @@ use follow::{Follow, any, readable, without_credentials};
 use triggers::{Queues, Triggers, key};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
-pub async fn work(client: Client, settings: Arc<Settings>, prober: Arc<dyn Prober>, metrics: Arc<Metrics>) -> Result<(), Error> {
+pub async fn work(
+    client: Client,
+    settings: Arc<Settings>,
+    prober: Arc<dyn Prober>,
+    metrics: Arc<Metrics>,
+) -> Result<(), Error> {
     let (stores, triggers, queues, mut parts) = watch_all(&client, &settings, &metrics);
     let context = Arc::new(Context::new(client, settings, stores, prober, metrics));
     parts.push(ca::keep(context.clone(), triggers.ca.clone()).boxed());
@@ -45,9 +51,13 @@ pub async fn work(client: Client, settings: Arc<Settings>, prober: Arc<dyn Probe
 
 type Parts = Vec<BoxFuture<'static, ()>>;
 
-/// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of Services, Roles and
-/// RoleBindings only those with our label, of nothing the managedFields.
-fn watch_all(client: &Client, settings: &Arc<Settings>, metrics: &Arc<Metrics>) -> (Stores, Arc<Triggers>, Queues, Parts) {
+/// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of
+/// Services, Roles and RoleBindings only those with our label, of nothing the managedFields.
+fn watch_all(
+    client: &Client,
+    settings: &Arc<Settings>,
+    metrics: &Arc<Metrics>,
+) -> (Stores, Arc<Triggers>, Queues, Parts) {
     let (connectors, connectors_w) = store();
     let (classes, classes_w) = store();
     let (secrets, secrets_w) = store();
@@ -129,7 +139,8 @@ async fn complete(stores: &Stores) -> bool {
     matches!(ready, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(())))
 }
 
-/// kube's applier: an object is never reconciled twice at the same time, requests for the same object collapse into one.
+/// kube's applier: an object is never reconciled twice at the same time, requests for the same object
+/// collapse into one.
 async fn answer<K, F>(
     store: Store<K>,
     queue: UnboundedReceiver<ObjectRef<K>>,

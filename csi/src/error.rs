@@ -1,5 +1,5 @@
-//! Everything that can go wrong for a volume, as a sentence that says what to do: kubelet shows it as an event on the Pod.
-//! `node` turns it into a gRPC status at the end of each call.
+//! Everything that can go wrong for a volume, as a sentence that says what to do: kubelet shows it as an
+//! event on the Pod. `node` turns it into a gRPC status at the end of each call.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,9 +18,13 @@ pub enum Error {
     Missing(&'static str),
     #[error("target_path {0:?} must be absolute and without \"..\"")]
     TargetPath(PathBuf),
-    #[error("set csi.readOnly of the pod's volume: driver {CSI_DRIVER} requires all volume requests to set read-only to 'true'")]
+    #[error(
+        "set csi.readOnly of the pod's volume: driver {CSI_DRIVER} requires all volume requests to set read-only to 'true'"
+    )]
     NotReadOnly,
-    #[error("driver {CSI_DRIVER} serves inline volumes only: use a csi volume in the pod instead of a PersistentVolume")]
+    #[error(
+        "driver {CSI_DRIVER} serves inline volumes only: use a csi volume in the pod instead of a PersistentVolume"
+    )]
     NotInline,
     #[error("driver {CSI_DRIVER} mounts files: a block volume cannot be had")]
     Block,
@@ -38,7 +42,9 @@ pub enum Error {
     // What kubelet must send, set in the CSIDriver object.
     #[error("kubelet sent no {0}: set podInfoOnMount in CSIDriver {CSI_DRIVER}")]
     PodInfo(&'static str),
-    #[error("kubelet sent no ServiceAccount token for audience {AUDIENCE}: add it to tokenRequests of CSIDriver {CSI_DRIVER}")]
+    #[error(
+        "kubelet sent no ServiceAccount token for audience {AUDIENCE}: add it to tokenRequests of CSIDriver {CSI_DRIVER}"
+    )]
     Token,
     #[error(
         "the ServiceAccount token is older than token.expiration ({} min) allows: it is served again when kubelet has renewed it \
@@ -64,14 +70,18 @@ pub enum Error {
     NotAllowed { account: String, connector: ConnectorRef },
     #[error("file {file:?} of configuration {configuration:?} in connectorclass {class:?}: {source}")]
     Template { class: String, configuration: String, file: String, source: TemplateError },
-    #[error("configuration {configuration:?} in connectorclass {class:?} has a file named {file:?}: use letters, digits, - _ .")]
+    #[error(
+        "configuration {configuration:?} in connectorclass {class:?} has a file named {file:?}: use letters, digits, - _ ."
+    )]
     FileName { class: String, configuration: String, file: String },
     #[error(
         "file {file:?} of configuration {configuration:?} in connectorclass {class:?} would be no single document of {format}: \
          print values with yamlScalar or toJson"
     )]
     NotOneDocument { class: String, configuration: String, file: String, format: &'static str },
-    #[error("the volume's files need {0} KiB, more than the 480 KiB that a volume holds: use fewer configurations")]
+    #[error(
+        "the volume's files need {0} KiB, more than the 480 KiB that a volume holds: use fewer configurations"
+    )]
     TooLarge(usize),
 
     // The cluster and the node.
@@ -102,8 +112,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The code that CSI and kubelet expect. Kubelet retries after each of them; `Unavailable` and `Aborted` also tell it that
-    /// the volume may exist.
+    /// The code that CSI and kubelet expect. Kubelet retries after each of them; `Unavailable` and `Aborted`
+    /// also tell it that the volume may exist.
     pub fn code(&self) -> Code {
         match self {
             Error::Missing(_)
@@ -132,9 +142,11 @@ impl Error {
             | Error::Deadline(_)
             | Error::Stopped => Code::Unavailable,
             Error::Busy => Code::Aborted,
-            Error::Node { .. } | Error::Socket { .. } | Error::NotServing(_) | Error::Server(_) | Error::Refused(_) => {
-                Code::Internal
-            }
+            Error::Node { .. }
+            | Error::Socket { .. }
+            | Error::NotServing(_)
+            | Error::Server(_)
+            | Error::Refused(_) => Code::Internal,
         }
     }
 
@@ -143,8 +155,8 @@ impl Error {
         Status::new(self.code(), self.to_string())
     }
 
-    /// The answer while the Pod uses files of an earlier publish. A final code would let older kubelets remove the mount's
-    /// folder under the running Pod (kubernetes#121271), so it never is one.
+    /// The answer while the Pod uses files of an earlier publish. A final code would let older kubelets
+    /// remove the mount's folder under the running Pod (kubernetes#121271), so it never is one.
     pub fn status_of_republish(&self) -> Status {
         match self {
             Error::TokenTooOld(_) => self.status(),

@@ -1,4 +1,5 @@
-//! Asks a running driver over its socket whether it serves: the liveness probe's command, and the step before registration.
+//! Asks a running driver over its socket whether it serves: the liveness probe's command, and the step before
+//! registration.
 
 use std::path::Path;
 use std::time::Duration;

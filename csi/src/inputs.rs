@@ -1,5 +1,6 @@
-//! Second stage of a mount: what the cluster knows. Connectors, their classes, whether the Pod may use them, the connector CA.
-//! `request` comes before; `render` makes files of what this returns. Only get and SubjectAccessReview, no list, no watch.
+//! Second stage of a mount: what the cluster knows. Connectors, their classes, whether the Pod may use them,
+//! the connector CA. `request` comes before; `render` makes files of what this returns. Only get and
+//! SubjectAccessReview, no list, no watch.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -59,11 +60,15 @@ impl Cluster {
         Cluster { client, settings }
     }
 
-    /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness are not asked
-    /// again (the gateway judges each request), so that a failing probe cannot keep a running Pod from its next token. What
-    /// becomes a part of files is checked each time.
+    /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness
+    /// are not asked again (the gateway judges each request), so that a failing probe cannot keep a running
+    /// Pod from its next token. What becomes a part of files is checked each time.
     pub async fn gather(&self, request: &PublishRequest, published: bool) -> Result<Inputs, Error> {
-        let connectors = request.attributes.connectors.iter().map(|reference| self.usable(&request.pod, reference, published));
+        let connectors = request
+            .attributes
+            .connectors
+            .iter()
+            .map(|reference| self.usable(&request.pod, reference, published));
         let asked = async {
             let (connectors, ca_bundle) = tokio::try_join!(try_join_all(connectors), self.ca_bundle())?;
             let connectors = self.with_classes(connectors).await?;
@@ -72,7 +77,12 @@ impl Cluster {
         tokio::time::timeout(DEADLINE, asked).await.map_err(|_| Error::Deadline(DEADLINE))?
     }
 
-    async fn usable(&self, pod: &Pod, reference: &ConnectorRef, published: bool) -> Result<(ConnectorRef, Connector), Error> {
+    async fn usable(
+        &self,
+        pod: &Pod,
+        reference: &ConnectorRef,
+        published: bool,
+    ) -> Result<(ConnectorRef, Connector), Error> {
         let api = Api::<Item<Connector>>::namespaced(self.client.clone(), &reference.namespace);
         let found = get(&api, &reference.name).await?;
         let connector = read(reference, "it", self.admit(pod, reference, found, published).await?)?;
@@ -121,7 +131,10 @@ impl Cluster {
     }
 
     /// Each class is asked for once.
-    async fn with_classes(&self, connectors: Vec<(ConnectorRef, Connector)>) -> Result<Vec<VolumeConnector>, Error> {
+    async fn with_classes(
+        &self,
+        connectors: Vec<(ConnectorRef, Connector)>,
+    ) -> Result<Vec<VolumeConnector>, Error> {
         let api = Api::<Item<ConnectorClass>>::all(self.client.clone());
         let mut classes = BTreeMap::<String, Arc<ConnectorClass>>::new();
         let mut mounted = Vec::with_capacity(connectors.len());
@@ -133,14 +146,22 @@ impl Cluster {
             };
             classes.insert(name.clone(), Arc::clone(&class));
             let fits = rules::check_connector(&connector, &class);
-            fits.map_err(|broken| Error::ConnectorNotReady { connector: reference.clone(), reason: broken.message })?;
-            check_proxy_address(VolumeConnector { reference, connector, class }).map(|one| mounted.push(one))?;
+            fits.map_err(|broken| Error::ConnectorNotReady {
+                connector: reference.clone(),
+                reason: broken.message,
+            })?;
+            check_proxy_address(VolumeConnector { reference, connector, class })
+                .map(|one| mounted.push(one))?;
         }
         Ok(mounted)
     }
 }
 
-async fn class(api: &Api<Item<ConnectorClass>>, connector: &ConnectorRef, name: &str) -> Result<ConnectorClass, Error> {
+async fn class(
+    api: &Api<Item<ConnectorClass>>,
+    connector: &ConnectorRef,
+    name: &str,
+) -> Result<ConnectorClass, Error> {
     let not_found = || Error::ClassNotFound { connector: connector.clone(), class: name.to_owned() };
     // The name becomes a part of the URL, and nobody but the controller checked it.
     if !is_object_name(name) {
@@ -169,7 +190,8 @@ fn check_observed(reference: &ConnectorRef, connector: &Connector) -> Result<(),
     }
 }
 
-/// With the reason and message of the `Ready` condition, which are those of the first condition that is not True.
+/// With the reason and message of the `Ready` condition, which are those of the first condition that is not
+/// True.
 fn check_ready(reference: &ConnectorRef, connector: &Connector) -> Result<(), Error> {
     let conditions = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let ready = conditions::find(conditions, READY);
@@ -177,8 +199,11 @@ fn check_ready(reference: &ConnectorRef, connector: &Connector) -> Result<(), Er
         return Ok(());
     }
     let told = ready.map(|ready| [ready.reason.as_deref(), ready.message.as_deref()].into_iter().flatten());
-    let told = told.map(|parts| parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")).unwrap_or_default();
-    let reason = if told.is_empty() { "it was not checked yet; is the controller running?".to_owned() } else { told };
+    let told = told
+        .map(|parts| parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "))
+        .unwrap_or_default();
+    let reason =
+        if told.is_empty() { "it was not checked yet; is the controller running?".to_owned() } else { told };
     Err(Error::ConnectorNotReady { connector: reference.clone(), reason })
 }
 
@@ -199,7 +224,9 @@ async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    api.get_opt(name).await.map_err(|source| api_error(format!("{} {name:?}", K::kind(&()).to_lowercase()), source))
+    api.get_opt(name)
+        .await
+        .map_err(|source| api_error(format!("{} {name:?}", K::kind(&()).to_lowercase()), source))
 }
 
 fn api_error(what: String, source: kube::Error) -> Error {

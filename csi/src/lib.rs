@@ -1,7 +1,8 @@
 //! The node driver: puts a Connector's files into a Pod's volume and keeps their token fresh.
 //!
-//! Walk of a mount: `node` → `request` (all refusals) → `inputs` (what the cluster knows) → `render` (pure) → `write`.
-//! Walk of a start: [`run`]: CSI socket serves (`identity`, `node`), then `register` shows it to kubelet.
+//! Walk of a mount: `node` → `request` (all refusals) → `inputs` (what the cluster knows) → `render` (pure) →
+//! `write`. Walk of a start: [`run`]: CSI socket serves (`identity`, `node`), then `register` shows it to
+//! kubelet.
 
 mod access;
 mod error;
@@ -40,7 +41,11 @@ use crate::proto::csi::node_server::NodeServer;
 ///
 /// # Errors
 /// A socket that cannot be bound, a failed server, or kubelet's refusal of the registration.
-pub async fn run(settings: Settings, client: kube::Client, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(
+    settings: Settings,
+    client: kube::Client,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let shutdown = shutdown.shared();
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
@@ -48,7 +53,8 @@ pub async fn run(settings: Settings, client: kube::Client, shutdown: impl Future
         .add_service(IdentityServer::new(IdentityService))
         .add_service(NodeServer::new(NodeService::new(cluster, settings.node_name.clone())))
         .serve_with_incoming_shutdown(incoming, shutdown.clone());
-    // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by then.
+    // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by
+    // then.
     let (refused, mut refusal) = mpsc::channel(1);
     let registration = async {
         health::check(&settings.csi_socket).await?;

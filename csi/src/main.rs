@@ -1,4 +1,5 @@
-//! Start of the node driver: settings, logs, API client; then `connectors_csi::run`. `healthcheck` asks the running one.
+//! Start of the node driver: settings, logs, API client; then `connectors_csi::run`. `healthcheck` asks the
+//! running one.
 
 use std::sync::LazyLock;
 
@@ -48,7 +49,10 @@ async fn main() -> anyhow::Result<()> {
         return Ok(healthcheck(&cli.settings.csi_socket).await?);
     }
     start_logs(cli.log_format);
-    anyhow::ensure!(!cli.settings.node_name.is_empty(), "--node-name (NODE_NAME) is required: the name of this node");
+    anyhow::ensure!(
+        !cli.settings.node_name.is_empty(),
+        "--node-name (NODE_NAME) is required: the name of this node"
+    );
     tracing::info!(settings = ?cli.settings, version = version(), "starting");
     // Sockets and folders are root's from the first moment; files of volumes get their modes explicitly.
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -81,7 +85,8 @@ fn start_logs(format: LogFormat) {
     }
 }
 
-/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, and what they hold may be secret, below this level.
+/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, and what they hold may be secret,
+/// below this level.
 fn harmless(line: &Metadata<'_>) -> bool {
     line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }

@@ -1,5 +1,6 @@
-//! The tmpfs of a volume, directly on kubelet's target path. What is mounted is read from the kernel and never remembered,
-//! so a new process of the driver goes on with the mounts of the old one. `write` fills it, `node` removes it.
+//! The tmpfs of a volume, directly on kubelet's target path. What is mounted is read from the kernel and
+//! never remembered, so a new process of the driver goes on with the mounts of the old one. `write` fills it,
+//! `node` removes it.
 
 use std::ffi::CString;
 use std::fs::{self, Permissions};
@@ -29,7 +30,8 @@ pub enum Mounted {
 pub struct SelinuxContext(String);
 
 impl SelinuxContext {
-    /// Reads `context="…"`. The label ends up in a list of mount options, so nothing that could end it is let in.
+    /// Reads `context="…"`. The label ends up in a list of mount options, so nothing that could end it is let
+    /// in.
     pub fn parse(option: &str) -> Option<SelinuxContext> {
         let label = option.strip_prefix("context=")?.trim_matches('"');
         let valid = |c: char| c.is_ascii_alphanumeric() || "_:.,-".contains(c);
@@ -48,7 +50,9 @@ pub fn mounted(target: &Path) -> io::Result<Mounted> {
 pub fn mount(target: &Path, selinux: Option<&SelinuxContext>) -> io::Result<()> {
     match fs::create_dir(target) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ if !fs::symlink_metadata(target)?.is_dir() => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        _ if !fs::symlink_metadata(target)?.is_dir() => {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
         _ => fs::set_permissions(target, Permissions::from_mode(0o750))?,
     }
     // noswap is known from Linux 6.4 on, and not allowed in a user namespace.
@@ -63,7 +67,9 @@ pub fn remove(target: &Path) -> io::Result<Mounted> {
     while mounted(target)? == Mounted::Ours {
         match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
             // A file is still open somewhere in this namespace: the memory goes with the last user.
-            Err(Errno::BUSY) => rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?,
+            Err(Errno::BUSY) => {
+                rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?
+            }
             result => result?,
         }
     }
@@ -74,7 +80,9 @@ pub fn remove(target: &Path) -> io::Result<Mounted> {
     match fs::remove_dir(target) {
         Ok(()) => Ok(Mounted::Nothing),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mounted::Nothing),
-        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) =>
+        {
             Ok(Mounted::Foreign)
         }
         Err(error) => Err(error),
@@ -89,12 +97,15 @@ fn mount_tmpfs(target: &Path, noswap: bool, selinux: Option<&SelinuxContext>) ->
     rustix::mount::mount(SOURCE, target, FILE_SYSTEM, flags, options.as_c_str())
 }
 
-/// The kernel lists resolved paths. Only the parent is resolved: the last part must be the mount point itself.
+/// The kernel lists resolved paths. Only the parent is resolved: the last part must be the mount point
+/// itself.
 fn canonical(target: &Path) -> io::Result<Option<PathBuf>> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return Ok(None) };
     match parent.canonicalize() {
         Ok(parent) => Ok(Some(parent.join(name))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

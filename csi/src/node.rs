@@ -1,5 +1,6 @@
-//! CSI Node: kubelet's calls for one volume. Publish walks through all stages and is repeated every 60–90 s while the Pod
-//! runs; unpublish removes the mount. Every failure is logged with its cause and answered with the next step.
+//! CSI Node: kubelet's calls for one volume. Publish walks through all stages and is repeated every 60–90 s
+//! while the Pod runs; unpublish removes the mount. Every failure is logged with its cause and answered with
+//! the next step.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,15 +14,17 @@ use crate::mount::{self, Mounted};
 use crate::proto::csi::node_server::Node;
 use crate::proto::csi::node_service_capability::{Rpc, Type, rpc};
 use crate::proto::csi::{
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeServiceCapability, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse,
 };
 use crate::render;
 use crate::request::{self, PublishRequest};
 use crate::volumes::{Volume, Volumes};
 use crate::write::{self, Files};
 
-/// Publishes that ask the API server at the same time: a node full of Pods starting at once must not become a burst.
+/// Publishes that ask the API server at the same time: a node full of Pods starting at once must not become a
+/// burst.
 const CONCURRENT: usize = 16;
 
 pub struct NodeService {
@@ -69,7 +72,10 @@ impl Node for NodeService {
         Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
     }
 
-    async fn node_get_info(&self, _: Request<NodeGetInfoRequest>) -> Result<Response<NodeGetInfoResponse>, Status> {
+    async fn node_get_info(
+        &self,
+        _: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
         Ok(Response::new(NodeGetInfoResponse { node_id: self.node.clone() }))
     }
 }
@@ -86,7 +92,8 @@ impl Driver {
         let target = PathBuf::from(&wire.target_path);
         let Err(error) = self.publish_volume(wire).await else { return Ok(()) };
         tracing::warn!(%volume, target = %target.display(), %error, cause = error.cause(), "publish failed");
-        let keeps_files = target.is_absolute() && blocking(move || write::is_published(&target)).await.unwrap_or(false);
+        let keeps_files =
+            target.is_absolute() && blocking(move || write::is_published(&target)).await.unwrap_or(false);
         Err(if keeps_files { error.status_of_republish() } else { error.status() })
     }
 
@@ -109,7 +116,8 @@ impl Driver {
     async fn publish_locked(&self, request: &PublishRequest, volume: &mut Volume) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
-        if let Some(limit) = request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit)) {
+        if let Some(limit) = request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit))
+        {
             if published {
                 volume.forget();
                 place(request, Files::new()).await?;
@@ -150,7 +158,9 @@ async fn place(request: &PublishRequest, files: Files) -> Result<(), Error> {
 
 async fn remove(target: &Path) -> Result<(), Error> {
     let path = target.to_owned();
-    let left = blocking(move || mount::remove(&path)).await.map_err(|source| Error::Node { what: "unmount", source })?;
+    let left = blocking(move || mount::remove(&path))
+        .await
+        .map_err(|source| Error::Node { what: "unmount", source })?;
     match left {
         Mounted::Nothing => Ok(()),
         Mounted::Ours | Mounted::Foreign => Err(Error::Foreign(target.to_owned())),
@@ -158,7 +168,9 @@ async fn remove(target: &Path) -> Result<(), Error> {
 }
 
 /// Mounts and files are system calls that may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await?
 }
 

@@ -1,5 +1,6 @@
-//! Shows the driver to kubelet, without a sidecar: a socket in kubelet's plugins_registry that tells name and endpoint.
-//! Made only after the CSI socket serves; a refusal by kubelet ends the process, so that it is seen and retried.
+//! Shows the driver to kubelet, without a sidecar: a socket in kubelet's plugins_registry that tells name and
+//! endpoint. Made only after the CSI socket serves; a refusal by kubelet ends the process, so that it is seen
+//! and retried.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,16 +23,24 @@ const CSI_VERSION: &str = "1.0.0";
 
 /// The name is fixed: a new process replaces the socket of an old one instead of standing beside it.
 ///
-/// It has an `@` because kubelet sends the escaped path as `:authority`, and the h2 crate answers PROTOCOL_ERROR to a host with
-/// `%`. What stands before an `@` is user-info, where `%` is allowed, and Go leaves the `@` as it is.
+/// It has an `@` because kubelet sends the escaped path as `:authority`, and the h2 crate answers
+/// PROTOCOL_ERROR to a host with `%`. What stands before an `@` is user-info, where `%` is allowed, and Go
+/// leaves the `@` as it is.
 pub fn socket(settings: &Settings) -> PathBuf {
     settings.registration_dir.join(format!("{CSI_DRIVER}@reg.sock"))
 }
 
-pub async fn serve(settings: &Settings, refused: Arc<Sender<String>>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn serve(
+    settings: &Settings,
+    refused: Arc<Sender<String>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let service = RegistrationService { endpoint: settings.csi_socket.display().to_string(), refused };
     let incoming = socket::listen(&socket(settings))?;
-    Ok(Server::builder().add_service(RegistrationServer::new(service)).serve_with_incoming_shutdown(incoming, shutdown).await?)
+    Ok(Server::builder()
+        .add_service(RegistrationServer::new(service))
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await?)
 }
 
 struct RegistrationService {

@@ -1,5 +1,6 @@
-//! Third stage of a mount, pure: what lies in the volume. Built-in files, then the configurations of the connectors' classes
-//! in the Pod's order (a later file replaces an earlier one of its name), then the exclusions. `write` puts it in place.
+//! Third stage of a mount, pure: what lies in the volume. Built-in files, then the configurations of the
+//! connectors' classes in the Pod's order (a later file replaces an earlier one of its name), then the
+//! exclusions. `write` puts it in place.
 
 mod builtin;
 mod data;
@@ -40,12 +41,19 @@ pub fn render(attributes: &VolumeAttributes, token: &SecretString, inputs: &Inpu
     Ok(files)
 }
 
-/// The configurations asked for, in order: by name, and by class within a name. Some may exist in no class, but not all.
-fn wanted<'a>(attributes: &VolumeAttributes, inputs: &'a Inputs) -> Result<Vec<(&'a VolumeConnector, &'a Configuration)>, Error> {
+/// The configurations asked for, in order: by name, and by class within a name. Some may exist in no class,
+/// but not all.
+fn wanted<'a>(
+    attributes: &VolumeAttributes,
+    inputs: &'a Inputs,
+) -> Result<Vec<(&'a VolumeConnector, &'a Configuration)>, Error> {
     let classes = one_per_class(&inputs.connectors);
     let found: Vec<_> = attributes.include.iter().flat_map(|name| named(&classes, name)).collect();
     if found.is_empty() && !attributes.include.is_empty() {
-        return Err(Error::UnknownConfigurations { asked: attributes.include.clone(), known: known(&classes) });
+        return Err(Error::UnknownConfigurations {
+            asked: attributes.include.clone(),
+            known: known(&classes),
+        });
     }
     Ok(found)
 }
@@ -80,8 +88,16 @@ fn known(classes: &[&VolumeConnector]) -> String {
     classes.iter().map(of_class).collect::<Vec<_>>().join("; ")
 }
 
-fn render_configuration(class: &ConnectorClass, configuration: &Configuration, data: &Value) -> Result<Files, Error> {
-    configuration.data.iter().map(|(file, text)| render_file(class, configuration, file, text, data)).collect()
+fn render_configuration(
+    class: &ConnectorClass,
+    configuration: &Configuration,
+    data: &Value,
+) -> Result<Files, Error> {
+    configuration
+        .data
+        .iter()
+        .map(|(file, text)| render_file(class, configuration, file, text, data))
+        .collect()
 }
 
 fn render_file(
@@ -91,13 +107,18 @@ fn render_file(
     text: &str,
     data: &Value,
 ) -> Result<(String, SecretString), Error> {
-    let (class, configuration) = (class.metadata.name.clone().unwrap_or_default(), configuration.name.clone());
+    let (class, configuration) =
+        (class.metadata.name.clone().unwrap_or_default(), configuration.name.clone());
     if !is_file_name(file) {
         return Err(Error::FileName { class, configuration, file: file.to_owned() });
     }
     let rendered = Template::parse(text).and_then(|template| template.render(data));
-    let failed =
-        |source| Error::Template { class: class.clone(), configuration: configuration.clone(), file: file.to_owned(), source };
+    let failed = |source| Error::Template {
+        class: class.clone(),
+        configuration: configuration.clone(),
+        file: file.to_owned(),
+        source,
+    };
     let content = rendered.map_err(failed)?;
     let content = SecretString::from(content);
     match document::broken(file, content.expose_secret()) {

@@ -1,5 +1,6 @@
-//! First stage of a mount: everything that can be refused without asking anybody. `node` calls it with kubelet's request,
-//! `inputs` goes on with what it returns. The request itself is never formatted: it may hold tokens.
+//! First stage of a mount: everything that can be refused without asking anybody. `node` calls it with
+//! kubelet's request, `inputs` goes on with what it returns. The request itself is never formatted: it may
+//! hold tokens.
 
 mod token;
 
@@ -62,7 +63,14 @@ pub fn check(mut wire: NodePublishVolumeRequest) -> Result<PublishRequest, Error
     let context: BTreeMap<String, String> = wire.volume_context.into_iter().collect();
     let pod = pod(&context)?;
     let attributes = attributes::parse(&context, &pod.namespace)?;
-    Ok(PublishRequest { target, pod, attributes, group: group(&mount)?, selinux: selinux(&mount)?, token: token? })
+    Ok(PublishRequest {
+        target,
+        pod,
+        attributes,
+        group: group(&mount)?,
+        selinux: selinux(&mount)?,
+        token: token?,
+    })
 }
 
 /// The target path of an unpublish.
@@ -85,7 +93,9 @@ pub fn volume(id: &str, target: &str) -> Result<PathBuf, Error> {
 }
 
 fn pod(context: &BTreeMap<String, String>) -> Result<Pod, Error> {
-    let get = |key: &'static str| context.get(key).filter(|value| !value.is_empty()).cloned().ok_or(Error::PodInfo(key));
+    let get = |key: &'static str| {
+        context.get(key).filter(|value| !value.is_empty()).cloned().ok_or(Error::PodInfo(key))
+    };
     if get(EPHEMERAL)? != "true" {
         return Err(Error::NotInline);
     }

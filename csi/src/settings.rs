@@ -8,8 +8,14 @@ use connectors_api::names::SYSTEM_NAMESPACE;
 
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Socket of the driver, at the same path inside the container and on the node: kubelet gets it from the registration
-    #[arg(long, env = "CSI_SOCKET", default_value = "/var/lib/kubelet/plugins/connectors-csi/csi.sock", global = true)]
+    /// Socket of the driver, at the same path inside the container and on the node: kubelet gets it from the
+    /// registration
+    #[arg(
+        long,
+        env = "CSI_SOCKET",
+        default_value = "/var/lib/kubelet/plugins/connectors-csi/csi.sock",
+        global = true
+    )]
     pub csi_socket: PathBuf,
     /// Folder in which kubelet looks for registration sockets
     #[arg(long, env = "REGISTRATION_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
@@ -23,7 +29,8 @@ pub struct Settings {
     /// Domain of the cluster's Services
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// Whoever may get a connector may mount it: set it together with the gateway's authorization.get_is_use, for migration
+    /// Whoever may get a connector may mount it: set it together with the gateway's authorization.get_is_use,
+    /// for migration
     #[arg(long, env = "GET_IS_USE")]
     pub get_is_use: bool,
 }

@@ -1,4 +1,5 @@
-//! Unix sockets that only root can reach. `lib` serves the driver on one, `register` the registration on another.
+//! Unix sockets that only root can reach. `lib` serves the driver on one, `register` the registration on
+//! another.
 
 use std::fs::{self, Permissions};
 use std::io;

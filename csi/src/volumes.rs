@@ -1,5 +1,6 @@
 //! What the driver remembers of its volumes: one lock per target path, and when which token was written last.
-//! `node` takes the lock before anything is done to a volume. After a restart nothing is remembered, and nothing is needed.
+//! `node` takes the lock before anything is done to a volume. After a restart nothing is remembered, and
+//! nothing is needed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::error::Error;
 use crate::request::Token;
 
-/// Kubelet calls every 60–90 s for each volume: within this time and with the token unchanged there is nothing to ask or write.
+/// Kubelet calls every 60–90 s for each volume: within this time and with the token unchanged there is
+/// nothing to ask or write.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 /// Longer than the deadlines of one publish together, far below kubelet's own two minutes.
 const PATIENCE: Duration = Duration::from_secs(30);

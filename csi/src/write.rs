@@ -1,5 +1,6 @@
-//! Last stage of a mount: puts the rendered files into the volume's tmpfs so that a reader sees all old or all new ones.
-//! The layout is that of kubelet's own ConfigMap volumes: `<file> → ..data/<file>`, `..data → ..<generation>`.
+//! Last stage of a mount: puts the rendered files into the volume's tmpfs so that a reader sees all old or
+//! all new ones. The layout is that of kubelet's own ConfigMap volumes: `<file> → ..data/<file>`, `..data →
+//! ..<generation>`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
@@ -28,7 +29,12 @@ pub fn is_published(target: &Path) -> io::Result<bool> {
 }
 
 /// Mounts where nothing is mounted yet, writes, and undoes its own mount when that fails.
-pub fn publish(target: &Path, selinux: Option<&SelinuxContext>, files: &Files, group: Option<u32>) -> Result<(), Error> {
+pub fn publish(
+    target: &Path,
+    selinux: Option<&SelinuxContext>,
+    files: &Files,
+    group: Option<u32>,
+) -> Result<(), Error> {
     let node = |what| move |source| Error::Node { what, source };
     let fresh = match mount::mounted(target).map_err(node("inspect"))? {
         Mounted::Foreign => return Err(Error::Foreign(target.to_owned())),
@@ -51,7 +57,8 @@ pub fn swap(root: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     let old = fs::read_link(root.join(DATA)).ok();
     remove_own(root, |name| name != DATA && old.as_ref().is_none_or(|old| old.as_os_str() != name))?;
     // 2. The new generation, complete before anybody can see it.
-    let generation = format!("{OWN}{}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
+    let generation =
+        format!("{OWN}{}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
     write_generation(&root.join(&generation), files, group)?;
     // 3. One rename makes it the current one: rename(2) replaces the link atomically.
     symlink(&generation, root.join(DATA_NEW))?;
@@ -94,7 +101,8 @@ fn link(root: &Path, name: &str) -> io::Result<()> {
 fn remove_visible(root: &Path, files: &Files) -> io::Result<()> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;
-        let stale = entry.file_name().to_str().is_none_or(|name| !name.starts_with(OWN) && !files.contains_key(name));
+        let stale =
+            entry.file_name().to_str().is_none_or(|name| !name.starts_with(OWN) && !files.contains_key(name));
         if stale {
             fs::remove_file(entry.path())?;
         }
@@ -156,7 +164,10 @@ mod tests {
             symlink("..123", root.path().join(DATA_NEW)).unwrap();
             swap(root.path(), &files(&[("a", content)]), None).unwrap();
             assert_eq!(visible(root.path()), pairs(&[("a", content)]));
-            let own = fs::read_dir(root.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "a").count();
+            let own = fs::read_dir(root.path())
+                .unwrap()
+                .filter(|entry| entry.as_ref().unwrap().file_name() != "a")
+                .count();
             assert_eq!(own, 2, "..data and one generation");
         }
     }

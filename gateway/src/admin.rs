@@ -1,5 +1,6 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz` for the cluster, `/probe` for the controller alone. Plain HTTP on the control runtime,
-//! apart from the data plane; clients of connectors never get here (NetworkPolicy), and a client's token is useless here (audience).
+//! The admin port: `/metrics`, `/healthz`, `/readyz` for the cluster, `/probe` for the controller alone.
+//! Plain HTTP on the control runtime, apart from the data plane; clients of connectors never get here
+//! (NetworkPolicy), and a client's token is useless here (audience).
 
 use std::convert::Infallible;
 use std::io;
@@ -109,7 +110,9 @@ impl Admin {
             (&Method::GET, "/readyz") => self.ready(),
             (&Method::GET, "/metrics") => self.exposition(),
             (&Method::POST, probe::PATH) => Box::pin(self.probe(request)).await,
-            (_, "/healthz" | "/readyz" | "/metrics" | probe::PATH) => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            (_, "/healthz" | "/readyz" | "/metrics" | probe::PATH) => {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+            }
             _ => plain(StatusCode::NOT_FOUND, "not found"),
         }
     }
@@ -145,14 +148,18 @@ impl Admin {
         if let Err(refusal) = endpoint.admit(request.headers()).await {
             return refusal;
         }
-        let Ok(_permit) = endpoint.permits.acquire().await else { return plain(StatusCode::SERVICE_UNAVAILABLE, "closing") };
+        let Ok(_permit) = endpoint.permits.acquire().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "closing");
+        };
         let body = Limited::new(request.into_body(), BODY_MAX).collect();
         let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or incomplete");
         };
         let asked: ProbeRequest = match serde_json::from_slice(&body.to_bytes()) {
             Ok(asked) => asked,
-            Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("the body is no ProbeRequest: {error}")),
+            Err(error) => {
+                return plain(StatusCode::BAD_REQUEST, &format!("the body is no ProbeRequest: {error}"));
+            }
         };
         let report = endpoint.prober.probe(&asked).await;
         match serde_json::to_vec(&report) {

@@ -1,5 +1,6 @@
-//! Fourth stage: may this request go where it wants to? `authenticate` has said who asks, `passage` holds who and where, `grant` by whose
-//! leave and with what. A limit of a connector, a registry of grants or a policy on requests is a file beside these and a line in `admit`.
+//! Fourth stage: may this request go where it wants to? `authenticate` has said who asks, `passage` holds who
+//! and where, `grant` by whose leave and with what. A limit of a connector, a registry of grants or a policy
+//! on requests is a file beside these and a line in `admit`.
 
 pub mod authenticate;
 pub mod authorize;
@@ -48,7 +49,8 @@ fn as_itself(route: &Route, headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// A target answers TRACE with the request as it came to it, credential and all; some servers know TRACK for the same.
+/// A target answers TRACE with the request as it came to it, credential and all; some servers know TRACK for
+/// the same.
 fn carried(method: &Method) -> Result<()> {
     match method.as_str() {
         "CONNECT" => Err(Error::Malformed("a CONNECT inside of a tunnel")),
@@ -57,7 +59,8 @@ fn carried(method: &Method) -> Result<()> {
     }
 }
 
-/// The host must be the one that the passage is for. Nearly always it is spelled as we would, and nothing has to be parsed.
+/// The host must be the one that the passage is for. Nearly always it is spelled as we would, and nothing has
+/// to be parsed.
 fn directed(aim: &Aim, dial: &Dial, authority: &str) -> Result<()> {
     // In reverse mode the host was the connector's, or the path named it.
     let Aim::Origin(origin) = aim else { return Ok(()) };
@@ -87,8 +90,9 @@ fn covered(route: &Route, passage: &Passage, path: &str) -> Result<()> {
     }
 }
 
-/// Says once for each passage that a client sends a token of its own, which goes nowhere. Only the first that comes is looked at, by what
-/// it says of itself: that costs nothing for all others, and clients do not change their habits.
+/// Says once for each passage that a client sends a token of its own, which goes nowhere. Only the first that
+/// comes is looked at, by what it says of itself: that costs nothing for all others, and clients do not
+/// change their habits.
 fn note_foreign(passage: &Passage, headers: &HeaderMap) {
     // In reverse mode it is the login.
     if passage.aim == Aim::Address {
@@ -99,7 +103,9 @@ fn note_foreign(passage: &Passage, headers: &HeaderMap) {
         return;
     }
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    let own = token.and_then(|token| jwt::claimed(token.trim())).is_some_and(|bearer| claims(&bearer, &passage.principal));
+    let own = token
+        .and_then(|token| jwt::claimed(token.trim()))
+        .is_some_and(|bearer| claims(&bearer, &passage.principal));
     if !own {
         tracing::info!(user = &*passage.principal.user, connector = %passage.connector, "the client's own Authorization is dropped");
     }
@@ -108,7 +114,8 @@ fn note_foreign(passage: &Passage, headers: &HeaderMap) {
 /// A valid token of the passage's own ServiceAccount and Pod: the only Authorization that is ever read.
 async fn token_inside(passage: &Passage, headers: &HeaderMap) -> Result<()> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Error::TokenInside("none was sent"))?;
+    let token =
+        value.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Error::TokenInside("none was sent"))?;
     let token = SecretString::from(token.trim());
     // Before anybody is asked: another's token goes nowhere.
     if jwt::claimed(token.expose_secret()).is_some_and(|bearer| !claims(&bearer, &passage.principal)) {
@@ -125,7 +132,8 @@ async fn token_inside(passage: &Passage, headers: &HeaderMap) -> Result<()> {
 
 /// What a token says of itself, unverified: good enough to refuse it.
 fn claims(bearer: &jwt::Claimed, principal: &Principal) -> bool {
-    *principal.user == *bearer.user && principal.pod.as_ref().map(|pod| &*pod.uid) == bearer.pod_uid.as_deref()
+    *principal.user == *bearer.user
+        && principal.pod.as_ref().map(|pod| &*pod.uid) == bearer.pod_uid.as_deref()
 }
 
 fn same(one: &Principal, other: &Principal) -> bool {

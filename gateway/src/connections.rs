@@ -1,5 +1,5 @@
-//! The open client connections, so that the end of a drain can end those that are left: each of their streams then writes its record.
-//! `accept` enters them; the binary's `drain` ends them.
+//! The open client connections, so that the end of a drain can end those that are left: each of their streams
+//! then writes its record. `accept` enters them; the binary's `drain` ends them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures::stream::{AbortHandle, Abortable};
 use pingora_core::server::ShutdownWatch;
 
-/// When a drain begins, a request may be on its way over any connection, and its client would not know whether it was seen. Each has so
-/// long for one more, which is told to be the last. Shorter than what the process waits for a last stream.
+/// When a drain begins, a request may be on its way over any connection, and its client would not know
+/// whether it was seen. Each has so long for one more, which is told to be the last. Shorter than what the
+/// process waits for a last stream.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// Resolves when a connection that waits for a request need not wait longer.
@@ -30,7 +31,8 @@ struct Open {
 }
 
 impl Connections {
-    /// Serves one connection to its end, or until [`Connections::end`]. The lock is taken once at either end of a connection's life.
+    /// Serves one connection to its end, or until [`Connections::end`]. The lock is taken once at either end
+    /// of a connection's life.
     pub async fn serve(&self, work: impl Future<Output = ()>) {
         let (handle, registration) = AbortHandle::new_pair();
         let _entry = self.enter(handle);
@@ -79,7 +81,9 @@ mod tests {
         let connections = Connections::default();
         let (first, second) = (connections.serve(pending()), connections.serve(pending()));
         let end = async { connections.end() };
-        tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(first, second, end) }).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(first, second, end) })
+            .await
+            .unwrap();
         assert!(connections.lock().handles.is_empty());
         assert!(tokio::time::timeout(Duration::from_millis(20), connections.serve(pending())).await.is_err());
         assert!(connections.lock().handles.is_empty(), "a cancelled one is forgotten too");

@@ -1,5 +1,6 @@
-//! The end of the process: SIGTERM turns readiness off and tells pingora to take no more and to let go of what is idle; the process ends
-//! as soon as no stream is left, at the latest after `timeouts.drain`. SIGINT ends it at once.
+//! The end of the process: SIGTERM turns readiness off and tells pingora to take no more and to let go of
+//! what is idle; the process ends as soon as no stream is left, at the latest after `timeouts.drain`. SIGINT
+//! ends it at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,8 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Longer than any drain: pingora sleeps its whole grace period, so it must not be the one that ends the process early.
+/// Longer than any drain: pingora sleeps its whole grace period, so it must not be the one that ends the
+/// process early.
 pub const FOR_EVER: Duration = Duration::from_secs(30 * 86_400);
 const LOOK: Duration = Duration::from_millis(50);
 /// Without streams for this long: a request that had just arrived has become a stream by then.
@@ -48,7 +50,8 @@ impl Signals {
     }
 }
 
-/// The streams that are still open when the budget is used up; 0 earlier, once nothing has been open for a moment.
+/// The streams that are still open when the budget is used up; 0 earlier, once nothing has been open for a
+/// moment.
 async fn emptied(metrics: &Metrics, budget: Duration) -> i64 {
     let end = Instant::now() + budget;
     let mut quiet = Instant::now();
@@ -68,7 +71,9 @@ async fn emptied(metrics: &Metrics, budget: Duration) -> i64 {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
             tracing::error!("signals cannot be watched: the process ends only by SIGKILL");
             return std::future::pending().await;
         };

@@ -1,5 +1,5 @@
-//! The one error of the data plane: who is to blame, and what client and log are told. Every stage returns it, `record` counts it;
-//! the client's words are in `status`.
+//! The one error of the data plane: who is to blame, and what client and log are told. Every stage returns
+//! it, `record` counts it; the client's words are in `status`.
 
 pub mod status;
 
@@ -25,7 +25,8 @@ impl Blame {
     }
 }
 
-/// The display form is the log's: it holds the cause, never a secret. `host` is the target's host as the connector names it.
+/// The display form is the log's: it holds the cause, never a secret. `host` is the target's host as the
+/// connector names it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("malformed request: {0}")]
@@ -104,7 +105,8 @@ pub enum Retry {
     Never,
 }
 
-/// What is told of an error: whose fault it is, the metric's label if the gateway itself refused a client, what the client gets.
+/// What is told of an error: whose fault it is, the metric's label if the gateway itself refused a client,
+/// what the client gets.
 struct Row {
     blame: Blame,
     refusal: Option<Refusal>,
@@ -130,7 +132,9 @@ impl Error {
         use Error::*;
         match self {
             Malformed(why) => client(Refusal::Malformed, status::bad_request(why)),
-            Body(_) => client(Refusal::Malformed, status::bad_request("the chunks of the body are not valid")),
+            Body(_) => {
+                client(Refusal::Malformed, status::bad_request("the chunks of the body are not valid"))
+            }
             Method(method) => client(Refusal::Malformed, status::method_not_carried(method)),
             Misdirected(host) => client(Refusal::Malformed, status::misdirected(host)),
             Upgrade(protocol) => client(Refusal::Malformed, status::upgrade_not_carried(protocol)),
@@ -140,8 +144,12 @@ impl Error {
             Login(why) => client(Refusal::Unauthenticated, status::proxy_authentication_required(why)),
             Token(why) => client(Refusal::Unauthenticated, status::authentication_required(why)),
             TokenInside(_) => client(Refusal::Unauthenticated, status::unauthorized()),
-            NotATarget { authority, connectors } => client(Refusal::Target, status::target_forbidden(authority, connectors)),
-            OutsidePath { connector } => client(Refusal::Target, status::target_forbidden("the path", &connector.to_string())),
+            NotATarget { authority, connectors } => {
+                client(Refusal::Target, status::target_forbidden(authority, connectors))
+            }
+            OutsidePath { connector } => {
+                client(Refusal::Target, status::target_forbidden("the path", &connector.to_string()))
+            }
             Forbidden { user, connector } => client(Refusal::Forbidden, status::forbidden(user, connector)),
             Impersonation { connector } => client(Refusal::Forbidden, status::impersonation(connector)),
             NotFound(connector) => client(Refusal::Forbidden, status::not_found(connector)),
@@ -153,13 +161,22 @@ impl Error {
             Denied { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
             Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
             Loop => gateway(Refusal::Target, status::looping()),
-            Unresolvable { host, .. } => failed(Blame::Target, status::bad_gateway(host, "its name cannot be resolved")),
+            Unresolvable { host, .. } => {
+                failed(Blame::Target, status::bad_gateway(host, "its name cannot be resolved"))
+            }
             Unreachable { host, cause } => failed(Blame::Target, status::bad_gateway(host, cause)),
-            ConnectTimeout { host } | HeaderTimeout { host } => failed(Blame::Target, status::gateway_timeout(host)),
+            ConnectTimeout { host } | HeaderTimeout { host } => {
+                failed(Blame::Target, status::gateway_timeout(host))
+            }
             CertificateChanged { host, .. } => failed(Blame::Target, status::certificate_changed(host)),
             Unverified { host, cause } => failed(Blame::Target, status::unverified(host, cause)),
-            Protocol { host, .. } => failed(Blame::Target, status::bad_gateway(host, "its answer is not valid HTTP")),
-            Cut { host, .. } => failed(Blame::Target, status::bad_gateway(host, "it closed the connection before it answered")),
+            Protocol { host, .. } => {
+                failed(Blame::Target, status::bad_gateway(host, "its answer is not valid HTTP"))
+            }
+            Cut { host, .. } => failed(
+                Blame::Target,
+                status::bad_gateway(host, "it closed the connection before it answered"),
+            ),
         }
     }
 
@@ -177,7 +194,8 @@ impl Error {
         self.row().refusal
     }
 
-    /// For the record: what a request ended with, as the status code sent or, for a client that left, 499 as nginx has it.
+    /// For the record: what a request ended with, as the status code sent or, for a client that left, 499 as
+    /// nginx has it.
     pub fn code(&self) -> u16 {
         match self {
             Error::ClientGone(_) => 499,

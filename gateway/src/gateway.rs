@@ -1,4 +1,5 @@
-//! What all stages of the data plane share: the parts that decide (who may go where, with what) and those that move bytes.
+//! What all stages of the data plane share: the parts that decide (who may go where, with what) and those
+//! that move bytes.
 
 use std::sync::Arc;
 
@@ -33,8 +34,8 @@ impl Gateway {
     }
 }
 
-/// What the request path is made of, once the seam is chosen: a home cluster or files. `main` and in-process tests build it.
-/// Cheap to clone; clones share everything.
+/// What the request path is made of, once the seam is chosen: a home cluster or files. `main` and in-process
+/// tests build it. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Parts {
     pub settings: Arc<ArcSwap<Settings>>,

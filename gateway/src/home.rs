@@ -1,4 +1,5 @@
-//! Ground: the home API server. `cluster` asks it, `remembered` keeps its answers, `principal` is who it says a client is.
+//! Ground: the home API server. `cluster` asks it, `remembered` keeps its answers, `principal` is who it says
+//! a client is.
 
 pub mod cluster;
 pub mod principal;

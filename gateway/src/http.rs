@@ -1,5 +1,6 @@
-//! Ground: HTTP messages, whatever they are for. `request` is one as the stages hand it on, `headers` and `rewrite` say what becomes of its
-//! fields, `wire` and `http2` are the two protocols, `buffer` and `socket` what both stand on.
+//! Ground: HTTP messages, whatever they are for. `request` is one as the stages hand it on, `headers` and
+//! `rewrite` say what becomes of its fields, `wire` and `http2` are the two protocols, `buffer` and `socket`
+//! what both stand on.
 
 pub mod buffer;
 pub mod headers;

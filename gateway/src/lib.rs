@@ -1,10 +1,12 @@
-//! The data plane. The folders are the way of a request, in this order:
-//! `listen` (accept, first head) → `modes` (a tunnel, or none: where do its requests belong?) → `serve` (the list of what each request goes
-//! through) → `admit` (who, where, by whose leave) → `upstream` (a verified connection) → `relay` (bytes, both ways) → `record`.
-//! `http`, `tls`, `home`, `table`, `error`, `settings` and `log` are the ground. `gateway` holds what all stages share; `table` turns watched objects
-//! into the routing snapshot; `probe` asks the same stages on behalf of the controller.
+//! The data plane. The folders are the way of a request, in this order: `listen` (accept, first head) →
+//! `modes` (a tunnel, or none: where do its requests belong?) → `serve` (the list of what each request goes
+//! through) → `admit` (who, where, by whose leave) → `upstream` (a verified connection) → `relay` (bytes,
+//! both ways) → `record`. `http`, `tls`, `home`, `table`, `error`, `settings` and `log` are the ground.
+//! `gateway` holds what all stages share; `table` turns watched objects into the routing snapshot; `probe`
+//! asks the same stages on behalf of the controller.
 
-// A request or an idle connection holds the room of all that it may ever await: what is large and seldom is boxed (`clippy.toml`).
+// A request or an idle connection holds the room of all that it may ever await: what is large and seldom is
+// boxed (`clippy.toml`).
 #![deny(clippy::large_futures)]
 
 pub mod admin;

@@ -1,6 +1,7 @@
-//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. Its own layer, for a record is some tenth of what a
-//! small request costs (`make bench`, with `--records`); with tracing-subscriber's own format it was a quarter of a request's instructions
-//! (callgrind, HTTP/1.1, 1 KiB). `lines` gathers them on their way out.
+//! One line of JSON for each event, fields beside `timestamp`, `level` and `target`. Its own layer, for a
+//! record is some tenth of what a small request costs (`make bench`, with `--records`); with
+//! tracing-subscriber's own format it was a quarter of a request's instructions (callgrind, HTTP/1.1, 1 KiB).
+//! `lines` gathers them on their way out.
 
 pub mod lines;
 
@@ -79,7 +80,8 @@ impl Second {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.number != now.as_secs() || self.text.is_empty() {
             self.number = now.as_secs();
-            let time = Timestamp::from_second(i64::try_from(self.number).unwrap_or_default()).unwrap_or_default();
+            let time =
+                Timestamp::from_second(i64::try_from(self.number).unwrap_or_default()).unwrap_or_default();
             self.text = time.to_string().trim_end_matches('Z').to_owned();
         }
         line.push_str(&self.text);
@@ -183,7 +185,9 @@ mod tests {
             let subscriber = tracing_subscriber::registry().with(Json::new(Lines::new(written.clone())));
             tracing::subscriber::with_default(subscriber, act);
             let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+                .collect()
         }
     }
 

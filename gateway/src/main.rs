@@ -1,5 +1,6 @@
-//! Start and end of the process: flags, settings, logs, the control runtime (watches, reviews, admin port) and pingora's server for the
-//! data plane. The seam is chosen here: a home cluster, or files (`--manifests`).
+//! Start and end of the process: flags, settings, logs, the control runtime (watches, reviews, admin port)
+//! and pingora's server for the data plane. The seam is chosen here: a home cluster, or files
+//! (`--manifests`).
 
 mod drain;
 
@@ -44,7 +45,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version = version())]
 struct Flags {
-    /// Folder with gateway.yaml, which must be there unless --manifests is given; environment variables CONNECTORS_GATEWAY__GROUP__KEY win over it.
+    /// Folder with gateway.yaml, which must be there unless --manifests is given; environment variables
+    /// CONNECTORS_GATEWAY__GROUP__KEY win over it.
     #[arg(long, env = "SETTINGS_DIR", default_value = "/etc/connectors-gateway")]
     settings_dir: PathBuf,
     /// Namespace of the gateway and of the Secret with its issuing CA.
@@ -91,7 +93,11 @@ fn main() -> anyhow::Result<()> {
     write_before_panics(lines.clone());
     let live = Live::load(&flags.settings_dir, flags.manifests.is_none())?;
     tracing::info!(settings = ?live.current.load(), version = version(), "connectors-gateway starts");
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     let metrics = Arc::new(Metrics::new()?);
     let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
     control.spawn(live.follow(metrics));
@@ -107,11 +113,14 @@ fn version() -> &'static str {
 
 /// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
 fn log_to(lines: &Lines, format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
     let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
     match format {
         LogFormat::Json => subscriber.with(log::Json::new(lines.clone())).init(),
-        LogFormat::Text => subscriber.with(tracing_subscriber::fmt::layer().with_writer(lines.clone())).init(),
+        LogFormat::Text => {
+            subscriber.with(tracing_subscriber::fmt::layer().with_writer(lines.clone())).init()
+        }
     }
 }
 
@@ -124,7 +133,8 @@ impl Drop for EndOfLog {
     }
 }
 
-/// A panic ends the process without dropping anything, whatever the profile: half a gateway is worse than none.
+/// A panic ends the process without dropping anything, whatever the profile: half a gateway is worse than
+/// none.
 fn write_before_panics(lines: Lines) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -134,12 +144,18 @@ fn write_before_panics(lines: Lines) {
     }));
 }
 
-/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among them, below this level.
+/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among
+/// them, below this level.
 fn harmless(line: &Metadata<'_>) -> bool {
     line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }
 
-async fn start(flags: &Flags, live: &Live, metrics: &Arc<Metrics>, control: &Runtime) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+async fn start(
+    flags: &Flags,
+    live: &Live,
+    metrics: &Arc<Metrics>,
+    control: &Runtime,
+) -> anyhow::Result<(Arc<Gateway>, Admin)> {
     match (&flags.manifests, &flags.clients, &flags.ca_cert, &flags.ca_key) {
         (Some(manifests), Some(clients), Some(ca_certificate), Some(ca_key)) => {
             let files = standalone::Files {
@@ -154,7 +170,11 @@ async fn start(flags: &Flags, live: &Live, metrics: &Arc<Metrics>, control: &Run
     }
 }
 
-fn from_files(files: &standalone::Files, live: &Live, metrics: &Arc<Metrics>) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+fn from_files(
+    files: &standalone::Files,
+    live: &Live,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<Gateway>, Admin)> {
     let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
     let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live) };
     let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
@@ -167,13 +187,21 @@ async fn from_cluster(
     metrics: &Arc<Metrics>,
     control: &Runtime,
 ) -> anyhow::Result<(Arc<Gateway>, Admin)> {
-    let config = kube::Config::infer().await.context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
-    let surroundings = Surroundings::new(ArcSwap::from_pointee(Known { pod: flags.pod_ips.clone(), ..Known::default() }));
+    let config = kube::Config::infer()
+        .await
+        .context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
+    let surroundings =
+        Surroundings::new(ArcSwap::from_pointee(Known { pod: flags.pod_ips.clone(), ..Known::default() }));
     let around = Around::new(flags, config.cluster_url.clone());
     around.look_at_api_server(&surroundings).await;
     control.spawn(keep_looking(around, surroundings.clone()));
     let client = kube::Client::try_from(config)?;
-    let cluster = Arc::new(Cluster::new(client.clone(), control.handle().clone(), live.current.clone(), metrics.clone()));
+    let cluster = Arc::new(Cluster::new(
+        client.clone(),
+        control.handle().clone(),
+        live.current.clone(),
+        metrics.clone(),
+    ));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
     let readiness = readiness(&parts, live);
     let publisher = Publisher {
@@ -224,10 +252,16 @@ impl Around {
 
     async fn look_at_api_server(&self, known: &Surroundings) {
         let url = &self.api_server;
-        let Some(host) = url.host() else { return tracing::warn!(%url, "the API server's URL names no host") };
+        let Some(host) = url.host() else {
+            return tracing::warn!(%url, "the API server's URL names no host");
+        };
         match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
-            Ok(found) => known.store(Arc::new(Known { api_server: found.collect(), ..Known::clone(&known.load()) })),
-            Err(error) => tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused"),
+            Ok(found) => {
+                known.store(Arc::new(Known { api_server: found.collect(), ..Known::clone(&known.load()) }))
+            }
+            Err(error) => {
+                tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused")
+            }
         }
     }
 
@@ -236,7 +270,9 @@ impl Around {
         for service in &self.services {
             match tokio::net::lookup_host((service.as_str(), 0)).await {
                 Ok(found) => services.extend(found.map(|address| address.ip())),
-                Err(error) => tracing::debug!(%error, service, "the gateway's own Service cannot be resolved"),
+                Err(error) => {
+                    tracing::debug!(%error, service, "the gateway's own Service cannot be resolved")
+                }
             }
         }
         if !services.is_empty() {
@@ -248,7 +284,8 @@ impl Around {
 /// Until a signal ends it. The main thread is pingora's.
 fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin, lines: Lines) -> anyhow::Result<()> {
     let now = gateway.parts.settings.load_full();
-    let listener = control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
+    let listener =
+        control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
     let signals = drain::Signals {
         control: control.handle().clone(),
         draining: admin.readiness.draining.clone(),
@@ -258,9 +295,11 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin, lines: Lines) -
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {
         threads: now.worker_threads(),
-        // One scheduler per thread, meant to let frames of many streams gather into one write. Its gain is not measured.
+        // One scheduler per thread, meant to let frames of many streams gather into one write. Its gain is
+        // not measured.
         work_stealing: false,
-        // `drain` decides when the process ends, at the latest after timeouts.drain; pingora would always wait this long.
+        // `drain` decides when the process ends, at the latest after timeouts.drain; pingora would always
+        // wait this long.
         grace_period_seconds: Some(drain::FOR_EVER.as_secs()),
         ..ServerConf::default()
     };

@@ -1,7 +1,10 @@
-//! What `/metrics` shows. Every label is bounded and its handle resolved here once, so that a request only increments atomics.
+//! What `/metrics` shows. Every label is bounded and its handle resolved here once, so that a request only
+//! increments atomics.
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
 /// Why a client was refused before or inside a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +79,15 @@ impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let to = &registry;
-        let requests = vector(to, "requests_total", "Requests answered, by class of the status code.", "code")?;
-        let refusals = vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
-        let seconds =
-            HistogramOpts::new("connectors_gateway_request_seconds", "From a request's head to the end of its answer's head.")
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
+        let requests =
+            vector(to, "requests_total", "Requests answered, by class of the status code.", "code")?;
+        let refusals =
+            vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
+        let seconds = HistogramOpts::new(
+            "connectors_gateway_request_seconds",
+            "From a request's head to the end of its answer's head.",
+        )
+        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
         let bytes = vector(to, "body_bytes_total", "Body bytes carried, by direction.", "to")?;
         let reviews = "Questions to the home API server, by result.";
         Ok(Metrics {
@@ -95,7 +102,11 @@ impl Metrics {
             bytes_to_target: bytes.with_label_values(&["target"]),
             bytes_to_client: bytes.with_label_values(&["client"]),
             leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
-            upstream_connects: outcomes(to, "upstream_connects_total", "Connections made to targets, by result.")?,
+            upstream_connects: outcomes(
+                to,
+                "upstream_connects_total",
+                "Connections made to targets, by result.",
+            )?,
             token_reviews: outcomes(to, "token_reviews_total", reviews)?,
             signing_key_reads: outcomes(to, "signing_key_reads_total", reviews)?,
             access_reviews: outcomes(to, "access_reviews_total", reviews)?,
@@ -103,19 +114,30 @@ impl Metrics {
             routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
             routes_unusable: gauge(to, "routes_unusable", "Connectors without a usable route.")?,
             table_builds: counter(to, "table_builds_total", "Routing tables built.")?,
-            watch_errors: vector(to, "watch_errors_total", "Lists and watches that failed, by kind.", "kind")?,
+            watch_errors: vector(
+                to,
+                "watch_errors_total",
+                "Lists and watches that failed, by kind.",
+                "kind",
+            )?,
             settings_valid: gauge(
                 to,
                 "settings_valid",
                 "1 while the settings on disk are in force, 0 while a broken file is ignored.",
             )?,
-            issuer_not_after: gauge(to, "issuer_not_after_seconds", "End of the issuing CA, Unix time; 0 while none is loaded.")?,
+            issuer_not_after: gauge(
+                to,
+                "issuer_not_after_seconds",
+                "End of the issuing CA, Unix time; 0 while none is loaded.",
+            )?,
             registry,
         })
     }
 
     pub fn request(&self, status: u16) {
-        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|index| self.requests.get(index)) {
+        if let Some(counter) =
+            usize::from(status / 100).checked_sub(1).and_then(|index| self.requests.get(index))
+        {
             counter.inc();
         }
     }
@@ -138,7 +160,10 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("connectors_gateway")
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
@@ -151,13 +176,19 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, promet
     register(registry, IntGauge::with_opts(opts(name, help))?)
 }
 
-fn vector(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+fn vector(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntCounterVec, prometheus::Error> {
     register(registry, IntCounterVec::new(opts(name, help), &[label])?)
 }
 
 fn outcomes(registry: &Registry, name: &str, help: &str) -> Result<Outcomes, prometheus::Error> {
     let results = vector(registry, name, help, "result")?;
-    let [ok, refused, failed] = ["ok", "refused", "failed"].map(|result| results.with_label_values(&[result]));
+    let [ok, refused, failed] =
+        ["ok", "refused", "failed"].map(|result| results.with_label_values(&[result]));
     Ok(Outcomes { ok, refused, failed })
 }
 
@@ -171,7 +202,10 @@ mod tests {
             let metrics = Metrics::new().unwrap();
             metrics.count_refusal(refusal);
             let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-            assert!(text.contains(&format!("connectors_gateway_refusals_total{{reason=\"{label}\"}} 1")), "{label}: {text}");
+            assert!(
+                text.contains(&format!("connectors_gateway_refusals_total{{reason=\"{label}\"}} 1")),
+                "{label}: {text}"
+            );
         }
     }
 
@@ -182,6 +216,10 @@ mod tests {
             metrics.request(status);
         }
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-        assert!(text.contains("requests_total{code=\"2xx\"} 2") && text.contains("requests_total{code=\"4xx\"} 1"), "{text}");
+        assert!(
+            text.contains("requests_total{code=\"2xx\"} 2")
+                && text.contains("requests_total{code=\"4xx\"} 1"),
+            "{text}"
+        );
     }
 }

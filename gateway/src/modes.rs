@@ -1,5 +1,6 @@
-//! Second stage: where the requests of one client connection belong. Inside a tunnel its CONNECT said so (`tunnel`), on any other connection
-//! each request does (`reverse`). `login` is what both ask of a login. `serve` brings the requests here.
+//! Second stage: where the requests of one client connection belong. Inside a tunnel its CONNECT said so
+//! (`tunnel`), on any other connection each request does (`reverse`). `login` is what both ask of a login.
+//! `serve` brings the requests here.
 
 mod login;
 pub mod reverse;
@@ -29,7 +30,8 @@ impl Mode {
         }
     }
 
-    /// The passage of one request. In reverse mode the request is turned into the one that the target shall see.
+    /// The passage of one request. In reverse mode the request is turned into the one that the target shall
+    /// see.
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
         match self {
             Mode::Tunnel(tunnel) => tunnel.passage(request),
@@ -37,10 +39,13 @@ impl Mode {
         }
     }
 
-    /// How long a connection may wait for its next request: for ever once we know whose it is, else everybody could hold many for nothing.
+    /// How long a connection may wait for its next request: for ever once we know whose it is, else everybody
+    /// could hold many for nothing.
     pub fn patience(&self) -> Option<Duration> {
         match self {
-            Mode::Reverse(reverse) if !reverse.is_known() => Some(reverse.gateway.parts.settings.load().timeouts.head),
+            Mode::Reverse(reverse) if !reverse.is_known() => {
+                Some(reverse.gateway.parts.settings.load().timeouts.head)
+            }
             Mode::Reverse(_) | Mode::Tunnel(_) => None,
         }
     }

@@ -1,6 +1,7 @@
-//! What the controller asks: is the target trusted, reachable, and does it take the credential? Trust first (`probe/trust`), then the
-//! class's probes (`probe/call`), each over the dial, trust and injection of a user's request. A failed step leaves the later ones
-//! unchecked, so a credential never goes to a target that is not trusted.
+//! What the controller asks: is the target trusted, reachable, and does it take the credential? Trust first
+//! (`probe/trust`), then the class's probes (`probe/call`), each over the dial, trust and injection of a
+//! user's request. A failed step leaves the later ones unchecked, so a credential never goes to a target that
+//! is not trusted.
 
 mod call;
 mod data;
@@ -60,12 +61,18 @@ impl Prober {
     }
 
     /// Or what is to be said of its trust.
-    async fn subject<'a>(&'a self, connector: &'a Connector, asked: &ProbeRequest) -> Result<Subject<'a>, Outcome> {
-        let mut route = compile::probed(connector, &asked.class).map_err(|unusable| not_checked(&unusable.message))?;
-        let credential = self.gateway.parts.credentials.read(&mut route).await.map_err(|error| match error {
-            CredentialError::InvalidCa(why) => failed(reason::INVALID_PEM, &why),
-            other => not_checked(&other.to_string()),
-        })?;
+    async fn subject<'a>(
+        &'a self,
+        connector: &'a Connector,
+        asked: &ProbeRequest,
+    ) -> Result<Subject<'a>, Outcome> {
+        let mut route =
+            compile::probed(connector, &asked.class).map_err(|unusable| not_checked(&unusable.message))?;
+        let credential =
+            self.gateway.parts.credentials.read(&mut route).await.map_err(|error| match error {
+                CredentialError::InvalidCa(why) => failed(reason::INVALID_PEM, &why),
+                other => not_checked(&other.to_string()),
+            })?;
         route.rekey();
         Ok(Subject { gateway: &self.gateway, connector, route, credential })
     }
@@ -113,7 +120,12 @@ fn unprobed(asked: &ProbeRequest, trust: Outcome) -> ProbeReport {
 /// Not reached at all: nothing is said of its certificate.
 fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
     let later = || not_checked("the target was not reached");
-    ProbeReport { trust: later(), pins: asked.pins.clone(), liveness: connection_failed(error), auth: later() }
+    ProbeReport {
+        trust: later(),
+        pins: asked.pins.clone(),
+        liveness: connection_failed(error),
+        auth: later(),
+    }
 }
 
 /// In words that name the target's host and no address behind it.

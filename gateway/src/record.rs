@@ -1,5 +1,5 @@
-//! The access record: one structured line for each request, written when it is dropped, so that a stream that is cut (by drain, by its
-//! peer, by a panic of ours) is recorded too. Last stage of a request.
+//! The access record: one structured line for each request, written when it is dropped, so that a stream that
+//! is cut (by drain, by its peer, by a panic of ours) is recorded too. Last stage of a request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::admit::passage::Passage;
 use crate::error::{Blame, Error};
 use crate::gateway::Gateway;
 
-/// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the name is kept.
+/// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the
+/// name is kept.
 const PLAIN_KEYS: [&str; 17] = [
     "allowWatchBookmarks",
     "container",
@@ -53,7 +54,12 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn start(passage: Arc<Passage>, method: Method, path: PathAndQuery, protocol: &'static str) -> Record {
+    pub fn start(
+        passage: Arc<Passage>,
+        method: Method,
+        path: PathAndQuery,
+        protocol: &'static str,
+    ) -> Record {
         passage.gateway.parts.metrics.streams_open.inc();
         Record {
             passage,
@@ -164,8 +170,11 @@ fn audit_id() -> HeaderValue {
 /// As Kubernetes' audit says it, from what the URL shows. Exec over WebSocket is a GET and still creates.
 fn verb(method: &Method, path: &PathAndQuery) -> &'static str {
     let creates = ["/exec", "/attach", "/portforward", "/proxy"].iter().any(|end| path.path().ends_with(end));
-    let watches =
-        || path.query().is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch")));
+    let watches = || {
+        path.query().is_some_and(|query| {
+            query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch"))
+        })
+    };
     match *method {
         _ if creates => "create",
         Method::GET if watches() => "watch",

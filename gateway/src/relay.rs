@@ -1,5 +1,6 @@
-//! Sixth stage: carries an admitted request. Full duplex, one task per stream, any protocol on either leg. `client` and `answer` are the two
-//! sides, `body` what flows between them, `sending` whether the request has been sent. `upgrade` carries bytes in place of two bodies.
+//! Sixth stage: carries an admitted request. Full duplex, one task per stream, any protocol on either leg.
+//! `client` and `answer` are the two sides, `body` what flows between them, `sending` whether the request has
+//! been sent. `upgrade` carries bytes in place of two bodies.
 
 mod answer;
 pub mod body;
@@ -32,7 +33,8 @@ use crate::upstream::{Left, Session, Taken};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
-/// A client that leaves is noticed so much later than it could be, and a target has so much longer for its answer.
+/// A client that leaves is noticed so much later than it could be, and a target has so much longer for its
+/// answer.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
 /// How one try ended, short of an error.
@@ -69,7 +71,12 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    pub async fn run(&self, session: &mut Session, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<Turn> {
+    pub async fn run(
+        &self,
+        session: &mut Session,
+        body: &mut Body<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<Turn> {
         match (session, self.request.upgrade) {
             (Session::H1 { stream, .. }, Some(protocol)) => self.upgrade(protocol, stream, body, reply).await,
             (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,
@@ -106,7 +113,11 @@ impl Exchange<'_> {
             (end, sent, answers.persistence)
         } else {
             let (mut read, mut write) = tokio::io::split(stream);
-            let upload = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder: Encoder::from(self.request.framing) });
+            let upload = Sink::H1(H1Sink {
+                io: &mut write,
+                out: &mut out,
+                encoder: Encoder::from(self.request.framing),
+            });
             let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder });
             let mut answers = self.answers(source, taken);
             let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers).await?;
@@ -147,7 +158,11 @@ impl Exchange<'_> {
             error = &mut upload => return Err(error),
         };
         // The answer is complete, and the target has not said that it reads no more.
-        if carries && answers.persistence == Persistence::KeepAlive && sending.sent() == Sent::Partly && self.sends() {
+        if carries
+            && answers.persistence == Persistence::KeepAlive
+            && sending.sent() == Sent::Partly
+            && self.sends()
+        {
             tokio::select! {
                 biased;
                 () = sending.over.notified() => {}
@@ -173,7 +188,8 @@ impl Exchange<'_> {
         match carried {
             Ok(()) => {
                 sending.end(Sent::Whole);
-                // Most answers are there before a client could leave or a target be late: they cost no look at it.
+                // Most answers are there before a client could leave or a target be late: they cost no look
+                // at it.
                 fast_sleep(UNWATCHED).await;
                 sending.due.notify_one();
                 Error::ClientGone(body.gone().await)
@@ -189,15 +205,29 @@ impl Exchange<'_> {
         }
     }
 
-    async fn download(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<End> {
+    async fn download(
+        &self,
+        answers: &mut AnswerReader<'_>,
+        reply: &mut Reply<'_>,
+        due: &Notify,
+    ) -> Result<End> {
         let answer = self.answer(answers, reply, due).await?;
         self.settle(answer, answers, reply).await
     }
 
     /// Delivers the answer, unless another try may find a better one.
-    async fn settle(&self, mut answer: Answer, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>) -> Result<End> {
-        // Boxed, like all that few requests need: the room that a request's future has for it would be each request's.
-        if answer.status == StatusCode::UNAUTHORIZED && self.may_renew() && Box::pin(self.credential_changed()).await {
+    async fn settle(
+        &self,
+        mut answer: Answer,
+        answers: &mut AnswerReader<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<End> {
+        // Boxed, like all that few requests need: the room that a request's future has for it would be each
+        // request's.
+        if answer.status == StatusCode::UNAUTHORIZED
+            && self.may_renew()
+            && Box::pin(self.credential_changed()).await
+        {
             return Ok(End::Unauthorized);
         }
         headers::toward_client(answer.status, &mut answer.headers);
@@ -213,12 +243,20 @@ impl Exchange<'_> {
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(End::Delivered),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
-            Err(Broken::Source(cause)) => Err(Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never }),
+            Err(Broken::Source(cause)) => {
+                Err(Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never })
+            }
         }
     }
 
-    /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may take for ever.
-    async fn answer(&self, answers: &mut AnswerReader<'_>, reply: &mut Reply<'_>, due: &Notify) -> Result<Answer> {
+    /// The final head. Its deadline runs from the end of the request and ends with it: a watch's events may
+    /// take for ever.
+    async fn answer(
+        &self,
+        answers: &mut AnswerReader<'_>,
+        reply: &mut Reply<'_>,
+        due: &Notify,
+    ) -> Result<Answer> {
         let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
             due.notified().await;
@@ -238,7 +276,10 @@ impl Exchange<'_> {
             headers::toward_client(answer.status, &mut answer.headers);
             reply.interim(answer.status, answer.headers).await?;
         }
-        Err(Error::Protocol { host: self.grant.dial.host.clone(), cause: "interim answers without end".to_owned() })
+        Err(Error::Protocol {
+            host: self.grant.dial.host.clone(),
+            cause: "interim answers without end".to_owned(),
+        })
     }
 
     /// A body that is gone cannot be sent again.

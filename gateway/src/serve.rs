@@ -1,4 +1,5 @@
-//! Third stage: the requests of one connection. `h1` and `h2` bring them; `serve` is the list of what each goes through.
+//! Third stage: the requests of one connection. `h1` and `h2` bring them; `serve` is the list of what each
+//! goes through.
 
 pub mod h1;
 pub mod h2;
@@ -48,7 +49,9 @@ pub(crate) async fn serve(
             record.fail(error.clone());
             if answered || matches!(error, Error::ClientGone(_)) {
                 reply.cut();
-            } else if let Err(error) = answer_error(&passage, &request.method, &mut reply, &error, &record).await {
+            } else if let Err(error) =
+                answer_error(&passage, &request.method, &mut reply, &error, &record).await
+            {
                 tracing::debug!(%error, "client left before it could be refused");
                 reply.cut();
             }
@@ -57,7 +60,13 @@ pub(crate) async fn serve(
     reply.open()
 }
 
-async fn answer_error(passage: &Passage, method: &Method, reply: &mut Reply<'_>, error: &Error, record: &Record) -> Result<()> {
+async fn answer_error(
+    passage: &Passage,
+    method: &Method,
+    reply: &mut Reply<'_>,
+    error: &Error,
+    record: &Record,
+) -> Result<()> {
     if let Some(refusal) = error.refusal() {
         passage.gateway.parts.metrics.count_refusal(refusal);
     }
@@ -108,7 +117,11 @@ async fn forward(
 
 /// The head as the target gets it, whichever protocol its leg speaks.
 fn prepare(passage: &Passage, request: &mut Request, grant: &Grant, record: &Record) -> Result<()> {
-    headers::toward_target(&mut request.headers, grant.credential.authorization(), grant.route.impersonation)?;
+    headers::toward_target(
+        &mut request.headers,
+        grant.credential.authorization(),
+        grant.route.impersonation,
+    )?;
     passage.gateway.upstream.pass_hop(&mut request.headers)?;
     headers::set_audit_id(&mut request.headers, record.audit_id.clone());
     if passage.gateway.parts.settings.load().upstream.forwarded {
@@ -118,10 +131,12 @@ fn prepare(passage: &Passage, request: &mut Request, grant: &Grant, record: &Rec
     Ok(())
 }
 
-/// Only what has no body and of which the client has seen nothing; and what may change something only if the target has not seen it.
+/// Only what has no body and of which the client has seen nothing; and what may change something only if the
+/// target has not seen it.
 fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
     let Error::Cut { retry, .. } = error else { return false };
-    let idempotent = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let idempotent =
+        matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
     // An exec asked for by GET changes things all the same.
     safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()

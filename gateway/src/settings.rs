@@ -1,5 +1,5 @@
-//! Tuning: defaults < one YAML file < environment `CONNECTORS_GATEWAY__GROUP__KEY`, validated as a whole. `settings/watch` swaps a
-//! changed file in; keys marked "restart" are read once at start.
+//! Tuning: defaults < one YAML file < environment `CONNECTORS_GATEWAY__GROUP__KEY`, validated as a whole.
+//! `settings/watch` swaps a changed file in; keys marked "restart" are read once at start.
 
 mod units;
 pub mod watch;
@@ -57,16 +57,20 @@ pub struct Timeouts {
     /// Name resolution, TCP and TLS toward a target together. Default 5s.
     #[serde(deserialize_with = "duration")]
     pub connect: Duration,
-    /// From the last byte of a request to the target's response head. Watches answer their head at once, so this never cuts one. Default 60s.
+    /// From the last byte of a request to the target's response head. Watches answer their head at once, so
+    /// this never cuts one. Default 60s.
     #[serde(deserialize_with = "duration")]
     pub response_header: Duration,
-    /// An HTTP/2 connection, to a client or a target, gets a PING so long after its last answer to one. Default 15s.
+    /// An HTTP/2 connection, to a client or a target, gets a PING so long after its last answer to one.
+    /// Default 15s.
     #[serde(deserialize_with = "duration")]
     pub ping: Duration,
-    /// How long the peer may take to answer a PING; then its streams end, so that watches are set up anew. Default 10s.
+    /// How long the peer may take to answer a PING; then its streams end, so that watches are set up anew.
+    /// Default 10s.
     #[serde(deserialize_with = "duration")]
     pub pong: Duration,
-    /// How long open streams may go on after SIGTERM; the process ends earlier when none is left. Default 30s.
+    /// How long open streams may go on after SIGTERM; the process ends earlier when none is left. Default
+    /// 30s.
     #[serde(deserialize_with = "duration")]
     pub drain: Duration,
     /// One question to the home API server (TokenReview, SubjectAccessReview, a Secret). Default 3s.
@@ -89,8 +93,9 @@ pub struct Limits {
     pub streams: u32,
 }
 
-/// Where the gateway may dial, checked after name resolution. Order: `deny`, `allow`, then the built-in denials (link-local, metadata,
-/// loopback, `cluster`); what none of them names is allowed. Live, for new upstream connections.
+/// Where the gateway may dial, checked after name resolution. Order: `deny`, `allow`, then the built-in
+/// denials (link-local, metadata, loopback, `cluster`); what none of them names is allowed. Live, for new
+/// upstream connections.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Targets {
@@ -150,7 +155,8 @@ pub struct UpstreamSettings {
 pub struct Tokens {
     /// Audience that a client's token must have. Default `connectors.alauda.io`. Restart.
     pub audience: String,
-    /// A correctly signed token this long past its end still opens a tunnel without authority. Default 24h. Restart.
+    /// A correctly signed token this long past its end still opens a tunnel without authority. Default 24h.
+    /// Restart.
     #[serde(deserialize_with = "duration")]
     pub expired_grace: Duration,
     /// Tokens remembered, valid and refused together. Default 50000. Restart.
@@ -249,7 +255,8 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Reads `gateway.yaml` of the directory and the environment. Without `required` a missing file means defaults.
+    /// Reads `gateway.yaml` of the directory and the environment. Without `required` a missing file means
+    /// defaults.
     pub fn load(directory: &Path, required: bool) -> Result<Settings, SettingsError> {
         let path = directory.join(FILE);
         if required {
@@ -257,10 +264,15 @@ impl Settings {
         }
         let file = config::File::from(path).format(config::FileFormat::Yaml).required(required);
         let builder = config::Config::builder().add_source(file);
-        let environment = config::Environment::with_prefix(ENVIRONMENT).prefix_separator("__").separator("__").try_parsing(true);
+        let environment = config::Environment::with_prefix(ENVIRONMENT)
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true);
         let read = builder.add_source(environment).build()?;
         if read.get::<config::Value>("limits.tunnels").is_ok() {
-            tracing::warn!("limits.tunnels is called limits.connections now: the old name will not be known in the next release");
+            tracing::warn!(
+                "limits.tunnels is called limits.connections now: the old name will not be known in the next release"
+            );
         }
         let settings: Settings = read.try_deserialize()?;
         settings.validate()?;
@@ -304,7 +316,8 @@ impl Settings {
     }
 }
 
-/// What is missing or blank is a mistake of somebody's, not a wish for defaults: rules that deny would be gone.
+/// What is missing or blank is a mistake of somebody's, not a wish for defaults: rules that deny would be
+/// gone.
 fn present(path: &Path) -> Result<(), SettingsError> {
     let absent = |what| Err(SettingsError::Absent { path: path.display().to_string(), what });
     match std::fs::read_to_string(path) {
@@ -316,7 +329,12 @@ fn present(path: &Path) -> Result<(), SettingsError> {
     }
 }
 
-fn check(holds: bool, key: &'static str, value: impl std::fmt::Debug, rule: &'static str) -> Result<(), SettingsError> {
+fn check(
+    holds: bool,
+    key: &'static str,
+    value: impl std::fmt::Debug,
+    rule: &'static str,
+) -> Result<(), SettingsError> {
     if holds { Ok(()) } else { Err(SettingsError::Invalid { key, value: format!("{value:?}"), rule }) }
 }
 
@@ -335,14 +353,21 @@ mod tests {
         let nowhere = tempfile::tempdir().unwrap();
         assert_eq!(Settings::load(nowhere.path(), false).unwrap(), Settings::default());
         let refused = Settings::load(nowhere.path(), true).unwrap_err().to_string();
-        assert!(refused.ends_with("gateway.yaml cannot be read: write the settings there, or {} for the defaults"), "{refused}");
+        assert!(
+            refused
+                .ends_with("gateway.yaml cannot be read: write the settings there, or {} for the defaults"),
+            "{refused}"
+        );
     }
 
     #[test]
     fn a_blank_file_is_a_mistake_and_an_empty_object_means_defaults() {
         for blank in ["", " \n\n", "# limits: {streams: 1}\n", "---\n", "null"] {
             let refused = from_file(blank).unwrap_err().to_string();
-            assert!(refused.contains("gateway.yaml is blank: write the settings there, or {}"), "{blank:?}: {refused}");
+            assert!(
+                refused.contains("gateway.yaml is blank: write the settings there, or {}"),
+                "{blank:?}: {refused}"
+            );
         }
         assert_eq!(from_file("{}").unwrap(), Settings::default());
     }

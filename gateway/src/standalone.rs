@@ -1,5 +1,6 @@
-//! Without a cluster: the same resources from YAML files, clients by the tokens of a file, the issuing CA from files. It stands where
-//! `cluster` stands: behind `Reviews` and `Secrets`, feeding the same table. Files are read once, at start.
+//! Without a cluster: the same resources from YAML files, clients by the tokens of a file, the issuing CA
+//! from files. It stands where `cluster` stands: behind `Reviews` and `Secrets`, feeding the same table.
+//! Files are read once, at start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,11 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D:
 }
 
 impl Files {
-    pub fn load(&self, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> anyhow::Result<(Parts, Standalone)> {
+    pub fn load(
+        &self,
+        settings: Arc<ArcSwap<Settings>>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(Parts, Standalone)> {
         let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
         let clients: Vec<Client> = serde_yaml_ng::from_slice(&read(&self.clients)?)
             .map_err(|error| anyhow!("{} is no list of clients{}", self.clients.display(), place(&error)))?;
@@ -85,7 +90,9 @@ impl Files {
         let (parts, standalone) = Standalone::start(settings, metrics, clients)?;
         parts.issuer.store(Some(Arc::new(issuer)));
         for path in manifests(&self.manifests)? {
-            standalone.apply(&String::from_utf8(read(&path)?)?).with_context(|| format!("reading {}", path.display()))?;
+            standalone
+                .apply(&String::from_utf8(read(&path)?)?)
+                .with_context(|| format!("reading {}", path.display()))?;
         }
         Ok((parts, standalone))
     }
@@ -93,14 +100,18 @@ impl Files {
 
 /// The library's own text is left out: it quotes what it could not read, which may be a token.
 fn place(error: &serde_yaml_ng::Error) -> String {
-    error.location().map_or_else(String::new, |at| format!(": look at line {}, column {}", at.line(), at.column()))
+    error
+        .location()
+        .map_or_else(String::new, |at| format!(": look at line {}, column {}", at.line(), at.column()))
 }
 
 fn manifests(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    paths
-        .retain(|path| path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+    });
     paths.sort();
     Ok(paths)
 }
@@ -117,10 +128,17 @@ impl Standalone {
             secrets: BTreeMap::new(),
             connectors: BTreeMap::new(),
         };
-        let publisher =
-            Publisher { table: Arc::default(), synced: Arc::default(), watches: Arc::default(), metrics: metrics.clone() };
-        let standalone =
-            Standalone { objects: Arc::new(Mutex::new(objects)), clients: Arc::new(clients), publisher: publisher.clone() };
+        let publisher = Publisher {
+            table: Arc::default(),
+            synced: Arc::default(),
+            watches: Arc::default(),
+            metrics: metrics.clone(),
+        };
+        let standalone = Standalone {
+            objects: Arc::new(Mutex::new(objects)),
+            clients: Arc::new(clients),
+            publisher: publisher.clone(),
+        };
         let seam = Arc::new(standalone.clone());
         let parts = Parts { table: publisher.table, ..Parts::new(settings, seam.clone(), seam, metrics)? };
         Ok((parts, standalone))
@@ -161,15 +179,20 @@ impl Objects {
                 self.connectors.insert(reference(&connector)?, connector);
             }
             "ConnectorClass" => {
-                let mut class: ConnectorClass = serde_yaml_ng::from_value(value).context("a ConnectorClass")?;
+                let mut class: ConnectorClass =
+                    serde_yaml_ng::from_value(value).context("a ConnectorClass")?;
                 class.metadata.resource_version = Some(version(&class.spec)?);
                 self.builder.put_class(Item::from(class));
             }
             "Secret" => {
                 let secret = serde_yaml_ng::from_value(value);
-                let mut secret: Secret = secret.map_err(|_| anyhow!("a Secret whose fields are not a Secret's"))?;
+                let mut secret: Secret =
+                    secret.map_err(|_| anyhow!("a Secret whose fields are not a Secret's"))?;
                 let written = secret.string_data.take().unwrap_or_default().into_iter();
-                secret.data.get_or_insert_default().extend(written.map(|(key, value)| (key, ByteString(value.into_bytes()))));
+                secret
+                    .data
+                    .get_or_insert_default()
+                    .extend(written.map(|(key, value)| (key, ByteString(value.into_bytes()))));
                 secret.metadata.resource_version = Some(version(&secret.data)?);
                 self.secrets.insert(reference(&secret)?, secret);
             }
@@ -226,7 +249,8 @@ impl Reviews for Standalone {
     ) -> Result<Option<Principal>, Away> {
         let given = sha256(token.expose_secret().as_bytes());
         // Digests are compared, so that the time it takes says nothing of the token.
-        let client = self.clients.iter().find(|client| sha256(client.token.expose_secret().as_bytes()) == given);
+        let client =
+            self.clients.iter().find(|client| sha256(client.token.expose_secret().as_bytes()) == given);
         Ok(client.map(principal))
     }
 
@@ -255,7 +279,13 @@ fn principal(client: &Client) -> Principal {
         name: name.into(),
         uid: format!("{namespace}/{name}").into(),
     });
-    Principal { user: client.user.as_str().into(), uid: "".into(), groups: Arc::new([]), pod, expires: cluster::far_future() }
+    Principal {
+        user: client.user.as_str().into(),
+        uid: "".into(),
+        groups: Arc::new([]),
+        pod,
+        expires: cluster::far_future(),
+    }
 }
 
 #[cfg(test)]
@@ -290,7 +320,8 @@ stringData: {token: TOKEN}
             pod: Some("demo/p".into()),
             connectors: vec!["demo/k8s".into()],
         };
-        let (parts, standalone) = Standalone::start(Arc::default(), Arc::new(Metrics::new().unwrap()), vec![client]).unwrap();
+        let (parts, standalone) =
+            Standalone::start(Arc::default(), Arc::new(Metrics::new().unwrap()), vec![client]).unwrap();
         standalone.apply(OBJECTS).unwrap();
         (parts, standalone)
     }
@@ -314,7 +345,10 @@ stringData: {token: TOKEN}
         };
         assert_eq!(parts.authorizer.may_use(&principal, &k8s()).await, Ok(Verdict::Allowed));
         let other = ConnectorRef { name: "other".into(), ..k8s() };
-        assert_eq!(parts.authorizer.may_use(&principal, &other).await, Ok(Verdict::Denied { may_get: false }));
+        assert_eq!(
+            parts.authorizer.may_use(&principal, &other).await,
+            Ok(Verdict::Denied { may_get: false })
+        );
         let stranger = parts.authenticator.authenticate(&"guess".into()).await;
         assert!(matches!(stranger, Err(Rejection::Invalid(_))));
     }
@@ -330,7 +364,12 @@ stringData: {token: TOKEN}
     #[test]
     fn what_cannot_be_read_is_named_by_its_place_and_never_quoted() {
         let (_, standalone) = start();
-        for broken in ["stringData: hunter2", "data: {token: [hunter2]}", "stringData: {token: 'hunter2", "type: {hunter2: 1}"] {
+        for broken in [
+            "stringData: hunter2",
+            "data: {token: [hunter2]}",
+            "stringData: {token: 'hunter2",
+            "type: {hunter2: 1}",
+        ] {
             let manifests = OBJECTS.replace("stringData: {token: TOKEN}", broken);
             let error = format!("{:#}", standalone.apply(&manifests).unwrap_err());
             assert!(error.contains("document 3") && !error.contains("hunter2"), "{error}");
@@ -338,12 +377,21 @@ stringData: {token: TOKEN}
         let folder = tempfile::tempdir().unwrap();
         let clients = folder.path().join("clients.yaml");
         let path = || folder.path().to_owned();
-        for broken in ["hunter2", "- hunter2", "- {token: [hunter2], user: u}", "- {token: t, user: u, pod: {hunter2: 1}}"] {
+        for broken in [
+            "hunter2",
+            "- hunter2",
+            "- {token: [hunter2], user: u}",
+            "- {token: t, user: u, pod: {hunter2: 1}}",
+        ] {
             std::fs::write(&clients, broken).unwrap();
-            let files = Files { manifests: path(), clients: clients.clone(), ca_certificate: path(), ca_key: path() };
+            let files =
+                Files { manifests: path(), clients: clients.clone(), ca_certificate: path(), ca_key: path() };
             let refused = files.load(Arc::default(), Arc::new(Metrics::new().unwrap())).err().unwrap();
             let error = format!("{refused:#}");
-            assert!(error.contains("clients.yaml is no list of clients") && !error.contains("hunter2"), "{error}");
+            assert!(
+                error.contains("clients.yaml is no list of clients") && !error.contains("hunter2"),
+                "{error}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! Watched objects → routing snapshot. `table/watch` (or `standalone`) puts objects in, `table/compile` turns one connector and its class
-//! into a route, `build` makes the immutable table that requests read. Nothing here is on the path of a request.
+//! Watched objects → routing snapshot. `table/watch` (or `standalone`) puts objects in, `table/compile` turns
+//! one connector and its class into a route, `build` makes the immutable table that requests read. Nothing
+//! here is on the path of a request.
 
 pub mod compile;
 pub mod route;
@@ -93,12 +94,17 @@ impl Builder {
     }
 
     fn compile(&self, name: &ConnectorRef, item: &Item<Connector>, before: Option<Compiled>) -> Compiled {
-        let class = item.read().ok().and_then(|connector| self.classes.get(&connector.spec.connector_class_name));
+        let class =
+            item.read().ok().and_then(|connector| self.classes.get(&connector.spec.connector_class_name));
         let class_version = class.and_then(|class| class.version.clone());
         let meta = item.meta();
         let connector_version = meta.resource_version.clone();
         let before = match before {
-            Some(same) if same.connector_version == connector_version && same.class_version == class_version => return same,
+            Some(same)
+                if same.connector_version == connector_version && same.class_version == class_version =>
+            {
+                return same;
+            }
             other => other,
         };
         let route = match item.read() {
@@ -116,8 +122,14 @@ impl Builder {
     }
 }
 
-/// The last good route stays only if the fault is not the connector's own and its spec is still the one the route was made of.
-fn fall_back(name: &ConnectorRef, meta: &ObjectMeta, unusable: Unusable, good: Option<Good>) -> (Entry, Option<Good>) {
+/// The last good route stays only if the fault is not the connector's own and its spec is still the one the
+/// route was made of.
+fn fall_back(
+    name: &ConnectorRef,
+    meta: &ObjectMeta,
+    unusable: Unusable,
+    good: Option<Good>,
+) -> (Entry, Option<Good>) {
     let same = |good: &Good| Some(&good.route.uid) == meta.uid.as_ref() && good.generation == meta.generation;
     let good = good.filter(|good| unusable.keep_last_good && same(good));
     let Unusable { reason, message, .. } = unusable;
@@ -211,7 +223,8 @@ mod tests {
         let mut builder = builder();
         builder.build();
         builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
-        let edit = [(r#""generation": 1, "resourceVersion": "1""#, r#""generation": 2, "resourceVersion": "2""#)];
+        let edit =
+            [(r#""generation": 1, "resourceVersion": "1""#, r#""generation": 2, "resourceVersion": "2""#)];
         builder.put_connector(connector(&edit));
         assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
     }
@@ -228,7 +241,8 @@ mod tests {
     #[test]
     fn an_object_that_cannot_be_read_rejects_only_itself() {
         let mut builder = builder();
-        let edits = [(r#""name": "k8s", "uid""#, r#""name": "bad", "uid""#), (r#""https://target:6443""#, "[]")];
+        let edits =
+            [(r#""name": "k8s", "uid""#, r#""name": "bad", "uid""#), (r#""https://target:6443""#, "[]")];
         builder.put_connector(connector(&edits));
         let table = builder.build();
         usable(&table);

@@ -1,5 +1,5 @@
-//! Ground: TLS toward clients. `issuer` holds the connector CA's intermediate, `leaf` mints with it, `handshake` accepts, `replay` gives bytes
-//! back that were read too early.
+//! Ground: TLS toward clients. `issuer` holds the connector CA's intermediate, `leaf` mints with it,
+//! `handshake` accepts, `replay` gives bytes back that were read too early.
 
 pub mod handshake;
 pub mod issuer;

@@ -1,5 +1,5 @@
-//! Fifth stage: connections to targets. Own name resolution, the dial policy, then `connect` with our verdict, or one of a `pool`. `relay` and
-//! `probe/fetch` speak HTTP over what this gives.
+//! Fifth stage: connections to targets. Own name resolution, the dial policy, then `connect` with our
+//! verdict, or one of a `pool`. `relay` and `probe/fetch` speak HTTP over what this gives.
 
 pub(crate) mod connect;
 pub mod multiplex;
@@ -115,7 +115,8 @@ pub enum Want {
     Any,
     /// A new one: the pool may hold more that the target has closed.
     Fresh,
-    /// A new one that speaks HTTP/1.1: for upgrades. No pooled one, since it might be dead, and nobody could say then whether an exec has run.
+    /// A new one that speaks HTTP/1.1: for upgrades. No pooled one, since it might be dead, and nobody could
+    /// say then whether an exec has run.
     FreshH1,
 }
 
@@ -146,7 +147,8 @@ impl Upstream {
         })
     }
 
-    /// Notes in a request that it has passed us, and refuses one that had before. Until there is an issuer nothing has come by a tunnel.
+    /// Notes in a request that it has passed us, and refuses one that had before. Until there is an issuer
+    /// nothing has come by a tunnel.
     pub fn pass_hop(&self, headers: &mut HeaderMap) -> Result<()> {
         match self.issuer.load().as_ref() {
             Some(issuer) => headers::pass_hop(headers, &issuer.installation),
@@ -154,10 +156,14 @@ impl Upstream {
         }
     }
 
-    /// Resolves a target of the route, single flight, remembered for some seconds. `given`: the CA certificates of the connector's Secrets.
+    /// Resolves a target of the route, single flight, remembered for some seconds. `given`: the CA
+    /// certificates of the connector's Secrets.
     pub async fn dial(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Arc<Dial>> {
         let key = (route.pool_key, target.origin());
-        let found = self.dials.try_get_with(key, async { self.resolve(route, target, given).await.map(Arc::new) }).await;
+        let found = self
+            .dials
+            .try_get_with(key, async { self.resolve(route, target, given).await.map(Arc::new) })
+            .await;
         found.map_err(|error| Error::clone(&error))
     }
 
@@ -170,7 +176,8 @@ impl Upstream {
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };
         Ok(Dial {
             host: target.host.clone(),
-            authority: Authority::try_from(target.authority()).map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
+            authority: Authority::try_from(target.authority())
+                .map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
             anchors,
             addresses: self.addresses(target).await?.into_iter().map(place).collect(),
@@ -187,8 +194,10 @@ impl Upstream {
         let limit = self.settings.load().timeouts.connect;
         let unresolvable = |cause: String| Error::Unresolvable { host: target.host.clone(), cause };
         let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
-        let found = tokio::time::timeout(limit, lookup).await.map_err(|_| unresolvable("timed out".to_owned()))?;
-        let mut addresses: Vec<SocketAddr> = found.map_err(|error| unresolvable(error.to_string()))?.collect();
+        let found =
+            tokio::time::timeout(limit, lookup).await.map_err(|_| unresolvable("timed out".to_owned()))?;
+        let mut addresses: Vec<SocketAddr> =
+            found.map_err(|error| unresolvable(error.to_string()))?.collect();
         // The same order each time: a pool is per address.
         addresses.sort_unstable();
         addresses.dedup();
@@ -228,9 +237,10 @@ impl Upstream {
         }
         let connects = &self.metrics.upstream_connects;
         match failure {
-            Error::Denied { .. } | Error::Itself { .. } | Error::CertificateChanged { .. } | Error::Unverified { .. } => {
-                connects.refused.inc()
-            }
+            Error::Denied { .. }
+            | Error::Itself { .. }
+            | Error::CertificateChanged { .. }
+            | Error::Unverified { .. } => connects.refused.inc(),
             _ => connects.failed.inc(),
         }
         Err(failure)
@@ -257,8 +267,10 @@ impl Upstream {
             return Ok(Session::H1 { stream, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection = Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
-        let lent = connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
+        let connection =
+            Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
+        let lent =
+            connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
         self.pools.share(pool, connection);
         Ok(Session::H2 { lent, taken: Taken::New })
     }
@@ -269,8 +281,8 @@ impl Upstream {
         connect::tcp(address, &dial.host).await
     }
 
-    /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not ended was reset when it was
-    /// dropped.
+    /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not
+    /// ended was reset when it was dropped.
     pub fn release(&self, dial: &Dial, session: Session, left: Left) {
         if let Session::H1 { stream, place, .. } = session
             && let Some(Address { pool, .. }) = dial.addresses.get(place).filter(|_| left == Left::Clean)

@@ -1,5 +1,5 @@
-//! One throw-away root; below it an intermediate for the gateway and for HAProxy, and the leaf that targets and HAProxy serve. So each
-//! handshake with a peer carries a leaf and an intermediate, as in production.
+//! One throw-away root; below it an intermediate for the gateway and for HAProxy, and the leaf that targets
+//! and HAProxy serve. So each handshake with a peer carries a leaf and an intermediate, as in production.
 
 use std::path::{Path, PathBuf};
 

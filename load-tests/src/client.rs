@@ -79,7 +79,11 @@ impl Client {
         configuration.set_alpn_protos(protocol.alpn())?;
         let mut tls = SslStream::new(configuration.into_ssl(&way.tls_name)?, stream)?;
         Pin::new(&mut tls).connect().await.with_context(|| format!("handshake, {}", way.name))?;
-        ensure!(tls.ssl().selected_alpn_protocol() == protocol.alpn().get(1..), "{} does not speak {protocol:?}", way.name);
+        ensure!(
+            tls.ssl().selected_alpn_protocol() == protocol.alpn().get(1..),
+            "{} does not speak {protocol:?}",
+            way.name
+        );
         Ok(tls)
     }
 
@@ -87,7 +91,9 @@ impl Client {
         let tls = self.open(way, protocol).await?;
         match protocol {
             Protocol::H1 => Ok(Connection::H1 { tls, request: (way.head(LIST) + "\r\n").into_bytes() }),
-            Protocol::H2 => Ok(Connection::H2 { send: h2(tls).await?, request: Arc::new(way.request(LIST)?) }),
+            Protocol::H2 => {
+                Ok(Connection::H2 { send: h2(tls).await?, request: Arc::new(way.request(LIST)?) })
+            }
         }
     }
 }
@@ -118,7 +124,9 @@ impl Connection {
     pub fn stream(&self) -> Option<Connection> {
         match self {
             Connection::H1 { .. } => None,
-            Connection::H2 { send, request } => Some(Connection::H2 { send: send.clone(), request: request.clone() }),
+            Connection::H2 { send, request } => {
+                Some(Connection::H2 { send: send.clone(), request: request.clone() })
+            }
         }
     }
 }
@@ -134,7 +142,11 @@ async fn exchange_h1(tls: &mut Tls, request: &[u8]) -> Result<()> {
         }
         filled += n;
         let head = answer[..filled].windows(4).position(|window| window == b"\r\n\r\n");
-        ensure!(head.is_none() || answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..filled]));
+        ensure!(
+            head.is_none() || answer.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer[..filled])
+        );
         if head.is_some_and(|head| filled >= head + 4 + BODY) {
             return Ok(());
         }
@@ -173,7 +185,12 @@ pub async fn ask_h2(send: &mut SendRequest<Bytes>, request: http::Request<()>) -
 pub async fn head_of(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.with_context(|| format!("closed after {:?}", String::from_utf8_lossy(&head)))?);
+        head.push(
+            stream
+                .read_u8()
+                .await
+                .with_context(|| format!("closed after {:?}", String::from_utf8_lossy(&head)))?,
+        );
     }
     Ok(String::from_utf8(head)?)
 }

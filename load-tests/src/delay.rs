@@ -1,4 +1,5 @@
-//! A TCP relay that makes a round trip take a given time, so that round trips can be counted. It takes one for the handshake of TCP too.
+//! A TCP relay that makes a round trip take a given time, so that round trips can be counted. It takes one
+//! for the handshake of TCP too.
 
 use std::time::Duration;
 
@@ -30,11 +31,18 @@ async fn relay(client: TcpStream, target: u16, round_trip: Duration) -> Result<(
     client.set_nodelay(true)?;
     target.set_nodelay(true)?;
     let ((from_client, to_client), (from_target, to_target)) = (client.into_split(), target.into_split());
-    tokio::try_join!(carry(from_client, to_target, round_trip / 2), carry(from_target, to_client, round_trip / 2))?;
+    tokio::try_join!(
+        carry(from_client, to_target, round_trip / 2),
+        carry(from_target, to_client, round_trip / 2)
+    )?;
     Ok(())
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: Duration) -> Result<()> {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    delay: Duration,
+) -> Result<()> {
     let (sender, mut receiver) = mpsc::channel::<(Instant, Bytes)>(IN_FLIGHT);
     let reading = async {
         let mut buf = BytesMut::new();

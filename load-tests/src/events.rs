@@ -1,5 +1,5 @@
-//! How long an event of a watch takes from the target's writing it to the client's having it. Each event says when it was sent; both ends
-//! read the same clock.
+//! How long an event of a watch takes from the target's writing it to the client's having it. Each event says
+//! when it was sent; both ends read the same clock.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
 
 async fn compare(lab: &Lab, protocol: Protocol) -> Result<Vec<Figure>> {
     let peers = lab.peers(protocol).await?;
-    let ways: Vec<&Way> = std::iter::once(lab.direct(protocol)).chain(peers.iter().map(|peer| &peer.way)).collect();
+    let ways: Vec<&Way> =
+        std::iter::once(lab.direct(protocol)).chain(peers.iter().map(|peer| &peer.way)).collect();
     let names = || ways.iter().map(|way| way.name);
     let goal = Bound::Most(1_000.0);
     let mut middle = Figure::new(format!("event of a watch, {}, median", protocol.name()), "µs", names());
@@ -55,7 +56,9 @@ async fn delays(lab: &Lab, way: &Way, protocol: Protocol) -> Result<Vec<f64>> {
             Protocol::H2 => over_h2(tls, way.request(&path)?, count).await,
         }
     };
-    tokio::time::timeout(PATIENCE, seen).await.with_context(|| format!("events do not arrive, {}, {protocol:?}", way.name))?
+    tokio::time::timeout(PATIENCE, seen)
+        .await
+        .with_context(|| format!("events do not arrive, {}, {protocol:?}", way.name))?
 }
 
 async fn over_h1(mut tls: client::Tls, request: String, count: usize) -> Result<Vec<f64>> {
@@ -75,7 +78,9 @@ async fn over_h2(tls: client::Tls, request: http::Request<()>, count: usize) -> 
     let mut body = client::ask_h2(&mut send, request).await?;
     let mut seen = Seen::default();
     while seen.delays.len() < count {
-        let Some(data) = body.data().await.transpose()? else { anyhow::bail!("ended after {} events", seen.delays.len()) };
+        let Some(data) = body.data().await.transpose()? else {
+            anyhow::bail!("ended after {} events", seen.delays.len())
+        };
         seen.take(&data);
         body.flow_control().release_capacity(data.len())?;
     }
@@ -92,7 +97,8 @@ impl Seen {
     fn take(&mut self, data: &[u8]) {
         let now = now();
         self.text.extend_from_slice(data);
-        self.delays.extend(times(&mut self.text).into_iter().map(|sent| now.saturating_sub(sent) as f64 / 1e3));
+        self.delays
+            .extend(times(&mut self.text).into_iter().map(|sent| now.saturating_sub(sent) as f64 / 1e3));
     }
 }
 

@@ -1,5 +1,6 @@
-//! From nothing to the first byte of an exec, as each `kubectl exec` opens a connection of its own: without a proxy, through a gateway that
-//! has nothing open to the target, and through one that has. Once to a target behind a delay, which counts round trips, once without.
+//! From nothing to the first byte of an exec, as each `kubectl exec` opens a connection of its own: without a
+//! proxy, through a gateway that has nothing open to the target, and through one that has. Once to a target
+//! behind a delay, which counts round trips, once without.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! CPU µs of the peer per new tunnel: CONNECT, a full handshake with the client, one request over a kept connection to the target. HAProxy
-//! and reverse mode do the same without the CONNECT.
+//! CPU µs of the peer per new tunnel: CONNECT, a full handshake with the client, one request over a kept
+//! connection to the target. HAProxy and reverse mode do the same without the CONNECT.
 
 use anyhow::Result;
 
@@ -12,7 +12,11 @@ const WARM_UP: usize = 50;
 
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
     let peers = lab.peers(Protocol::H1).await?;
-    let mut figure = Figure::new("new tunnel: CONNECT, handshake, one request", "CPU µs", peers.iter().map(|peer| peer.way.name));
+    let mut figure = Figure::new(
+        "new tunnel: CONNECT, handshake, one request",
+        "CPU µs",
+        peers.iter().map(|peer| peer.way.name),
+    );
     // 300 µs where HAProxy took 319 (DESIGN.md, section 5): as a ratio it holds on other machines too.
     figure = figure.goal(TUNNEL, Bound::Times(0.94));
     for peer in &peers {

@@ -1,5 +1,6 @@
-//! KiB of resident memory per idle connection that has carried one request, and the CPU that holding them takes. Each peer is started anew:
-//! a process keeps what it had once. The kernel's socket buffers are nobody's here.
+//! KiB of resident memory per idle connection that has carried one request, and the CPU that holding them
+//! takes. Each peer is started anew: a process keeps what it had once. The kernel's socket buffers are
+//! nobody's here.
 
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ async fn compare(lab: &Lab, protocol: Protocol) -> Result<Vec<Figure>> {
     let mut cpu = Figure::new(what, "CPU, % of a core", [TUNNEL]).goal(TUNNEL, Bound::Most(1.0));
     let rounds = if count > MANY { 1 } else { lab.options.rounds.min(2) };
     for round in 0..rounds {
-        let peers = [lab.server(protocol, BARE).await?, lab.haproxy(protocol).await?, lab.tunnel(protocol).await?];
+        let peers =
+            [lab.server(protocol, BARE).await?, lab.haproxy(protocol).await?, lab.tunnel(protocol).await?];
         for (way, peer) in peers.iter().enumerate() {
             let warm = open(lab, peer, protocol, WARM_UP).await?;
             let before = peer.process.resident_kib()?;

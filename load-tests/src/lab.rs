@@ -1,4 +1,5 @@
-//! What a measurement finds in place: certificates, a target for each protocol, a client, and peers that start when they are asked for.
+//! What a measurement finds in place: certificates, a target for each protocol, a client, and peers that
+//! start when they are asked for.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -44,7 +45,15 @@ impl Lab {
         let authorities = Authorities::new(root.path())?;
         let client = Client::new(&authorities)?;
         let open_files = process::raise_open_files();
-        let mut lab = Lab { options, client, authorities, open_files, targets: Vec::new(), folders: Cell::new(0), root };
+        let mut lab = Lab {
+            options,
+            client,
+            authorities,
+            open_files,
+            targets: Vec::new(),
+            folders: Cell::new(0),
+            root,
+        };
         for protocol in Protocol::ALL {
             lab.targets.push(lab.server(protocol, DIRECT).await?);
         }
@@ -98,8 +107,8 @@ impl Lab {
         Ok(Haproxy::start(self).await?.peer(protocol))
     }
 
-    /// HAProxy, then the gateway in both modes: each a process of its own, or one would find the connections to the target that the other
-    /// has left.
+    /// HAProxy, then the gateway in both modes: each a process of its own, or one would find the connections
+    /// to the target that the other has left.
     pub async fn peers(&self, protocol: Protocol) -> Result<Vec<Peer>> {
         let reverse = self.gateway().await?.reverse(protocol.name());
         Ok(vec![self.haproxy(protocol).await?, self.tunnel(protocol).await?, reverse])

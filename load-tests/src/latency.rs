@@ -1,4 +1,5 @@
-//! The time of one request over one kept connection, without load beside it: without a proxy and through each.
+//! The time of one request over one kept connection, without load beside it: without a proxy and through
+//! each.
 
 use std::time::Instant;
 

@@ -1,5 +1,6 @@
-//! What the gateway costs beside HAProxy, bare servers and no proxy at all. Each measurement is a file of its own; `lab` starts what they
-//! measure, `report` prints what they found. load-tests/README.md says how to run and how to read it; `make bench` runs it.
+//! What the gateway costs beside HAProxy, bare servers and no proxy at all. Each measurement is a file of its
+//! own; `lab` starts what they measure, `report` prints what they found. load-tests/README.md says how to run
+//! and how to read it; `make bench` runs it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line: its output is a table")]
 
@@ -133,7 +134,10 @@ async fn run(options: Options) -> Result<()> {
         if options.only.is_empty() || options.only.contains(measurement) {
             let started = Instant::now();
             let measured = tokio::time::timeout(PATIENCE, measure(*measurement, &lab)).await;
-            let found = measured.context("it hangs").flatten().with_context(|| format!("measuring {measurement:?}"))?;
+            let found = measured
+                .context("it hangs")
+                .flatten()
+                .with_context(|| format!("measuring {measurement:?}"))?;
             // At once: a run that fails later has measured this all the same.
             print!("{}", report::rows(&found));
             figures.extend(found);

@@ -1,4 +1,5 @@
-//! What stands between client and target: each a process of its own on one thread, configured for the same work.
+//! What stands between client and target: each a process of its own on one thread, configured for the same
+//! work.
 
 pub mod gateway;
 pub mod haproxy;

@@ -81,7 +81,8 @@ pub async fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
-/// Raises the number of open files, for this process and those that it starts, as far as it may. Gives what it is then.
+/// Raises the number of open files, for this process and those that it starts, as far as it may. Gives what
+/// it is then.
 pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(1 << 20);

@@ -30,6 +30,7 @@ impl Protocol {
 pub const BODY: usize = 1024;
 /// What proxies put in.
 pub const CREDENTIAL: &str = "the-real-credential";
-/// What Go's client and server agree on. Client and target offer nothing else, so all peers do the same cryptography.
+/// What Go's client and server agree on. Client and target offer nothing else, so all peers do the same
+/// cryptography.
 pub const CIPHERS: &str = "TLS_AES_128_GCM_SHA256";
 pub const GROUPS: &str = "X25519";

@@ -1,5 +1,5 @@
-//! Figures, as a table and as JSON. A ratio is taken within a round, where all peers ran right after one another: the machine's noise
-//! shows in how the rounds differ.
+//! Figures, as a table and as JSON. A ratio is taken within a round, where all peers ran right after one
+//! another: the machine's noise shows in how the rounds differ.
 
 use std::fmt::Write;
 
@@ -38,7 +38,11 @@ pub enum Bound {
 }
 
 impl Figure {
-    pub fn new(what: impl Into<String>, unit: &'static str, ways: impl IntoIterator<Item = &'static str>) -> Figure {
+    pub fn new(
+        what: impl Into<String>,
+        unit: &'static str,
+        ways: impl IntoIterator<Item = &'static str>,
+    ) -> Figure {
         let series = ways.into_iter().map(|way| Series { way, samples: Vec::new() }).collect();
         Figure { what: what.into(), unit, series, goals: Vec::new() }
     }
@@ -85,7 +89,8 @@ impl Figure {
             format!("{}: {}", text(bound), if self.met(series, bound) { "met" } else { "missed" })
         });
         let median = figure(median(&series.samples));
-        let _ = writeln!(table, "| {what} | {} | {median} | {added} | {ratio} | {rounds} | {goal} |", series.way);
+        let _ =
+            writeln!(table, "| {what} | {} | {median} | {added} | {ratio} | {rounds} | {goal} |", series.way);
     }
 }
 
@@ -97,8 +102,7 @@ pub fn environment(environment: &[(&str, String)]) -> String {
     text
 }
 
-pub const HEAD: &str =
-    "| what | way | median | more than the first | ratio | ratio of each round | goal |\n|---|---|---|---|---|---|---|";
+pub const HEAD: &str = "| what | way | median | more than the first | ratio | ratio of each round | goal |\n|---|---|---|---|---|---|---|";
 
 /// Rows below `HEAD`.
 pub fn rows(figures: &[Figure]) -> String {

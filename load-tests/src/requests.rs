@@ -1,5 +1,5 @@
-//! CPU seconds per 100,000 requests of 1 KiB over kept connections: HAProxy, then the gateway in a tunnel and in reverse mode. Handshakes
-//! and a warm-up lie before the count.
+//! CPU seconds per 100,000 requests of 1 KiB over kept connections: HAProxy, then the gateway in a tunnel and
+//! in reverse mode. Handshakes and a warm-up lie before the count.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -23,11 +23,20 @@ struct Run {
 
 pub async fn h1(lab: &Lab, connections: usize) -> Result<Vec<Figure>> {
     let bound = Bound::Times(if connections == 1 { 1.0 } else { 1.2 });
-    compare(lab, format!("h1 keep-alive, connections: {connections}"), Protocol::H1, connections, 1, bound).await
+    compare(lab, format!("h1 keep-alive, connections: {connections}"), Protocol::H1, connections, 1, bound)
+        .await
 }
 
 pub async fn h2(lab: &Lab) -> Result<Vec<Figure>> {
-    compare(lab, "h2 on both legs, 4 connections × 8 streams".to_owned(), Protocol::H2, 4, 8, Bound::Times(1.4)).await
+    compare(
+        lab,
+        "h2 on both legs, 4 connections × 8 streams".to_owned(),
+        Protocol::H2,
+        4,
+        8,
+        Bound::Times(1.4),
+    )
+    .await
 }
 
 async fn compare(
@@ -62,7 +71,13 @@ async fn compare(
 }
 
 impl Run {
-    async fn open(lab: &Lab, peer: Peer, protocol: Protocol, connections: usize, streams: usize) -> Result<Run> {
+    async fn open(
+        lab: &Lab,
+        peer: Peer,
+        protocol: Protocol,
+        connections: usize,
+        streams: usize,
+    ) -> Result<Run> {
         let mut workers = Vec::new();
         for _ in 0..connections {
             let connection = lab.client.connection(&peer.way, protocol).await?;

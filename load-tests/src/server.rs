@@ -1,5 +1,6 @@
-//! The target of all ways: TLS, one thread, answers as fast as it can. It is the bare server too: its contexts are the gateway's
-//! (gateway/src/leaf.rs), and a connection keeps nothing but what its protocol needs. Answers only who brings the credential.
+//! The target of all ways: TLS, one thread, answers as fast as it can. It is the bare server too: its
+//! contexts are the gateway's (gateway/src/leaf.rs), and a connection keeps nothing but what its protocol
+//! needs. Answers only who brings the credential.
 
 mod h1;
 mod h2;
@@ -12,8 +13,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use openssl::pkey::PKey;
 use openssl::ssl::{
-    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
-    select_next_proto,
+    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
+    SslVersion, select_next_proto,
 };
 use openssl::x509::X509;
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +59,9 @@ impl Asked {
             value.and_then(|value| value.parse().ok()).unwrap_or(0)
         };
         match path {
-            "/events" => Asked::Events { count: number("count"), every: Duration::from_micros(number("every")) },
+            "/events" => {
+                Asked::Events { count: number("count"), every: Duration::from_micros(number("every")) }
+            }
             "/quiet" => Asked::Quiet,
             "/endless" => Asked::Endless,
             "/stream" => Asked::Stream { bytes: number("bytes") },
@@ -96,10 +99,14 @@ fn context(identity: &Path, alpn: &'static [u8]) -> Result<SslContext> {
     }
     let key = PKey::private_key_from_pem(&pem)?;
     context.set_private_key(&key)?;
-    context.set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));
+    context
+        .set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));
     context.set_read_ahead(true);
     context.set_mode(
-        SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE | SslMode::RELEASE_BUFFERS,
+        SslMode::AUTO_RETRY
+            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            | SslMode::ENABLE_PARTIAL_WRITE
+            | SslMode::RELEASE_BUFFERS,
     );
     Ok(context.build())
 }

@@ -1,5 +1,6 @@
-//! What readers that stop cost the others: the time of one request over HTTP/2, without and with 50 clients, each in a tunnel of its own,
-//! that ask for an endless answer and never read it. All of them share the connection to the target.
+//! What readers that stop cost the others: the time of one request over HTTP/2, without and with 50 clients,
+//! each in a tunnel of its own, that ask for an endless answer and never read it. All of them share the
+//! connection to the target.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
     let ways = [NOBODY, STOP];
     let mut middle = Figure::new("one h2 request beside stopped readers, median", "µs", ways);
-    let mut late = Figure::new("one h2 request beside stopped readers, 99 of 100", "µs", ways).goal(STOP, Bound::Times(1.2));
+    let mut late = Figure::new("one h2 request beside stopped readers, 99 of 100", "µs", ways)
+        .goal(STOP, Bound::Times(1.2));
     let peer = lab.tunnel(Protocol::H2).await?;
     let mut connection = lab.client.connection(&peer.way, Protocol::H2).await?;
     let count = lab.options.count(REQUESTS);
@@ -32,8 +34,9 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
         for (way, readers) in [0, STOPPED].into_iter().enumerate() {
             let held = stop(lab, &peer, readers).await?;
             tokio::time::sleep(SETTLED).await;
-            let times =
-                tokio::time::timeout(PATIENCE, times(&mut connection, count)).await.context("they hold up the others")??;
+            let times = tokio::time::timeout(PATIENCE, times(&mut connection, count))
+                .await
+                .context("they hold up the others")??;
             middle.add(way, median(&times));
             late.add(way, quantile(&times, 0.99));
             drop(held);

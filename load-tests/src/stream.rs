@@ -1,6 +1,6 @@
-//! A raw stream of 1 GiB through an upgrade, from the target to the client, as `kubectl cp` or a port-forward sends it. Client and target
-//! each do TLS once, a proxy does it twice: with fewer than three free cores no proxy can keep the speed of the direct way, so the CPU that
-//! it takes is told beside.
+//! A raw stream of 1 GiB through an upgrade, from the target to the client, as `kubectl cp` or a port-forward
+//! sends it. Client and target each do TLS once, a proxy does it twice: with fewer than three free cores no
+//! proxy can keep the speed of the direct way, so the CPU that it takes is told beside.
 
 use std::time::Instant;
 
@@ -18,9 +18,11 @@ const MEBIBYTE: f64 = (1 << 20) as f64;
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
     let bytes = lab.options.count(BYTES);
     let what = format!("stream of {} MiB through an upgrade", bytes >> 20);
-    let mut speed = Figure::new(what.clone(), "MiB/s", [DIRECT, HAPROXY, TUNNEL]).goal(TUNNEL, Bound::AtLeast(0.8));
+    let mut speed =
+        Figure::new(what.clone(), "MiB/s", [DIRECT, HAPROXY, TUNNEL]).goal(TUNNEL, Bound::AtLeast(0.8));
     let mut cpu = Figure::new(what.clone(), "CPU s per GiB", [HAPROXY, TUNNEL]);
-    let mut growth = Figure::new(what, "KiB more at its peak", [HAPROXY, TUNNEL]).goal(TUNNEL, Bound::Most(2048.0));
+    let mut growth =
+        Figure::new(what, "KiB more at its peak", [HAPROXY, TUNNEL]).goal(TUNNEL, Bound::Most(2048.0));
     let peers = [lab.haproxy(Protocol::H1).await?, lab.tunnel(Protocol::H1).await?];
     for peer in &peers {
         receive(lab, &peer.way, bytes.min(1 << 20)).await?;

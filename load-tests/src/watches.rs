@@ -1,5 +1,6 @@
-//! Thousands of idle watches: KiB of the peer for each, and its CPU while nothing happens. Over HTTP/2 they are streams, as client-go's
-//! informers share a connection; over HTTP/1.1 each has two connections of its own.
+//! Thousands of idle watches: KiB of the peer for each, and its CPU while nothing happens. Over HTTP/2 they
+//! are streams, as client-go's informers share a connection; over HTTP/1.1 each has two connections of its
+//! own.
 
 use std::time::Duration;
 
@@ -33,7 +34,10 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
     let wanted = lab.options.count(lab.options.watches);
     let count = wanted.min(usize::try_from(possible).unwrap_or(wanted));
     if count < wanted {
-        eprintln!("h1: {count} watches in place of {wanted}, for a process may open {} files (ulimit -Hn)", lab.open_files);
+        eprintln!(
+            "h1: {count} watches in place of {wanted}, for a process may open {} files (ulimit -Hn)",
+            lab.open_files
+        );
     }
     figures.extend(compare(lab, Protocol::H1, count).await?);
     Ok(figures)

@@ -1,5 +1,5 @@
-//! Control groups of a run: one folder per hierarchy for all its Pods, so that the kubelets of two runs never clean up each
-//! other's. The kernel keeps empty ones: whoever ends or cleans up a run removes them.
+//! Control groups of a run: one folder per hierarchy for all its Pods, so that the kubelets of two runs never
+//! clean up each other's. The kernel keeps empty ones: whoever ends or cleans up a run removes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ pub(crate) fn path(run: &str, cluster: &str) -> String {
 pub(crate) fn create(run: &str, cluster: &str) -> Result<()> {
     for hierarchy in hierarchies() {
         let folder = hierarchy.join(name(run)).join(cluster);
-        fs::create_dir_all(&folder).with_context(|| format!("make the control group {}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("make the control group {}", folder.display()))?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! One whole cluster, started inside namespaces of its own: an API server alone or with a node. Writes `ready` when it is
-//! usable and then watches its components until it is killed.
+//! One whole cluster, started inside namespaces of its own: an API server alone or with a node. Writes
+//! `ready` when it is usable and then watches its components until it is killed.
 
 mod addons;
 mod layout;
@@ -102,7 +102,8 @@ pub(crate) async fn start(plan: &Plan, site: &Site) -> Result<Cluster> {
 pub(crate) async fn hold(plan: &Plan, layout: Layout, kind: Kind) -> Result<u8> {
     set_up_network(&layout)?;
     let site = Site::new(plan, layout, layout.place(), kind);
-    let mut cluster = start(plan, &site).await.with_context(|| format!("start the {} cluster", layout.name))?;
+    let mut cluster =
+        start(plan, &site).await.with_context(|| format!("start the {} cluster", layout.name))?;
     loop {
         cluster.check().with_context(|| format!("the {} cluster broke", layout.name))?;
         tokio::time::sleep(Duration::from_millis(500)).await;

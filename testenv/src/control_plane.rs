@@ -1,4 +1,5 @@
-//! etcd and kube-apiserver: the least that is a real Kubernetes for a client. No root, no namespace, a few seconds.
+//! etcd and kube-apiserver: the least that is a real Kubernetes for a client. No root, no namespace, a few
+//! seconds.
 //!
 //! `server` writes the files and starts the two; this file is what tests do with them.
 
@@ -20,9 +21,9 @@ use crate::scratch::Scratch;
 use crate::tools::tools;
 pub(crate) use server::{Place, Server, write};
 
-/// A running etcd and kube-apiserver on loopback. Both are killed when this is dropped and when the process dies in any
-/// way. There are no controllers: nothing collects garbage, finishes the deletion of a namespace or makes `default`
-/// ServiceAccounts.
+/// A running etcd and kube-apiserver on loopback. Both are killed when this is dropped and when the process
+/// dies in any way. There are no controllers: nothing collects garbage, finishes the deletion of a namespace
+/// or makes `default` ServiceAccounts.
 ///
 /// If starting fails or the test panics, the logs stay and their folder is named on stderr.
 pub struct ControlPlane {
@@ -35,9 +36,11 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready. Builds the binaries first on a machine that does not have them.
+    /// Starts one and waits until it is ready. Builds the binaries first on a machine that does not have
+    /// them.
     pub async fn start() -> Result<ControlPlane> {
-        let kubectl = tokio::task::spawn_blocking(|| tools(&["kube-apiserver", "etcd", "kubectl"])).await??.pop();
+        let kubectl =
+            tokio::task::spawn_blocking(|| tools(&["kube-apiserver", "etcd", "kubectl"])).await??.pop();
         let kubectl = kubectl.context("kubectl is one of the three")?;
         let mut scratch = Scratch::new()?;
         match Server::start(scratch.path(), &scratch.logs(), Place::loopback()).await {
@@ -45,7 +48,8 @@ impl ControlPlane {
                 let (config, client) = connect(server.kubeconfig()).await?;
                 Ok(ControlPlane { server, config, client, kubectl, scratch })
             }
-            Err(error) => Err(error.context(format!("start a control plane; logs are in {}", scratch.keep_logs().display()))),
+            Err(error) => Err(error
+                .context(format!("start a control plane; logs are in {}", scratch.keep_logs().display()))),
         }
     }
 
@@ -78,27 +82,37 @@ impl ControlPlane {
         self.client.clone()
     }
 
-    /// A client that acts as this user, by impersonation. Without groups the API server gives a ServiceAccount its own.
+    /// A client that acts as this user, by impersonation. Without groups the API server gives a
+    /// ServiceAccount its own.
     ///
     /// # Panics
     /// If called outside of a Tokio runtime.
     pub fn client_for(&self, user: &str, groups: &[&str]) -> Client {
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(user.to_owned());
-        config.auth_info.impersonate_groups = (!groups.is_empty()).then(|| groups.iter().map(|g| (*g).to_owned()).collect());
-        #[allow(clippy::expect_used, reason = "a client was made of this configuration before, and only tests call this")]
+        config.auth_info.impersonate_groups =
+            (!groups.is_empty()).then(|| groups.iter().map(|g| (*g).to_owned()).collect());
+        #[allow(
+            clippy::expect_used,
+            reason = "a client was made of this configuration before, and only tests call this"
+        )]
         Client::try_from(config).expect("a client for an impersonated user")
     }
 
     /// Server-side apply of YAML with any number of documents.
     pub async fn apply(&self, yaml: &str) -> Result<()> {
-        self.feed(&["apply", "--server-side", "--force-conflicts", "--field-manager=testenv", "-f", "-"], yaml).await
+        self.feed(
+            &["apply", "--server-side", "--force-conflicts", "--field-manager=testenv", "-f", "-"],
+            yaml,
+        )
+        .await
     }
 
     /// kubectl that must succeed, with a text as its input.
     pub async fn feed(&self, args: &[&str], text: &str) -> Result<()> {
         let mut command = self.command(args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(text.as_bytes()).await?;
         }
@@ -110,9 +124,15 @@ impl ControlPlane {
         self.command(args).output().await.context("run kubectl")
     }
 
-    /// A token of this ServiceAccount for one audience. Namespace and ServiceAccount are made if they are missing; the API
-    /// server refuses less than 600 seconds.
-    pub async fn service_account_token(&self, namespace: &str, name: &str, audience: &str, seconds: u64) -> Result<String> {
+    /// A token of this ServiceAccount for one audience. Namespace and ServiceAccount are made if they are
+    /// missing; the API server refuses less than 600 seconds.
+    pub async fn service_account_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        audience: &str,
+        seconds: u64,
+    ) -> Result<String> {
         let space = Namespace { metadata: named(namespace), ..Namespace::default() };
         unless_there(Api::all(self.client()).create(&PostParams::default(), &space).await)?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
@@ -145,7 +165,10 @@ impl ControlPlane {
 
     fn command(&self, args: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.kubectl);
-        command.args(args).env("KUBECONFIG", self.kubeconfig()).env("KUBECACHEDIR", self.scratch.path().join("kubectl"));
+        command
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.scratch.path().join("kubectl"));
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -154,14 +177,19 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(format_args!("logs of etcd and kube-apiserver are in {}", self.scratch.keep_logs().display()));
+            say(format_args!(
+                "logs of etcd and kube-apiserver are in {}",
+                self.scratch.keep_logs().display()
+            ));
         }
     }
 }
 
 /// Reads a kubeconfig file.
 pub(crate) async fn connect(kubeconfig: &Path) -> Result<(Config, Client)> {
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
+            .await?;
     let client = Client::try_from(config.clone())?;
     Ok((config, client))
 }

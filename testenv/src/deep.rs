@@ -1,4 +1,5 @@
-//! Connectors whose JSON is nested deeper than a careless reader takes, in each place where the API server lets a user write so.
+//! Connectors whose JSON is nested deeper than a careless reader takes, in each place where the API server
+//! lets a user write so.
 
 use anyhow::Result;
 
@@ -18,7 +19,8 @@ pub async fn create(plane: &ControlPlane, namespace: &str, place: &str, depth: u
         return Ok(());
     }
     let patch = format!(r#"{{"status": {{"surprise": {}}}}}"#, nested(depth));
-    let patch = ["patch", "connector", &name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch];
+    let patch =
+        ["patch", "connector", &name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch];
     plane.feed(&patch, "").await
 }
 

@@ -1,5 +1,5 @@
-//! Container images without a registry or a daemon: one layer from files of this machine, written as a docker-archive tar
-//! that containerd imports.
+//! Container images without a registry or a daemon: one layer from files of this machine, written as a
+//! docker-archive tar that containerd imports.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Write};
@@ -32,7 +32,8 @@ impl Image {
         let diff = hex(&layer);
         let config = self.config(&diff);
         let config_name = format!("{}.json", hex(&config));
-        let manifest = json!([{"Config": config_name, "RepoTags": [self.name], "Layers": [format!("{diff}.tar")]}]);
+        let manifest =
+            json!([{"Config": config_name, "RepoTags": [self.name], "Layers": [format!("{diff}.tar")]}]);
         let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut archive = Builder::new(File::create(&unfinished)?);
         append(&mut archive, &config_name, 0o644, &config)?;
@@ -44,11 +45,14 @@ impl Image {
 
     fn layer(&self) -> Result<Vec<u8>> {
         let mut layer = Builder::new(Vec::new());
-        for (folder, mode) in [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("proc", 0o755), ("sys", 0o755), ("tmp", 0o1777)] {
+        for (folder, mode) in
+            [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("proc", 0o755), ("sys", 0o755), ("tmp", 0o1777)]
+        {
             append_kind(&mut layer, folder, EntryType::Directory, mode, None)?;
         }
         for (source, target) in &self.files {
-            let bytes = fs::read(source).with_context(|| format!("read {} for an image", source.display()))?;
+            let bytes =
+                fs::read(source).with_context(|| format!("read {} for an image", source.display()))?;
             append(&mut layer, target, 0o755, &bytes)?;
         }
         for (target, text) in self.texts {
@@ -78,7 +82,13 @@ fn append<W: Write>(archive: &mut Builder<W>, path: &str, mode: u32, bytes: &[u8
     Ok(archive.append_data(&mut header, path, Cursor::new(bytes))?)
 }
 
-fn append_kind<W: Write>(archive: &mut Builder<W>, path: &str, kind: EntryType, mode: u32, link: Option<&str>) -> Result<()> {
+fn append_kind<W: Write>(
+    archive: &mut Builder<W>,
+    path: &str,
+    kind: EntryType,
+    mode: u32,
+    link: Option<&str>,
+) -> Result<()> {
     let mut header = header(kind, mode);
     header.set_size(0);
     match link {

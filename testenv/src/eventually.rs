@@ -53,7 +53,9 @@ pub async fn eventually<L: Look, F: Future<Output = L>>(what: &str, mut look: im
     loop {
         match look().await.found() {
             Ok(found) => return found,
-            Err(seen) if Instant::now() > deadline => panic!("not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs()),
+            Err(seen) if Instant::now() > deadline => {
+                panic!("not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs())
+            }
             Err(_) => sleep(PAUSE).await,
         }
     }

@@ -1,5 +1,5 @@
-//! The images that every node has: the Pods' sandbox, CoreDNS, and the kubectl that users know by its public name. Made
-//! from our tools and the machine's static busybox, kept beside the tools.
+//! The images that every node has: the Pods' sandbox, CoreDNS, and the kubectl that users know by its public
+//! name. Made from our tools and the machine's static busybox, kept beside the tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::tools::tool;
 
 pub(crate) const PAUSE: &str = "connectors.local/pause:1";
 pub(crate) const COREDNS: &str = "connectors.local/coredns:1";
-/// A quick start names this image; here it is busybox and our kubectl, run by the user id that the published one has.
+/// A quick start names this image; here it is busybox and our kubectl, run by the user id that the published
+/// one has.
 const KUBECTL: &str = "bitnami/kubectl:1.30.1";
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1001:0:user:/tmp:/bin/sh\n";
@@ -66,5 +67,10 @@ fn applets(busybox: &Path) -> Result<Vec<String>> {
     let output = Command::new(busybox).arg("--list").output().context("run busybox")?;
     ensure!(output.status.success(), "busybox does not list its commands");
     let names = String::from_utf8(output.stdout)?;
-    Ok(names.lines().map(str::trim).filter(|name| !name.is_empty() && *name != "busybox").map(str::to_owned).collect())
+    Ok(names
+        .lines()
+        .map(str::trim)
+        .filter(|name| !name.is_empty() && *name != "busybox")
+        .map(str::to_owned)
+        .collect())
 }

@@ -1,8 +1,8 @@
 //! A real Kubernetes for tests and the demo, built from pinned Go modules and gone when the command ends.
 //!
-//! Tests start a [`ControlPlane`] (etcd and kube-apiserver on loopback, no root, seconds); the binary `testenv` runs a command
-//! beside a whole node and a second cluster in private namespaces. [`tool`] builds what either needs, once per machine. [`pki`] and
-//! [`eventually`] are what all tests need.
+//! Tests start a [`ControlPlane`] (etcd and kube-apiserver on loopback, no root, seconds); the binary
+//! `testenv` runs a command beside a whole node and a second cluster in private namespaces. [`tool`] builds
+//! what either needs, once per machine. [`pki`] and [`eventually`] are what all tests need.
 
 mod cgroup;
 mod cluster;

@@ -1,5 +1,5 @@
-//! Packages of other languages than Go and Rust, installed by their own package managers into the cache folder beside the tools: once
-//! per state of the lock file, one installation at a time.
+//! Packages of other languages than Go and Rust, installed by their own package managers into the cache
+//! folder beside the tools: once per state of the lock file, one installation at a time.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,8 +13,9 @@ use crate::tools::{cache, digest, lock};
 /// A command with its arguments.
 pub type Step = Vec<OsString>;
 
-/// The folder with the packages `name`, after the commands that fill it, if this machine does not have it yet for this `state`: all that
-/// the result depends on, above all the lock file. The commands run in the folder that they are given.
+/// The folder with the packages `name`, after the commands that fill it, if this machine does not have it yet
+/// for this `state`: all that the result depends on, above all the lock file. The commands run in the folder
+/// that they are given.
 pub fn packages(name: &str, state: &[&str], steps: impl FnOnce(&Path) -> Vec<Step>) -> Result<PathBuf> {
     let parent = cache()?.join("packages");
     let folder = parent.join(format!("{name}-{}", digest(&state.join("\0"))));

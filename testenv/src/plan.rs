@@ -1,4 +1,5 @@
-//! What a run consists of: which clusters, with what images, beside which command. Written by `session`, read by the processes inside.
+//! What a run consists of: which clusters, with what images, beside which command. Written by `session`, read
+//! by the processes inside.
 
 use std::path::PathBuf;
 

@@ -31,7 +31,8 @@ pub(crate) fn for_node() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    install(&missing).with_context(|| format!("install these Debian packages first: {}", missing.join(" ")))?;
+    install(&missing)
+        .with_context(|| format!("install these Debian packages first: {}", missing.join(" ")))?;
     let missing = self::missing();
     ensure!(
         missing.is_empty(),
@@ -42,7 +43,8 @@ pub(crate) fn for_node() -> Result<()> {
 }
 
 fn missing() -> Vec<&'static str> {
-    let mut missing: Vec<_> = COMMANDS.iter().filter(|(_, command)| !on_path(command)).map(|(package, _)| *package).collect();
+    let mut missing: Vec<_> =
+        COMMANDS.iter().filter(|(_, command)| !on_path(command)).map(|(package, _)| *package).collect();
     if !is_static(Path::new(BUSYBOX)) {
         missing.push("busybox-static");
     }
@@ -68,12 +70,19 @@ fn install(packages: &[&str]) -> Result<()> {
 fn runs(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn on_path(command: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(command).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(command).is_file())
 }
 
 /// A dynamic executable names its loader.

@@ -1,5 +1,5 @@
-//! Processes that end with us: started by one thread that never ends, killed by the kernel when this process dies in any way,
-//! killed by [`Drop`] otherwise. Each writes into a log file of its own.
+//! Processes that end with us: started by one thread that never ends, killed by the kernel when this process
+//! dies in any way, killed by [`Drop`] otherwise. Each writes into a log file of its own.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,7 +19,8 @@ const REPORT: Duration = Duration::from_secs(5);
 
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// The kernel's death signal fires when the *thread* that forked ends, and test threads end early: this one does not.
+/// The kernel's death signal fires when the *thread* that forked ends, and test threads end early: this one
+/// does not.
 static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     let (jobs, queue) = channel::<Job>();
     // Without a thread the queue is dropped, and every spawn reports it.
@@ -31,8 +32,8 @@ static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     jobs
 });
 
-/// A command that is killed when this process dies. The shell line closes the gap between fork and the call that asks for
-/// the signal: a parent that died in between is no longer the parent.
+/// A command that is killed when this process dies. The shell line closes the gap between fork and the call
+/// that asks for the signal: a parent that died in between is no longer the parent.
 pub(crate) fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "sh", "-c", r#"test "$PPID" = "$0" && exec "$@""#]);
@@ -48,14 +49,16 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     reply.recv().map_err(|_| gone())?
 }
 
-/// Runs a [`bound`] command to its end and says meanwhile that it does. Its output goes into `log`, which is gone when all went well.
+/// Runs a [`bound`] command to its end and says meanwhile that it does. Its output goes into `log`, which is
+/// gone when all went well.
 pub(crate) fn finish(mut command: Command, log: &Path, label: &str) -> Result<()> {
     let started = Instant::now();
     let mut reported = started;
     say(label);
     let output = File::create(log).with_context(|| format!("write {}", log.display()))?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-    let mut child = spawn(command).context("start a command (through setpriv, which is in Debian's util-linux)")?;
+    let mut child =
+        spawn(command).context("start a command (through setpriv, which is in Debian's util-linux)")?;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -84,9 +87,14 @@ impl Process {
     /// Starts a [`bound`] command with its output in `<logs>/<name>.log`.
     pub(crate) fn start(name: &str, mut command: Command, logs: &Path) -> Result<Process> {
         let path = logs.join(format!("{name}.log"));
-        let log = File::options().create(true).append(true).open(&path).with_context(|| format!("write {}", path.display()))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("write {}", path.display()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = spawn(command).with_context(|| format!("start {name} (setpriv is in Debian's util-linux)"))?;
+        let child =
+            spawn(command).with_context(|| format!("start {name} (setpriv is in Debian's util-linux)"))?;
         Ok(Process { name: name.to_owned(), child, log: path })
     }
 

@@ -1,5 +1,5 @@
-//! What the user reads while waiting: one line at a time on stderr, past the capture of test runners, so that a long build
-//! is never silent.
+//! What the user reads while waiting: one line at a time on stderr, past the capture of test runners, so that
+//! a long build is never silent.
 
 use std::fmt::Display;
 use std::io::Write;

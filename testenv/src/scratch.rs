@@ -1,5 +1,5 @@
-//! Scratch folders of runs: `<temp>/connectors-testenv-<uid>/<pid>-<n>` with a lock file beside it that the run holds. Who
-//! starts next removes what killed runs left: folders whose lock is free.
+//! Scratch folders of runs: `<temp>/connectors-testenv-<uid>/<pid>-<n>` with a lock file beside it that the
+//! run holds. Who starts next removes what killed runs left: folders whose lock is free.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -32,7 +32,8 @@ impl Scratch {
         anyhow::bail!("no free folder name in {}: remove what is in it", base.display())
     }
 
-    /// None if the name is taken: by a run of another pid namespace, by kept logs, or by one that is being cleaned up.
+    /// None if the name is taken: by a run of another pid namespace, by kept logs, or by one that is being
+    /// cleaned up.
     fn claim(base: &Path, name: &str) -> Result<Option<Scratch>> {
         let lock = lock_path(base, name);
         let held = match File::create_new(&lock) {
@@ -92,7 +93,11 @@ fn base() -> Result<PathBuf> {
         other => other.with_context(|| format!("make {}", base.display()))?,
     }
     let found = fs::symlink_metadata(&base)?;
-    ensure!(found.is_dir() && found.uid() == uid, "{} is not a folder of this user: remove it", base.display());
+    ensure!(
+        found.is_dir() && found.uid() == uid,
+        "{} is not a folder of this user: remove it",
+        base.display()
+    );
     Ok(base)
 }
 
@@ -103,7 +108,8 @@ fn lock_path(base: &Path, name: &str) -> PathBuf {
 /// Names whose lock nobody holds.
 fn stale(base: &Path) -> Vec<String> {
     let entries = fs::read_dir(base).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned()));
+    let names =
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned()));
     names.filter(|name| File::open(lock_path(base, name)).is_ok_and(|lock| lock.try_lock().is_ok())).collect()
 }
 

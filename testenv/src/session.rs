@@ -1,5 +1,5 @@
-//! A command beside the clusters that it asked for, and nothing left when it ends: the options, the choice between loopback
-//! (no root) and private namespaces (nodes), the environment of the command.
+//! A command beside the clusters that it asked for, and nothing left when it ends: the options, the choice
+//! between loopback (no root) and private namespaces (nodes), the environment of the command.
 
 mod inside;
 mod loopback;
@@ -45,7 +45,8 @@ pub enum Task {
     Shell,
 }
 
-/// Starts the clusters, runs the task, ends the clusters. Returns the command's exit status (128 + signal if one ended it).
+/// Starts the clusters, runs the task, ends the clusters. Returns the command's exit status (128 + signal if
+/// one ended it).
 pub async fn run(options: Options, task: Task) -> Result<u8> {
     let command = match task {
         Task::Command(command) => Some(command),
@@ -73,7 +74,9 @@ pub async fn run(options: Options, task: Task) -> Result<u8> {
 impl Plan {
     /// The clusters that are wanted, and what of each.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = (Layout, Kind)> {
-        [(Layout::HOME, self.home), (Layout::TARGET, self.target)].into_iter().filter(|(_, kind)| *kind != Kind::None)
+        [(Layout::HOME, self.home), (Layout::TARGET, self.target)]
+            .into_iter()
+            .filter(|(_, kind)| *kind != Kind::None)
     }
 
     /// The user's command, or shell, with what it needs to find the clusters.
@@ -88,14 +91,18 @@ impl Plan {
             None => bound(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(self.link_tools()?).chain(std::env::split_paths(&path)))?;
+        let path =
+            std::env::join_paths(std::iter::once(self.link_tools()?).chain(std::env::split_paths(&path)))?;
         command.env("PATH", path).env("TESTENV_DIR", &self.scratch);
-        // kubectl caches by address, and the next run's cluster has the same: another must not be found in the user's home.
+        // kubectl caches by address, and the next run's cluster has the same: another must not be found in
+        // the user's home.
         command.env("KUBECACHEDIR", self.scratch.join("kubectl"));
         for (layout, _) in self.clusters() {
             let dir = self.scratch.join(layout.name);
             if layout.is_target() {
-                command.env("TARGET_KUBECONFIG", dir.join("admin.kubeconfig")).env("TARGET_CA", dir.join("ca.crt"));
+                command
+                    .env("TARGET_KUBECONFIG", dir.join("admin.kubeconfig"))
+                    .env("TARGET_CA", dir.join("ca.crt"));
                 command.env("TARGET_URL", std::fs::read_to_string(dir.join("ready"))?);
             } else {
                 command.env("KUBECONFIG", dir.join("admin.kubeconfig"));

@@ -1,4 +1,5 @@
-//! ServiceAccount tokens that the API server would not give: a TokenRequest is for ten minutes at least, which tests cannot wait for.
+//! ServiceAccount tokens that the API server would not give: a TokenRequest is for ten minutes at least,
+//! which tests cannot wait for.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! The Go tools: built on demand from the pinned modules in `tools/` and `tools-*/` into a cache folder outside of the
-//! checkout, one build at a time, never twice for the same go.mod, go.sum, flags and Go version.
+//! The Go tools: built on demand from the pinned modules in `tools/` and `tools-*/` into a cache folder
+//! outside of the checkout, one build at a time, never twice for the same go.mod, go.sum, flags and Go
+//! version.
 
 mod build;
 
@@ -9,7 +10,8 @@ use anyhow::{Context, Result};
 
 pub(crate) use build::{cache, digest, lock};
 
-/// A pinned go.mod. One has everything that must run together; whose dependencies would move the others' has its own.
+/// A pinned go.mod. One has everything that must run together; whose dependencies would move the others' has
+/// its own.
 struct Module {
     go_mod: &'static str,
     go_sum: &'static str,
@@ -36,8 +38,11 @@ static HELM: Module = Module {
     go_sum: include_str!("../tools-helm/go.sum"),
     ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
 };
-static K6: Module =
-    Module { go_mod: include_str!("../tools-k6/go.mod"), go_sum: include_str!("../tools-k6/go.sum"), ldflags: "-s -w" };
+static K6: Module = Module {
+    go_mod: include_str!("../tools-k6/go.mod"),
+    go_sum: include_str!("../tools-k6/go.sum"),
+    ldflags: "-s -w",
+};
 
 /// A binary, the package it is built from, and its module.
 struct Tool {
@@ -56,7 +61,8 @@ const fn go(name: &'static str, seconds: u16, package: &'static str) -> Tool {
     Tool { name, package, module: &KUBERNETES, seconds, cgo: false, source: None }
 }
 
-/// In the order in which they are best built: the slowest first, what a control plane needs before what a node needs.
+/// In the order in which they are best built: the slowest first, what a control plane needs before what a
+/// node needs.
 static TOOLS: [Tool; 21] = [
     go("kube-apiserver", 220, "k8s.io/kubernetes/cmd/kube-apiserver"),
     go("etcd", 10, "go.etcd.io/etcd/server/v3"),
@@ -77,12 +83,16 @@ static TOOLS: [Tool; 21] = [
     go("h2spec", 1, "github.com/summerwind/h2spec/cmd/h2spec"),
     Tool { module: &K6, ..go("k6", 60, "go.k6.io/k6") },
     // Clients that are tested through the gateway.
-    Tool { source: Some(include_str!("../../acceptance/clients/client-go/main.go")), ..go("client-go", 2, "./client-go") },
+    Tool {
+        source: Some(include_str!("../../acceptance/clients/client-go/main.go")),
+        ..go("client-go", 2, "./client-go")
+    },
     Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", 120, "k8s.io/kubernetes/cmd/kubectl") },
     Tool { module: &HELM, ..go("helm", 60, "helm.sh/helm/v4/cmd/helm") },
 ];
 
-/// The path of a tool (`kubectl`, `csi-sanity`, `h2spec`, …), built first if this machine does not have it yet.
+/// The path of a tool (`kubectl`, `csi-sanity`, `h2spec`, …), built first if this machine does not have it
+/// yet.
 ///
 /// Building takes seconds to minutes, reports on stderr, and needs Go and a module proxy or cache.
 pub fn tool(name: &str) -> Result<PathBuf> {

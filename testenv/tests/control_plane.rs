@@ -1,4 +1,5 @@
-//! The control plane as tests of other crates use it: what it answers, that two are two, that it survives an outage.
+//! The control plane as tests of other crates use it: what it answers, that two are two, that it survives an
+//! outage.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -44,7 +45,8 @@ async fn access_is_reviewed_and_enforced_as_bound() {
 
     let robot = plane.client_for("system:serviceaccount:team:robot", &[]);
     Api::<ConfigMap>::namespaced(robot.clone(), "team").list(&ListParams::default()).await.unwrap();
-    let refused = Api::<ConfigMap>::namespaced(robot, "default").list(&ListParams::default()).await.unwrap_err();
+    let refused =
+        Api::<ConfigMap>::namespaced(robot, "default").list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
 }
 
@@ -84,7 +86,10 @@ async fn kubectl_talks_to_it_and_a_refusal_is_an_exit_status() {
 #[tokio::test]
 async fn the_projects_kinds_are_there_when_asked_for() {
     let plane = ControlPlane::with_crds().await.unwrap();
-    let found = plane.kubectl(&["get", "connectors,connectorclasses", "--all-namespaces", "-o", "name"]).await.unwrap();
+    let found = plane
+        .kubectl(&["get", "connectors,connectorclasses", "--all-namespaces", "-o", "name"])
+        .await
+        .unwrap();
     assert!(found.status.success(), "{found:?}");
 }
 

@@ -16,7 +16,10 @@ fn a_command_finds_both_clusters_and_its_status_is_the_runs() {
         kubectl get namespace only-there || echo not here
         curl --silent --cacert $TARGET_CA $TARGET_URL/api/v1/namespaces/kube-public/configmaps/cluster-info
         echo dir:$TESTENV_DIR:; exit 7";
-    let run = testenv(&["run", "--home", "control-plane", "--target", "control-plane", "--target-cluster-info"], script);
+    let run = testenv(
+        &["run", "--home", "control-plane", "--target", "control-plane", "--target-cluster-info"],
+        script,
+    );
     assert_eq!(run.code, 7, "{run:?}");
     for text in ["ok", "namespace/only-there created", "not here", "certificate-authority-data"] {
         assert!(run.says(text), "no {text:?} in {run:?}");
@@ -56,5 +59,8 @@ fn a_missing_image_is_named_before_anything_starts() {
     let run = testenv(&["run", "--image", "/nowhere/image.tar"], "echo never");
     assert_eq!(run.code, 1);
     assert!(!run.says("never"));
-    assert!(run.complains("image /nowhere/image.tar does not exist: build it first (make images)"), "{run:?}");
+    assert!(
+        run.complains("image /nowhere/image.tar does not exist: build it first (make images)"),
+        "{run:?}"
+    );
 }

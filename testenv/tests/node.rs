@@ -1,5 +1,5 @@
-//! A whole node as the binary starts it: what runs on it, what a command beside it sees, and that nothing is left, whichever
-//! way a run ends. Needs root on Linux.
+//! A whole node as the binary starts it: what runs on it, what a command beside it sees, and that nothing is
+//! left, whichever way a run ends. Needs root on Linux.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -35,7 +35,9 @@ fn pods_run_and_reach_services_the_target_and_the_host() {
     let run = testenv(&["run", "--target", "control-plane", "--target-cluster-info"], &script);
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.says("alias: Address: 198.18."), "{run:?}");
-    for line in ["service: hello", "outside: 2", "logs: mounted", "mount: shared", "target: ok", "resolver: 1"] {
+    for line in
+        ["service: hello", "outside: 2", "logs: mounted", "mount: shared", "target: ok", "resolver: 1"]
+    {
         assert!(run.says(line), "no {line:?} in {run:?}");
     }
 }

@@ -42,7 +42,10 @@ impl Ended {
 /// `testenv <args> -- sh -c <script>`, to its end.
 pub fn testenv(args: &[&str], script: &str) -> Ended {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=20", LONGEST, env!("CARGO_BIN_EXE_testenv")]).args(args).args(["--", "sh", "-c", script]);
+    command
+        .args(["--kill-after=20", LONGEST, env!("CARGO_BIN_EXE_testenv")])
+        .args(args)
+        .args(["--", "sh", "-c", script]);
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
@@ -67,7 +70,9 @@ impl Run {
     pub fn line_after(&mut self, start: &str) -> PathBuf {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        PathBuf::from(line.trim().strip_prefix(start).unwrap_or_else(|| panic!("the run said {line:?}, not {start:?}")))
+        PathBuf::from(
+            line.trim().strip_prefix(start).unwrap_or_else(|| panic!("the run said {line:?}, not {start:?}")),
+        )
     }
 
     pub fn signal(&self, name: &str) {
@@ -115,8 +120,10 @@ pub fn left_behind(scratch: &Path) -> Vec<String> {
 /// Command lines that name the folder.
 pub fn processes(scratch: &Path) -> Vec<String> {
     let scratch = scratch.to_str().unwrap();
-    let processes =
-        fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
     let in_folder = |path: &Path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(scratch));
     let line = |path: PathBuf| {
         let words = fs::read(path.join("cmdline")).unwrap_or_default();

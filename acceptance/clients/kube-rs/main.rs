@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, future::try_join_all};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
-    Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+    Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -25,7 +26,9 @@ const LOCK: &str = include_str!("../../../Cargo.lock");
 #[tokio::main]
 async fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [kubeconfig, operation, name] = words.as_slice() else { bail!("KUBECONFIG OPERATION NAME, not {words:?}") };
+    let [kubeconfig, operation, name] = words.as_slice() else {
+        bail!("KUBECONFIG OPERATION NAME, not {words:?}")
+    };
     let result = run(Path::new(kubeconfig), operation, name).await?;
     println!("{result}");
     Ok(())
@@ -63,7 +66,8 @@ async fn list(maps: &Api<ConfigMap>) -> Result<String> {
     Ok(names.join(","))
 }
 
-/// Says when it watches, and ends with the first change after that. kube-rs asks the API server to end a watch after 290 s.
+/// Says when it watches, and ends with the first change after that. kube-rs asks the API server to end a
+/// watch after 290 s.
 async fn watch(maps: &Api<ConfigMap>) -> Result<String> {
     let one = "metadata.name=watched";
     let found = maps.list(&ListParams::default().fields(one)).await?;
@@ -88,7 +92,8 @@ fn value(map: &ConfigMap) -> &str {
 async fn write(maps: &Api<ConfigMap>, name: &str) -> Result<String> {
     let made = serde_json::from_value(json!({"metadata": {"name": name}, "data": {"value": "1"}}))?;
     let created = maps.create(&PostParams::default(), &made).await?;
-    let patched = maps.patch(name, &PatchParams::default(), &Patch::Merge(json!({"data": {"value": "2"}}))).await?;
+    let patched =
+        maps.patch(name, &PatchParams::default(), &Patch::Merge(json!({"data": {"value": "2"}}))).await?;
     maps.delete(name, &DeleteParams::default()).await?;
     ensure!(maps.get_opt(name).await?.is_none(), "deleted, and still there");
     Ok(format!("created {}, patched {}, gone", value(&created), value(&patched)))
@@ -135,7 +140,8 @@ async fn exec(pods: &Api<Pod>) -> Result<String> {
 async fn copy(pods: &Api<Pod>, name: &str) -> Result<String> {
     let (file, there) = (tokio::fs::read("/tmp/file").await?, format!("/tmp/{name}"));
     // With && the shell stays: a command that gives up its output is taken to be at its end.
-    let (_, code) = command(pods, &["sh", "-c", &format!("cat >{there} && echo written")], Some(&file)).await?;
+    let (_, code) =
+        command(pods, &["sh", "-c", &format!("cat >{there} && echo written")], Some(&file)).await?;
     ensure!(code == 0, "writing ended with status {code}");
     let (back, code) = command(pods, &["cat", &there], None).await?;
     ensure!(code == 0, "reading ended with status {code}");

@@ -84,7 +84,13 @@ pub struct Cell {
 }
 
 /// Runs one cell; an error tells what was not as declared.
-pub(super) async fn run(matrix: &Matrix<'_>, facts: &Facts, row: &Row, flavour: Flavour, operation: Operation) -> Result<Cell> {
+pub(super) async fn run(
+    matrix: &Matrix<'_>,
+    facts: &Facts,
+    row: &Row,
+    flavour: Flavour,
+    operation: Operation,
+) -> Result<Cell> {
     let line = line(row, flavour, operation);
     let answer = timeout(LONGEST, matrix.cluster.exec(super::pods::NAMESPACE, row.name, &line)).await;
     let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no end after {} s", LONGEST.as_secs())));
@@ -92,14 +98,27 @@ pub(super) async fn run(matrix: &Matrix<'_>, facts: &Facts, row: &Row, flavour: 
 }
 
 /// Compares what a client answered with what is declared of it.
-pub(super) fn judge(facts: &Facts, row: &Row, flavour: Flavour, operation: Operation, answer: Result<String>) -> Result<Cell> {
+pub(super) fn judge(
+    facts: &Facts,
+    row: &Row,
+    flavour: Flavour,
+    operation: Operation,
+    answer: Result<String>,
+) -> Result<Cell> {
     let outcome = match (row.cannot(flavour, operation), answer) {
         (None, answer) => answer.and_then(|said| right(facts, row, operation, &said)).map(|()| Outcome::Did),
-        (Some(cannot), Err(error)) if format!("{error:#}").contains(cannot.says) => Ok(Outcome::Could(cannot.because)),
-        (Some(cannot), Err(error)) => Err(error.context(format!("it fails, but does not say {:?}", cannot.says))),
-        (Some(cannot), Ok(said)) => Err(anyhow::anyhow!("it can, although declared that {:?}: {said}", cannot.because)),
+        (Some(cannot), Err(error)) if format!("{error:#}").contains(cannot.says) => {
+            Ok(Outcome::Could(cannot.because))
+        }
+        (Some(cannot), Err(error)) => {
+            Err(error.context(format!("it fails, but does not say {:?}", cannot.says)))
+        }
+        (Some(cannot), Ok(said)) => {
+            Err(anyhow::anyhow!("it can, although declared that {:?}: {said}", cannot.because))
+        }
     };
-    let outcome = outcome.with_context(|| format!("{} / {} / {}", row.name, flavour.file(), operation.word()))?;
+    let outcome =
+        outcome.with_context(|| format!("{} / {} / {}", row.name, flavour.file(), operation.word()))?;
     Ok(Cell { row: row.name, flavour, operation, outcome })
 }
 
@@ -112,7 +131,10 @@ pub(super) fn line(row: &Row, flavour: Flavour, operation: Operation) -> String 
 
 /// The client's own word on its version.
 pub(super) async fn version(matrix: &Matrix<'_>, row: &Row) -> Result<String> {
-    let said = matrix.cluster.exec(super::pods::NAMESPACE, row.name, &format!("{} none version none", row.program)).await?;
+    let said = matrix
+        .cluster
+        .exec(super::pods::NAMESPACE, row.name, &format!("{} none version none", row.program))
+        .await?;
     let version = said.trim().trim_start_matches('v');
     ensure!(!version.is_empty(), "{} does not tell its version", row.name);
     Ok(version.to_owned())
@@ -139,7 +161,8 @@ fn right(facts: &Facts, row: &Row, operation: Operation, said: &str) -> Result<(
 
 /// Four lines of the server, none left out.
 fn consecutive(answer: &str) -> Result<()> {
-    let numbers: Option<Vec<u64>> = answer.split(',').map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
+    let numbers: Option<Vec<u64>> =
+        answer.split(',').map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
     match numbers.as_deref() {
         Some([a, b, c, d]) if a + 1 == *b && b + 1 == *c && c + 1 == *d => Ok(()),
         _ => bail!("not four lines one after the other: {answer:?}"),

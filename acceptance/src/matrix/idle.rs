@@ -1,5 +1,5 @@
-//! The watches: all of them open at once, nothing for a while, then one change that each must see. Meanwhile something keeps each
-//! connection alive: TCP's timer at the gateway, PING on HTTP/2.
+//! The watches: all of them open at once, nothing for a while, then one change that each must see. Meanwhile
+//! something keeps each connection alive: TCP's timer at the gateway, PING on HTTP/2.
 
 use std::fs;
 use std::time::Duration;
@@ -46,7 +46,8 @@ struct Open<'a> {
 
 impl Open<'_> {
     async fn start<'a>(matrix: &Matrix<'_>, row: &'a Row, flavour: Flavour) -> Result<Open<'a>> {
-        let mut command = matrix.cluster.exec_command(NAMESPACE, row.name, &cell::line(row, flavour, Operation::Watch));
+        let mut command =
+            matrix.cluster.exec_command(NAMESPACE, row.name, &cell::line(row, flavour, Operation::Watch));
         let mut child = command.spawn().context("start kubectl")?;
         let out = BufReader::new(child.stdout.take().context("its output")?).lines();
         let mut err = child.stderr.take().context("its errors")?;
@@ -59,7 +60,13 @@ impl Open<'_> {
         // One that ends before is judged like the others; one that hangs must not count as idle.
         let begun = timeout(OPEN, open.until_watching()).await;
         begun.with_context(|| {
-            format!("{} / {}: it does not watch after {} s: {}", row.name, flavour.file(), OPEN.as_secs(), open.said)
+            format!(
+                "{} / {}: it does not watch after {} s: {}",
+                row.name,
+                flavour.file(),
+                OPEN.as_secs(),
+                open.said
+            )
         })??;
         Ok(open)
     }
@@ -97,7 +104,12 @@ impl Open<'_> {
         let err = (&mut self.err).await?;
         ensure!(status.success(), "{status}: {}{}", self.said, err.trim());
         if let Some(sign) = self.row.keep_alive {
-            ensure!(err.contains(sign), "it does not tell of its keep-alive, {sign:?}: {}{}", self.said, err.trim());
+            ensure!(
+                err.contains(sign),
+                "it does not tell of its keep-alive, {sign:?}: {}{}",
+                self.said,
+                err.trim()
+            );
         }
         Ok(self.said.trim_end().to_owned())
     }
@@ -109,7 +121,8 @@ impl Open<'_> {
     }
 }
 
-/// At the gateway every client's connection has TCP's keep-alive timer set, or one for what is on the way just now.
+/// At the gateway every client's connection has TCP's keep-alive timer set, or one for what is on the way
+/// just now.
 async fn timers(watches: Vec<String>) -> Result<()> {
     let mut seen = 0;
     for process in gateways()? {
@@ -127,11 +140,18 @@ async fn timers(watches: Vec<String>) -> Result<()> {
         let output = command.output().await.context("run nsenter and ss")?;
         ensure!(output.status.success(), "ss: {}", String::from_utf8_lossy(&output.stderr));
         for connection in String::from_utf8(output.stdout)?.lines() {
-            ensure!(connection.contains("timer:("), "a client's connection that nothing keeps alive: {connection}");
+            ensure!(
+                connection.contains("timer:("),
+                "a client's connection that nothing keeps alive: {connection}"
+            );
             seen += usize::from(connection.contains("timer:(keepalive"));
         }
     }
-    ensure!(seen >= watches.len(), "only {seen} connections of clients are kept alive for the watches {}", watches.join(", "));
+    ensure!(
+        seen >= watches.len(),
+        "only {seen} connections of clients are kept alive for the watches {}",
+        watches.join(", ")
+    );
     Ok(())
 }
 

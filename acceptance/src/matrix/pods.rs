@@ -1,5 +1,5 @@
-//! What the cells need of the cluster: a connector whose target is the cluster itself (only a target with a kubelet can run `exec`), a
-//! Pod that serves, and one Pod per client.
+//! What the cells need of the cluster: a connector whose target is the cluster itself (only a target with a
+//! kubelet can run `exec`), a Pod that serves, and one Pod per client.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,8 @@ const IMAGE: &str = "bitnami/kubectl:1.30.1";
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 
 /// What the Pod serves: a line twice a second, and a file on port 8000.
-const SERVE: &str = "mkdir /tmp/www; head -c 1048576 /dev/urandom >/tmp/www/file; busybox httpd -p 8000 -h /tmp/www
+const SERVE: &str =
+    "mkdir /tmp/www; head -c 1048576 /dev/urandom >/tmp/www/file; busybox httpd -p 8000 -h /tmp/www
 n=0; while true; do n=$((n+1)); echo line $n; sleep 0.5; done";
 
 const MAPS: &str = "
@@ -88,7 +89,8 @@ pub(super) async fn start(matrix: &Matrix<'_>) -> Result<Facts> {
     if let Err(error) = cluster.kubectl(&wait).await {
         anyhow::bail!("{error:#}\n{}", cluster.events(NAMESPACE).await?);
     }
-    let make = format!("head -c {} /dev/urandom >/tmp/file && sha256sum </tmp/file | cut -d ' ' -f 1", matrix.size);
+    let make =
+        format!("head -c {} /dev/urandom >/tmp/file && sha256sum </tmp/file | cut -d ' ' -f 1", matrix.size);
     let files = matrix.rows.iter().map(|row| {
         let make = &make;
         async move { anyhow::Ok((row.name, cluster.exec(NAMESPACE, row.name, make).await?)) }
@@ -112,11 +114,13 @@ fn server() -> Value {
 pub fn pod(row: &Row, idle: u64) -> Value {
     let programs = Mount::new(PROGRAMS, "/clients");
     let mounts: Vec<&Mount> = std::iter::once(&programs).chain(&row.mounts).collect();
-    let volume = |(n, mount): (usize, &&Mount)| json!({"name": format!("host-{n}"), "hostPath": {"path": mount.from}});
+    let volume =
+        |(n, mount): (usize, &&Mount)| json!({"name": format!("host-{n}"), "hostPath": {"path": mount.from}});
     let place = |(n, mount): (usize, &&Mount)| json!({"name": format!("host-{n}"), "mountPath": mount.to, "readOnly": true});
     let mut volumes: Vec<Value> = mounts.iter().enumerate().map(volume).collect();
     let mut places: Vec<Value> = mounts.iter().enumerate().map(place).collect();
-    let attributes = json!({"connector.name": "k8s-connector", "configuration.names": "kubeconfig,kubeconfig-reverse"});
+    let attributes =
+        json!({"connector.name": "k8s-connector", "configuration.names": "kubeconfig,kubeconfig-reverse"});
     volumes.push(json!({"name": "kube", "csi": {"readOnly": true, "driver": "connectors-csi", "volumeAttributes": attributes}}));
     places.push(json!({"name": "kube", "mountPath": "/opt/kube"}));
     let env = |name: &str, value: &str| json!({"name": name, "value": value});

@@ -31,7 +31,12 @@ pub struct Cannot {
 }
 
 impl Row {
-    pub fn new(name: &'static str, title: &'static str, program: impl Into<String>, mounts: Vec<Mount>) -> Row {
+    pub fn new(
+        name: &'static str,
+        title: &'static str,
+        program: impl Into<String>,
+        mounts: Vec<Mount>,
+    ) -> Row {
         Row {
             name,
             title,
@@ -45,7 +50,9 @@ impl Row {
     }
 
     pub fn cannot(&self, flavour: Flavour, operation: Operation) -> Option<&Cannot> {
-        let here = |cannot: &&Cannot| cannot.flavour.is_none_or(|only| only == flavour) && cannot.operations.contains(&operation);
+        let here = |cannot: &&Cannot| {
+            cannot.flavour.is_none_or(|only| only == flavour) && cannot.operations.contains(&operation)
+        };
         self.cannot.iter().find(here)
     }
 }

@@ -1,5 +1,6 @@
-//! Every client through the gateway on a real node, over both kubeconfigs; the table in `docs/clients.md` is written from the result.
-//! `make test-clients` runs it. With words as arguments only the clients are run whose name contains one, and nothing is written.
+//! Every client through the gateway on a real node, over both kubeconfigs; the table in `docs/clients.md` is
+//! written from the result. `make test-clients` runs it. With words as arguments only the clients are run
+//! whose name contains one, and nothing is written.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
 
@@ -36,8 +37,10 @@ async fn main() -> Result<ExitCode> {
         return start::again_beside_a_node(INSIDE, &words);
     }
     let all = rows.len();
-    let rows: Vec<Row> =
-        rows.into_iter().filter(|row| words.is_empty() || words.iter().any(|word| row.name.contains(word))).collect();
+    let rows: Vec<Row> = rows
+        .into_iter()
+        .filter(|row| words.is_empty() || words.iter().any(|word| row.name.contains(word)))
+        .collect();
     let cluster = Cluster::install().await?;
     let matrix = Matrix { cluster: &cluster, rows, size: SIZE, idle: Duration::from_secs(idle) };
     let start = Instant::now();

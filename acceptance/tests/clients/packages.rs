@@ -1,4 +1,5 @@
-//! The clients whose packages come from elsewhere, and how each is run in its Pod: its interpreter is this machine's, or a package too.
+//! The clients whose packages come from elsewhere, and how each is run in its Pod: its interpreter is this
+//! machine's, or a package too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,12 @@ pub fn old_kubectl() -> Result<Row> {
 }
 
 pub fn helm() -> Result<Row> {
-    let mut row =
-        Row::new("helm", "helm", "HELM=/tools/helm sh /clients/helm/client.sh", vec![Mount::new(tool("helm")?, "/tools/helm")]);
+    let mut row = Row::new(
+        "helm",
+        "helm",
+        "HELM=/tools/helm sh /clients/helm/client.sh",
+        vec![Mount::new(tool("helm")?, "/tools/helm")],
+    );
     row.watched = "waited for the Pod";
     row.cannot.push(Cannot {
         flavour: None,
@@ -31,9 +36,12 @@ pub fn helm() -> Result<Row> {
 }
 
 pub fn kube_rs() -> Result<Row> {
-    let mounts = [Mount::system(), vec![Mount::new(env!("CARGO_BIN_EXE_kube-rs-client"), "/tools/kube-rs")]].concat();
+    let mounts =
+        [Mount::system(), vec![Mount::new(env!("CARGO_BIN_EXE_kube-rs-client"), "/tools/kube-rs")]].concat();
     let mut row = Row::new("kube-rs", "kube-rs", "/tools/kube-rs", mounts);
-    row.note = Some("kube-rs asks the API server to end a watch after 290 s; its `watcher` watches again by itself.");
+    row.note = Some(
+        "kube-rs asks the API server to end a watch after 290 s; its `watcher` watches again by itself.",
+    );
     Ok(row)
 }
 
@@ -43,10 +51,17 @@ pub fn python() -> Result<Row> {
     let lock = include_str!("../../clients/python/requirements.txt");
     let folder = packages("python", &[lock, &version, &prefix], |folder| {
         let install = ["python3", "-m", "pip", "install", "--no-deps", "--target"];
-        vec![step(&install, [folder.join("lib").into(), "--requirement".into(), file("python/requirements.txt")])]
+        vec![step(
+            &install,
+            [folder.join("lib").into(), "--requirement".into(), file("python/requirements.txt")],
+        )]
     })?;
-    let program = format!("PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1 {prefix}/bin/python3 /clients/python/client.py");
-    let mounts = [Mount::system(), outside_of_usr(&prefix), vec![Mount::new(folder.join("lib"), "/packages")]].concat();
+    let program = format!(
+        "PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1 {prefix}/bin/python3 /clients/python/client.py"
+    );
+    let mounts =
+        [Mount::system(), outside_of_usr(&prefix), vec![Mount::new(folder.join("lib"), "/packages")]]
+            .concat();
     let mut row = Row::new("python", "Python `kubernetes`", program, mounts);
     row.cannot.push(Cannot {
         flavour: Some(Flavour::Proxy),
@@ -67,7 +82,8 @@ pub fn python() -> Result<Row> {
 pub fn javascript(idle: u64) -> Result<Row> {
     let lock = include_str!("../../clients/javascript/package-lock.json");
     let folder = packages("javascript", &[lock], |folder| {
-        let files = ["package.json", "package-lock.json", ".npmrc"].map(|name| file(&format!("javascript/{name}")));
+        let files =
+            ["package.json", "package-lock.json", ".npmrc"].map(|name| file(&format!("javascript/{name}")));
         let [manifest, lock, settings] = files;
         vec![
             step(&["cp"], [manifest, lock, settings, folder.into()]),
@@ -101,19 +117,30 @@ pub fn javascript(idle: u64) -> Result<Row> {
 
 pub fn fabric8() -> Result<Row> {
     let home = java_home()?;
-    let state = [include_str!("../../clients/fabric8/pom.xml"), include_str!("../../clients/fabric8/Client.java"), &home];
+    let state = [
+        include_str!("../../clients/fabric8/pom.xml"),
+        include_str!("../../clients/fabric8/Client.java"),
+        &home,
+    ];
     let folder = packages("java", &state, |folder| {
         let (lib, classes) = (folder.join("lib"), folder.join("classes"));
         let to = [OsString::from("-DoutputDirectory="), lib.clone().into()].into_iter().collect();
         vec![
-            step(&["mvn", "-q", "-B", "-f"], [file("fabric8/pom.xml"), "dependency:copy-dependencies".into(), to]),
-            step(&["javac", "-cp"], [lib.join("*").into(), "-d".into(), classes.into(), file("fabric8/Client.java")]),
+            step(
+                &["mvn", "-q", "-B", "-f"],
+                [file("fabric8/pom.xml"), "dependency:copy-dependencies".into(), to],
+            ),
+            step(
+                &["javac", "-cp"],
+                [lib.join("*").into(), "-d".into(), classes.into(), file("fabric8/Client.java")],
+            ),
         ]
     })?;
     let mounts = [Mount::system(), settings_of_java()?, vec![Mount::new(folder, "/packages")]].concat();
     // A short run is not worth the second compiler, nor more than one thread that collects.
-    let program =
-        format!("{home}/bin/java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp '/packages/lib/*:/packages/classes' Client");
+    let program = format!(
+        "{home}/bin/java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp '/packages/lib/*:/packages/classes' Client"
+    );
     let mut row = Row::new("fabric8", "Java `fabric8`", program, mounts);
     row.cannot.push(Cannot {
         flavour: Some(Flavour::Proxy),
@@ -136,7 +163,8 @@ pub fn fabric8() -> Result<Row> {
 }
 
 fn java_home() -> Result<String> {
-    let output = Command::new("java").args(["-XshowSettings:properties", "-version"]).output().context("run java")?;
+    let output =
+        Command::new("java").args(["-XshowSettings:properties", "-version"]).output().context("run java")?;
     let text = String::from_utf8_lossy(&output.stderr);
     let home = text.lines().find_map(|line| line.trim().strip_prefix("java.home = "));
     Ok(home.context("java tells java.home")?.to_owned())
@@ -144,7 +172,9 @@ fn java_home() -> Result<String> {
 
 /// Debian's Java has links to there.
 fn settings_of_java() -> Result<Vec<Mount>> {
-    let all = std::fs::read_dir("/etc")?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("java"));
+    let all = std::fs::read_dir("/etc")?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("java"));
     Ok(all.filter_map(|entry| Mount::same(entry.path())).collect())
 }
 

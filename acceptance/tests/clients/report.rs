@@ -41,15 +41,26 @@ pub fn write(rows: &[Row], found: &Found) -> Result<()> {
     std::fs::write(FILE, page).with_context(|| format!("write {FILE}"))
 }
 
-fn table<'a>(page: &mut String, flavour: Flavour, rows: &[Row], found: &'a Found, reasons: &mut Vec<&'a str>) -> Result<()> {
+fn table<'a>(
+    page: &mut String,
+    flavour: Flavour,
+    rows: &[Row],
+    found: &'a Found,
+    reasons: &mut Vec<&'a str>,
+) -> Result<()> {
     writeln!(page, "\n## {}\n", title(flavour))?;
     writeln!(page, "| client | {} |", Operation::ALL.map(column).join(" | "))?;
     writeln!(page, "|---|{}", ":-:|".repeat(Operation::ALL.len()))?;
     for (row, version) in rows.iter().zip(&found.versions) {
         write!(page, "| {} {version} |", row.title)?;
         for operation in Operation::ALL {
-            let here = |cell: &&Cell| cell.row == row.name && cell.flavour == flavour && cell.operation == operation;
-            let cell = found.cells.iter().find(here).with_context(|| format!("no cell of {} {operation:?}", row.name))?;
+            let here =
+                |cell: &&Cell| cell.row == row.name && cell.flavour == flavour && cell.operation == operation;
+            let cell = found
+                .cells
+                .iter()
+                .find(here)
+                .with_context(|| format!("no cell of {} {operation:?}", row.name))?;
             match cell.outcome {
                 Outcome::Did => write!(page, " ✓ |")?,
                 Outcome::Could(reason) => write!(page, " {} |", number(reasons, reason))?,

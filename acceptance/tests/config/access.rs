@@ -1,5 +1,6 @@
-//! What each ServiceAccount may do, asked by SubjectAccessReview for every resource that the API server knows, and compared with a
-//! complete table: a right that is not in the table fails the test as a missing one does.
+//! What each ServiceAccount may do, asked by SubjectAccessReview for every resource that the API server
+//! knows, and compared with a complete table: a right that is not in the table fails the test as a missing
+//! one does.
 
 use std::collections::BTreeSet;
 
@@ -76,10 +77,14 @@ const CSI_MAY: Allowed = &[
     ("/configmaps", "get", &[system("connectors-ca-bundle")]),
 ];
 
-/// Names that a rule singles out, in its namespace; every resource is asked for `ANYWHERE` and `SYSTEM` as well.
+/// Names that a rule singles out, in its namespace; every resource is asked for `ANYWHERE` and `SYSTEM` as
+/// well.
 const SINGLED_OUT: &[(&str, &[Place])] = &[
     ("/secrets", &[system("connectors-ca"), system("connectors-gateway-ca")]),
-    ("/configmaps", &[system("connectors-ca-bundle"), system("connectors-config"), system("connectors-gateway")]),
+    (
+        "/configmaps",
+        &[system("connectors-ca-bundle"), system("connectors-config"), system("connectors-gateway")],
+    ),
     ("coordination.k8s.io/leases", &[system("connectors-controller")]),
     (
         "rbac.authorization.k8s.io/clusterroles",
@@ -98,7 +103,8 @@ async fn each_service_account_may_do_exactly_what_the_table_says() {
     let questions = questions(&resources(&cluster).await);
     let always = allowed(&cluster, NOBODY, &questions).await;
     for (account, table) in [(GATEWAY, GATEWAY_MAY), (CONTROLLER, CONTROLLER_MAY), (CSI, CSI_MAY)] {
-        let granted: BTreeSet<String> = allowed(&cluster, account, &questions).await.difference(&always).cloned().collect();
+        let granted: BTreeSet<String> =
+            allowed(&cluster, account, &questions).await.difference(&always).cloned().collect();
         let expected = expected(table);
         let surplus: Vec<_> = granted.difference(&expected).collect();
         let missing: Vec<_> = expected.difference(&granted).collect();
@@ -114,13 +120,14 @@ async fn each_service_account_may_do_exactly_what_the_table_says() {
 fn expected(table: Allowed) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for (resource, verbs, places) in table {
-        let singled = SINGLED_OUT.iter().filter(|(name, _)| name == resource).flat_map(|(_, named)| named.iter());
+        let singled =
+            SINGLED_OUT.iter().filter(|(name, _)| name == resource).flat_map(|(_, named)| named.iter());
         for verb in verbs.split(' ') {
             lines.extend(places.iter().map(|place| line(verb, resource, place)));
             // What holds for any object of a namespace holds for the named ones in it.
-            let covered = singled
-                .clone()
-                .filter(|named| places.iter().any(|place| place.name == "some" && place.namespace == named.namespace));
+            let covered = singled.clone().filter(|named| {
+                places.iter().any(|place| place.name == "some" && place.namespace == named.namespace)
+            });
             lines.extend(covered.map(|named| line(verb, resource, named)));
         }
     }
@@ -143,14 +150,18 @@ async fn resources(cluster: &ControlPlane) -> BTreeSet<String> {
             found.extend(listed.resources.iter().map(|resource| format!("{}/{}", group.name, resource.name)));
         }
     }
-    assert!(found.contains("connectors.alauda.io/connectors/status") && found.contains("/serviceaccounts/token"), "{found:?}");
+    assert!(
+        found.contains("connectors.alauda.io/connectors/status") && found.contains("/serviceaccounts/token"),
+        "{found:?}"
+    );
     found
 }
 
 fn questions(resources: &BTreeSet<String>) -> Vec<(String, String, &'static Place)> {
     let mut all = Vec::new();
     for resource in resources {
-        let singled = SINGLED_OUT.iter().filter(|(name, _)| name == resource).flat_map(|(_, named)| named.iter());
+        let singled =
+            SINGLED_OUT.iter().filter(|(name, _)| name == resource).flat_map(|(_, named)| named.iter());
         for place in [&ANYWHERE, &SYSTEM].into_iter().chain(singled) {
             all.extend(VERBS.split(' ').map(|verb| (verb.to_owned(), resource.clone(), place)));
         }
@@ -167,7 +178,10 @@ async fn allowed(
     let answers = stream::iter(questions).map(|(verb, resource, place)| {
         let reviews = reviews.clone();
         async move {
-            let review = reviews.create(&PostParams::default(), &review(account, verb, resource, place)).await.unwrap();
+            let review = reviews
+                .create(&PostParams::default(), &review(account, verb, resource, place))
+                .await
+                .unwrap();
             review.status.unwrap().allowed.then(|| line(verb, resource, place))
         }
     });
@@ -185,7 +199,8 @@ fn review((namespace, name): (&str, &str), verb: &str, resource: &str, place: &P
         name: Some(place.name.to_owned()),
         ..ResourceAttributes::default()
     };
-    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
+    let groups =
+        ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(format!("system:serviceaccount:{namespace}:{name}")),
@@ -203,7 +218,11 @@ async fn users_roles_tell_seeing_describing_and_using_apart() {
     install(&cluster).await;
     printed(&cluster, &["create", "namespace", "demo"]).await;
     for role in ["connectors-view", "connectors-edit", "connectors-user"] {
-        printed(&cluster, &["create", "rolebinding", role, "-n", "demo", "--clusterrole", role, "--user", role]).await;
+        printed(
+            &cluster,
+            &["create", "rolebinding", role, "-n", "demo", "--clusterrole", role, "--user", role],
+        )
+        .await;
     }
     let cases = [
         ("connectors-view", "list", "connectors", true),
@@ -220,7 +239,18 @@ async fn users_roles_tell_seeing_describing_and_using_apart() {
         let (kind, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let kind = format!("{kind}.connectors.alauda.io");
         let answer = cluster
-            .kubectl(&["auth", "can-i", verb, &kind, "--subresource", subresource, "-n", "demo", "--as", user])
+            .kubectl(&[
+                "auth",
+                "can-i",
+                verb,
+                &kind,
+                "--subresource",
+                subresource,
+                "-n",
+                "demo",
+                "--as",
+                user,
+            ])
             .await
             .unwrap();
         assert_eq!(answer.status.success(), allowed, "{user} {verb} {resource}");

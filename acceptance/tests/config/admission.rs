@@ -1,4 +1,5 @@
-//! The admission policy: who may edit Connectors but not read a Secret cannot have that Secret sent to an address of his choice.
+//! The admission policy: who may edit Connectors but not read a Secret cannot have that Secret sent to an
+//! address of his choice.
 
 use std::time::Duration;
 
@@ -14,19 +15,39 @@ const NAMESPACE: &str = "demo";
 const EDITOR: &str = "editor";
 const CONTROLLER: &str = "system:serviceaccount:connectors-system:connectors-controller";
 
-/// `editor` may edit Connectors and read the Secret `mine`, not `theirs`. Both Connectors exist, made by the administrator.
+/// `editor` may edit Connectors and read the Secret `mine`, not `theirs`. Both Connectors exist, made by the
+/// administrator.
 async fn prepared() -> ControlPlane {
     let cluster = ControlPlane::start().await.unwrap();
     install(&cluster).await;
     printed(&cluster, &["create", "namespace", NAMESPACE]).await;
     for role in ["connectors-view", "connectors-edit"] {
-        printed(&cluster, &["create", "rolebinding", role, "-n", NAMESPACE, "--clusterrole", role, "--user", EDITOR]).await;
-    }
-    printed(&cluster, &["create", "role", "mine", "-n", NAMESPACE, "--verb=get", "--resource=secrets", "--resource-name=mine"])
+        printed(
+            &cluster,
+            &["create", "rolebinding", role, "-n", NAMESPACE, "--clusterrole", role, "--user", EDITOR],
+        )
         .await;
-    printed(&cluster, &["create", "rolebinding", "mine", "-n", NAMESPACE, "--role=mine", "--user", EDITOR]).await;
+    }
+    printed(
+        &cluster,
+        &[
+            "create",
+            "role",
+            "mine",
+            "-n",
+            NAMESPACE,
+            "--verb=get",
+            "--resource=secrets",
+            "--resource-name=mine",
+        ],
+    )
+    .await;
+    printed(&cluster, &["create", "rolebinding", "mine", "-n", NAMESPACE, "--role=mine", "--user", EDITOR])
+        .await;
     for (name, secret) in [("uses-mine", "mine"), ("uses-theirs", "theirs")] {
-        create(&cluster, None, &connector(name, json!({"auth": reference(json!({"name": secret}))}))).await.unwrap();
+        create(&cluster, None, &connector(name, json!({"auth": reference(json!({"name": secret}))})))
+            .await
+            .unwrap();
     }
     wait_until_enforced(&cluster).await;
     cluster
@@ -48,8 +69,8 @@ fn reference(secret: Value) -> Value {
 }
 
 fn connector(name: &str, spec: Value) -> DynamicObject {
-    let mut object =
-        DynamicObject::new(name, &kind()).data(json!({"spec": {"connectorClassName": "k8s", "address": "https://target:6443"}}));
+    let mut object = DynamicObject::new(name, &kind())
+        .data(json!({"spec": {"connectorClassName": "k8s", "address": "https://target:6443"}}));
     let fields = spec.as_object().unwrap().clone();
     object.data["spec"].as_object_mut().unwrap().extend(fields);
     object
@@ -64,7 +85,11 @@ fn connectors(cluster: &ControlPlane, user: Option<&str>) -> Api<DynamicObject> 
     Api::namespaced_with(client, NAMESPACE, &kind())
 }
 
-async fn create(cluster: &ControlPlane, user: Option<&str>, object: &DynamicObject) -> kube::Result<DynamicObject> {
+async fn create(
+    cluster: &ControlPlane,
+    user: Option<&str>,
+    object: &DynamicObject,
+) -> kube::Result<DynamicObject> {
     connectors(cluster, user).create(&PostParams::default(), object).await
 }
 
@@ -74,7 +99,11 @@ async fn naming_a_secret_takes_the_right_to_read_it() {
     let cases = [
         ("own", json!({"auth": reference(json!({"name": "mine"}))}), None),
         ("none", json!({}), None),
-        ("theirs", json!({"auth": reference(json!({"name": "theirs"}))}), Some(r#"Secret "theirs" in namespace "demo""#)),
+        (
+            "theirs",
+            json!({"auth": reference(json!({"name": "theirs"}))}),
+            Some(r#"Secret "theirs" in namespace "demo""#),
+        ),
         (
             "elsewhere",
             json!({"auth": reference(json!({"name": "mine", "namespace": "kube-system"}))}),
@@ -102,7 +131,12 @@ async fn moving_a_credential_takes_the_right_to_read_it_and_other_edits_do_not()
             refusal,
         ),
         ("class", "uses-theirs", json!({"spec": {"connectorClassName": "with-another-address"}}), refusal),
-        ("another secret", "uses-mine", json!({"spec": {"auth": {"secretRef": {"name": "theirs"}}}}), refusal),
+        (
+            "another secret",
+            "uses-mine",
+            json!({"spec": {"auth": {"secretRef": {"name": "theirs"}}}}),
+            refusal,
+        ),
         ("authorities", "uses-theirs", json!({"spec": {"caCertSecretRef": {"name": "mine"}}}), refusal),
         (
             "certificate",

@@ -1,5 +1,5 @@
-//! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission` what its policy refuses.
-//! What only a running node can show is in `node_product`.
+//! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
+//! what its policy refuses. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
@@ -17,12 +17,14 @@ fn folder(path: &str) -> String {
 /// Runs kubectl as administrator, demands success and returns all that it said.
 async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
     let output = cluster.kubectl(arguments).await.unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "kubectl {arguments:?}: {said}");
     said
 }
 
-/// Installs the product as the README says: the CRDs first, because kubectl must know a kind before it can apply an object of it.
+/// Installs the product as the README says: the CRDs first, because kubectl must know a kind before it can
+/// apply an object of it.
 async fn install(cluster: &ControlPlane) -> String {
     printed(cluster, &["apply", "-k", &folder("config/crd")]).await;
     printed(cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;

@@ -1,4 +1,5 @@
-//! The short version of the client matrix: the clients that need no packages, over both kubeconfigs. `make test-clients` runs the rest.
+//! The short version of the client matrix: the clients that need no packages, over both kubeconfigs. `make
+//! test-clients` runs the rest.
 
 use std::time::Duration;
 

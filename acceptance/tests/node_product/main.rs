@@ -1,6 +1,7 @@
-//! The product on a real node: Connectors installed from `config/default`, the quick start, and what may go wrong around it.
-//! Cargo starts this program outside; it starts itself again inside of `testenv run`, where one cluster serves all checks: first those
-//! that share it in peace (each has a namespace of its own), then those that take parts of it down.
+//! The product on a real node: Connectors installed from `config/default`, the quick start, and what may go
+//! wrong around it. Cargo starts this program outside; it starts itself again inside of `testenv run`, where
+//! one cluster serves all checks: first those that share it in peace (each has a namespace of its own), then
+//! those that take parts of it down.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test runner")]
 
@@ -31,7 +32,8 @@ type Check<'a> = (&'static str, std::pin::Pin<Box<dyn Future<Output = Result<()>
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    // What `cargo test -- WORDS` gives: names that contain one of the words are run. Tools that list tests find none here.
+    // What `cargo test -- WORDS` gives: names that contain one of the words are run. Tools that list tests
+    // find none here.
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if std::env::args().any(|argument| argument == "--list") {
         return Ok(ExitCode::SUCCESS);
@@ -42,7 +44,8 @@ async fn main() -> Result<ExitCode> {
         return start::again_beside_a_node(INSIDE, &words);
     }
     let cluster = Cluster::install().await?;
-    let short = async { together(peaceful(&cluster), &words).await + one_by_one(disturbing(&cluster), &words).await };
+    let short =
+        async { together(peaceful(&cluster), &words).await + one_by_one(disturbing(&cluster), &words).await };
     // What takes minutes of waiting leaves the others the machine, and minds none of them but the last.
     let (long, short) = join(together(lasting(&cluster), &words), short).await;
     let failed = long + short + one_by_one(ending_streams(&cluster), &words).await;
@@ -56,9 +59,15 @@ async fn main() -> Result<ExitCode> {
 fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
     vec![
         ("the_quick_start_lists_the_targets_pods", Box::pin(quick_start::lists_the_targets_pods(cluster))),
-        ("the_pod_finds_the_documented_kubeconfig_and_no_other_token", Box::pin(quick_start::documented_kubeconfig(cluster))),
+        (
+            "the_pod_finds_the_documented_kubeconfig_and_no_other_token",
+            Box::pin(quick_start::documented_kubeconfig(cluster)),
+        ),
         ("an_address_with_a_path_keeps_its_path", Box::pin(path_address::keeps_its_path(cluster))),
-        ("a_connector_of_another_namespace_takes_a_binding", Box::pin(connectors::of_another_namespace(cluster))),
+        (
+            "a_connector_of_another_namespace_takes_a_binding",
+            Box::pin(connectors::of_another_namespace(cluster)),
+        ),
         ("a_wrong_secret_is_told_by_reason_and_message", Box::pin(connectors::with_a_wrong_secret(cluster))),
         ("a_rotated_secret_is_used_without_a_restart", Box::pin(connectors::with_a_rotated_secret(cluster))),
         ("a_deleted_connector_leaves_nothing_behind", Box::pin(connectors::deleted(cluster))),
@@ -80,7 +89,10 @@ fn lasting(cluster: &Cluster) -> Vec<Check<'_>> {
 
 fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {
     vec![
-        ("mounts_outlive_the_driver_and_are_refreshed_by_the_next", Box::pin(restarts::of_the_driver(cluster))),
+        (
+            "mounts_outlive_the_driver_and_are_refreshed_by_the_next",
+            Box::pin(restarts::of_the_driver(cluster)),
+        ),
         ("another_controller_takes_over", Box::pin(restarts::of_the_leader(cluster))),
     ]
 }
@@ -99,7 +111,9 @@ async fn one_by_one(checks: Vec<Check<'_>>, words: &[String]) -> usize {
 
 /// Runs the checks whose name is asked for side by side; returns how many failed.
 async fn together(checks: Vec<Check<'_>>, words: &[String]) -> usize {
-    let wanted = checks.into_iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word.as_str())));
+    let wanted = checks
+        .into_iter()
+        .filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word.as_str())));
     let runs = wanted.map(|(name, check)| async move {
         let start = Instant::now();
         let outcome = check.await;

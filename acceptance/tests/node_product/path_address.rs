@@ -1,5 +1,6 @@
-//! An address with a path: an API server behind a platform's reverse proxy. `kubectl proxy` without credentials strips the path and passes
-//! the token on; a small TLS listener with a private certificate stands in front of it, on an address that Pods reach.
+//! An address with a path: an API server behind a platform's reverse proxy. `kubectl proxy` without
+//! credentials strips the path and passes the token on; a small TLS listener with a private certificate
+//! stands in front of it, on an address that Pods reach.
 
 use std::pin::Pin;
 use std::process::Stdio;
@@ -32,18 +33,24 @@ pub async fn keeps_its_path(cluster: &Cluster) -> Result<()> {
     let who = cluster.exec(namespace, "inspect-k8s-access", WHO).await?;
     ensure!(who == READER, "the target saw {who:?}");
     let outside = format!("kubectl --server {} get namespaces", address.replace(PATH, "/other"));
-    ensure!(cluster.exec(namespace, "inspect-k8s-access", &outside).await.is_err(), "a path beside the connector's is reachable");
+    ensure!(
+        cluster.exec(namespace, "inspect-k8s-access", &outside).await.is_err(),
+        "a path beside the connector's is reachable"
+    );
     front.abort();
     Ok(())
 }
 
-/// The target's API server at `http://127.0.0.1:<port>/kubernetes/global`. Callers bring their own credential, which wins over the
-/// one here: it is nobody's, but without one kubectl asks for a user name.
+/// The target's API server at `http://127.0.0.1:<port>/kubernetes/global`. Callers bring their own
+/// credential, which wins over the one here: it is nobody's, but without one kubectl asks for a user name.
 async fn api_server_below_path(cluster: &Cluster) -> Result<(Child, String)> {
     let mut command = Command::new("kubectl");
     command.args(["--kubeconfig", "/dev/null", "--token", "nobody", "--server", &cluster.address]);
     command.args(["proxy", "--insecure-skip-tls-verify"]);
-    command.args(["--port", "0", "--accept-hosts", ".*", "--api-prefix", PATH]).stdout(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(["--port", "0", "--accept-hosts", ".*", "--api-prefix", PATH])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().context("start kubectl proxy")?;
     let mut said = String::new();
     BufReader::new(child.stdout.take().context("its output")?).read_line(&mut said).await?;

@@ -34,24 +34,35 @@ pub async fn lists_the_targets_pods(cluster: &Cluster) -> Result<()> {
 
     let listed = cluster.kubectl(&format!("get connector k8s-connector -n {NAMESPACE}")).await?;
     let mut lines = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    ensure!(lines.next() == Some(vec!["NAME", "CLASS", "ADDRESS", "READY", "AGE"]), "printer columns: {listed}");
+    ensure!(
+        lines.next() == Some(vec!["NAME", "CLASS", "ADDRESS", "READY", "AGE"]),
+        "printer columns: {listed}"
+    );
     let row = lines.next().context("a row")?;
     ensure!(row[..4] == ["k8s-connector", "k8s", cluster.address.as_str(), "True"], "{listed}");
     let url = cluster
-        .kubectl(&format!("get connector k8s-connector -n {NAMESPACE} -o jsonpath={{.status.proxy.httpAddress.url}}"))
+        .kubectl(&format!(
+            "get connector k8s-connector -n {NAMESPACE} -o jsonpath={{.status.proxy.httpAddress.url}}"
+        ))
         .await?;
     ensure!(url == format!("http://c-k8s-connector.{NAMESPACE}.svc.cluster.local"), "{url}");
     cluster.kubectl(&format!("get service c-k8s-connector -n {NAMESPACE}")).await?;
 
     cluster.apply(NAMESPACE, JOB).await?;
-    let wait = format!("wait --for condition=Complete -n {NAMESPACE} job/k8s-access --timeout {}s", SOON.as_secs());
+    let wait =
+        format!("wait --for condition=Complete -n {NAMESPACE} job/k8s-access --timeout {}s", SOON.as_secs());
     if let Err(error) = cluster.kubectl(&wait).await {
-        let logs =
-            cluster.kubectl(&format!("logs job/k8s-access -n {NAMESPACE}")).await.unwrap_or_else(|error| format!("{error:#}"));
+        let logs = cluster
+            .kubectl(&format!("logs job/k8s-access -n {NAMESPACE}"))
+            .await
+            .unwrap_or_else(|error| format!("{error:#}"));
         anyhow::bail!("{error:#}\n{logs}\n{}", cluster.events(NAMESPACE).await?);
     }
     let logs = cluster.kubectl(&format!("logs job/k8s-access -n {NAMESPACE}")).await?;
-    ensure!(logs.contains("only-at-the-target") && !logs.contains("connectors-gateway"), "not the target's Pods: {logs}");
+    ensure!(
+        logs.contains("only-at-the-target") && !logs.contains("connectors-gateway"),
+        "not the target's Pods: {logs}"
+    );
     Ok(())
 }
 
@@ -59,7 +70,9 @@ pub async fn documented_kubeconfig(cluster: &Cluster) -> Result<()> {
     let namespace = "inspected";
     cluster.ready_connector(namespace, |yaml| yaml).await?;
     cluster.running_pod(namespace, |yaml| yaml).await?;
-    let file = async |name: &str| cluster.exec(namespace, "inspect-k8s-access", &format!("cat /opt/kube/{name}")).await;
+    let file = async |name: &str| {
+        cluster.exec(namespace, "inspect-k8s-access", &format!("cat /opt/kube/{name}")).await
+    };
     let token = file("context.token").await?;
     let expected = KUBECONFIG
         .replace("ADDRESS", &cluster.address)
@@ -73,9 +86,14 @@ pub async fn documented_kubeconfig(cluster: &Cluster) -> Result<()> {
     let lifetime = claims["exp"].as_i64().unwrap_or_default() - claims["iat"].as_i64().unwrap_or_default();
     ensure!(lifetime <= 1800, "ends after {lifetime} s");
     ensure!(claims["aud"] == serde_json::json!(["connectors.alauda.io"]), "{claims}");
-    let direct =
-        format!("KUBECONFIG= kubectl --server {} --insecure-skip-tls-verify --token {token} get namespaces", cluster.address);
-    ensure!(cluster.exec(namespace, "inspect-k8s-access", &direct).await.is_err(), "the target accepts the Pod's token");
+    let direct = format!(
+        "KUBECONFIG= kubectl --server {} --insecure-skip-tls-verify --token {token} get namespaces",
+        cluster.address
+    );
+    ensure!(
+        cluster.exec(namespace, "inspect-k8s-access", &direct).await.is_err(),
+        "the target accepts the Pod's token"
+    );
 
     let readable = "env; cat /proc/1/environ; find /opt /var/run /tmp -type f -exec cat {} + 2>/dev/null";
     let everything = cluster.exec(namespace, "inspect-k8s-access", readable).await?;

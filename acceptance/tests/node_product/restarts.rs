@@ -12,7 +12,8 @@ use connectors_testenv::within;
 /// kubelet publishes a volume again every 60 to 90 s, and may miss one turn while the driver starts.
 const REPUBLISHED: Duration = Duration::from_secs(200);
 
-/// kubelet asks for a new token when the wanted lifetime changes; otherwise it keeps one for 24 minutes, too long to wait for here.
+/// kubelet asks for a new token when the wanted lifetime changes; otherwise it keeps one for 24 minutes, too
+/// long to wait for here.
 pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
     let namespace = "driver-restart";
     cluster.ready_connector(namespace, |yaml| yaml).await?;
@@ -22,7 +23,10 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
 
     cluster.kubectl("delete pod -n connectors-csi --all --timeout 60s").await?;
     ensure!(token().await? == first, "the mount lost its files with the driver");
-    ensure!(cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER, "the mount is of no use without the driver");
+    ensure!(
+        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER,
+        "the mount is of no use without the driver"
+    );
     let lifetime = r#"[{"op":"replace","path":"/spec/tokenRequests/0/expirationSeconds","value":1740}]"#;
     cluster.kubectl(&format!("patch csidriver connectors-csi --type json -p {lifetime}")).await?;
     cluster.kubectl("rollout status -n connectors-csi daemonset/connectors-csi --timeout 120s").await?;
@@ -33,10 +37,14 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
     let claims = claims(&renewed.await?)?;
     let seconds = claims["exp"].as_i64().unwrap_or_default() - claims["iat"].as_i64().unwrap_or_default();
     ensure!(seconds == 1740, "the new token lives {seconds} s");
-    let in_kubeconfig =
-        cluster.exec(namespace, "inspect-k8s-access", "grep -c -F -f /opt/kube/context.token /opt/kube/kubeconfig").await?;
+    let in_kubeconfig = cluster
+        .exec(namespace, "inspect-k8s-access", "grep -c -F -f /opt/kube/context.token /opt/kube/kubeconfig")
+        .await?;
     ensure!(in_kubeconfig == "1", "the kubeconfig does not hold the new token");
-    ensure!(cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER, "the refreshed mount is of no use");
+    ensure!(
+        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER,
+        "the refreshed mount is of no use"
+    );
     let restarts = cluster
         .kubectl(&format!("get pod inspect-k8s-access -n {namespace} -o jsonpath={{.status.containerStatuses[0].restartCount}}"))
         .await?;
@@ -45,8 +53,13 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
 }
 
 pub async fn of_the_leader(cluster: &Cluster) -> Result<()> {
-    let holder =
-        async || cluster.kubectl("get lease connectors-controller -n connectors-system -o jsonpath={.spec.holderIdentity}").await;
+    let holder = async || {
+        cluster
+            .kubectl(
+                "get lease connectors-controller -n connectors-system -o jsonpath={.spec.holderIdentity}",
+            )
+            .await
+    };
     let first = holder().await?;
     ensure!(!first.is_empty(), "nobody holds the Lease");
     let pod = first.split('_').next().unwrap_or_default();
@@ -56,14 +69,19 @@ pub async fn of_the_leader(cluster: &Cluster) -> Result<()> {
     })
     .await?;
     cluster.ready_connector("after-failover", |yaml| yaml).await?;
-    cluster.kubectl("rollout status -n connectors-system deployment/connectors-controller --timeout 120s").await.map(drop)
+    cluster
+        .kubectl("rollout status -n connectors-system deployment/connectors-controller --timeout 120s")
+        .await
+        .map(drop)
 }
 
 pub async fn of_a_gateway(cluster: &Cluster) -> Result<()> {
     let namespace = "gateway-restart";
     cluster.ready_connector(namespace, |yaml| yaml).await?;
     cluster.running_pod(namespace, |yaml| yaml).await?;
-    let pods = cluster.kubectl("get pods -n connectors-system -l app.kubernetes.io/name=connectors-gateway -o name").await?;
+    let pods = cluster
+        .kubectl("get pods -n connectors-system -l app.kubernetes.io/name=connectors-gateway -o name")
+        .await?;
     let first = pods.lines().next().unwrap_or_default();
     // Regular deletion drains; new connections must succeed all the while.
     cluster.kubectl(&format!("delete {first} -n connectors-system --wait=false")).await?;
@@ -74,5 +92,8 @@ pub async fn of_a_gateway(cluster: &Cluster) -> Result<()> {
         Ok(cluster.kubectl(&gone).await?.is_empty().then_some(()))
     })
     .await?;
-    cluster.kubectl("rollout status -n connectors-system deployment/connectors-gateway --timeout 120s").await.map(drop)
+    cluster
+        .kubectl("rollout status -n connectors-system deployment/connectors-gateway --timeout 120s")
+        .await
+        .map(drop)
 }

@@ -17,7 +17,11 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
     let namespace = "settings-gone";
     let rule = json!({"targets": {"deny": [{"namespaces": [namespace]}]}}).to_string();
     let denying = json!({"data": {"gateway.yaml": rule}});
-    cluster.kubectl(&format!("patch configmap connectors-gateway -n connectors-system --type merge -p {denying}")).await?;
+    cluster
+        .kubectl(&format!(
+            "patch configmap connectors-gateway -n connectors-system --type merge -p {denying}"
+        ))
+        .await?;
     cluster.with_connector(namespace, |yaml| yaml).await?;
     let denied = async || {
         let connector = cluster.json(&format!("get connector k8s-connector -n {namespace}")).await?;
@@ -27,7 +31,9 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
     };
     // An annotation makes the controller look again.
     let looked_at_again = async |round: usize| {
-        cluster.kubectl(&format!("annotate connector k8s-connector -n {namespace} --overwrite round={round}")).await
+        cluster
+            .kubectl(&format!("annotate connector k8s-connector -n {namespace} --overwrite round={round}"))
+            .await
     };
     let mut round = 0;
     within(DELIVERED, "the rule is in force", || {

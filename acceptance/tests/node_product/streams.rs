@@ -1,4 +1,5 @@
-//! Exec, cp and port-forward through the gateway, by kubectl in a Pod, over WebSocket and SPDY. The target is the cluster itself.
+//! Exec, cp and port-forward through the gateway, by kubectl in a Pod, over WebSocket and SPDY. The target is
+//! the cluster itself.
 
 use anyhow::{Result, ensure};
 
@@ -18,8 +19,9 @@ pub async fn upgrades(cluster: &Cluster) -> Result<()> {
     cluster.exec(NAMESPACE, POD, "busybox httpd -p 127.0.0.1:8000 -h /tmp").await?;
     for websockets in ["true", "false"] {
         let inside = async |line: &str| {
-            let switch =
-                format!("export KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} KUBECTL_PORT_FORWARD_WEBSOCKETS={websockets}");
+            let switch = format!(
+                "export KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} KUBECTL_PORT_FORWARD_WEBSOCKETS={websockets}"
+            );
             let there = format!("{switch}; there=\"-n {NAMESPACE} {POD}\"; {line}");
             cluster.exec(NAMESPACE, POD, &there).await
         };
@@ -38,7 +40,10 @@ pub async fn upgrades(cluster: &Cluster) -> Result<()> {
         ];
         for (what, line, expected) in cases {
             let found = inside(line).await?;
-            ensure!(found == expected, "{what} (WebSocket: {websockets}): expected {expected:?}, found {found:?}");
+            ensure!(
+                found == expected,
+                "{what} (WebSocket: {websockets}): expected {expected:?}, found {found:?}"
+            );
         }
     }
     over_tls(cluster).await
@@ -48,14 +53,17 @@ pub async fn upgrades(cluster: &Cluster) -> Result<()> {
 async fn over_tls(cluster: &Cluster) -> Result<()> {
     let names = "configuration.names: \"kubeconfig\"";
     let params = "configuration.params: '{\"kubeconfig\": {\"proxyScheme\": \"https\"}}'";
-    let secure = |yaml: String| yaml.replace(POD, "secure").replace(names, &format!("{names}\n        {params}"));
+    let secure =
+        |yaml: String| yaml.replace(POD, "secure").replace(names, &format!("{names}\n        {params}"));
     cluster.started_pod(NAMESPACE, secure).await?;
     cluster.kubectl(&format!("wait --for condition=Ready -n {NAMESPACE} pod/secure --timeout 90s")).await?;
-    let proxy = cluster.exec(NAMESPACE, "secure", "grep -c 'proxy-url: https://' /opt/kube/kubeconfig").await?;
+    let proxy =
+        cluster.exec(NAMESPACE, "secure", "grep -c 'proxy-url: https://' /opt/kube/kubeconfig").await?;
     ensure!(proxy == "1", "the kubeconfig has another proxy-url");
     for websockets in ["true", "false"] {
-        let line =
-            format!("echo hi | KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} kubectl exec -i -n {NAMESPACE} {POD} -- cat");
+        let line = format!(
+            "echo hi | KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets} kubectl exec -i -n {NAMESPACE} {POD} -- cat"
+        );
         let found = cluster.exec(NAMESPACE, "secure", &line).await?;
         ensure!(found == "hi", "exec by a proxy over TLS (WebSocket: {websockets}): {found:?}");
     }

@@ -1,5 +1,5 @@
-//! One client-go process, over each kubeconfig, that outlives three tokens while it watches, lists and runs commands. Its login of the
-//! proxy's URL stays the first one for ever, as client-go parses it once.
+//! One client-go process, over each kubeconfig, that outlives three tokens while it watches, lists and runs
+//! commands. Its login of the proxy's URL stays the first one for ever, as client-go parses it once.
 
 use std::path::Path;
 use std::process::Output;
@@ -16,7 +16,8 @@ use connectors_acceptance::matrix::{Flavour, Mount, Row, pod};
 
 const NAMESPACE: &str = "tokens";
 const WATCHED: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: watched}, data: {value: '1'}}";
-/// client-go keeps what it has read of a token file for 50 s. Tests of the gateway itself have tokens of seconds.
+/// client-go keeps what it has read of a token file for 50 s. Tests of the gateway itself have tokens of
+/// seconds.
 const LIFE: Duration = Duration::from_secs(60);
 const RENEWED: Duration = Duration::from_secs(2);
 const LIVES: u32 = 3;
@@ -35,14 +36,19 @@ pub async fn outlived_by_a_client(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&format!("wait --for condition=Ready -n {NAMESPACE} pod/client --timeout 90s")).await?;
 
     let own = cluster.exec(NAMESPACE, "client", "cat /opt/kube/context.token").await?;
-    let short = Short { own, key: signing_key(Path::new(&std::env::var_os("KUBECONFIG").context("KUBECONFIG")?))? };
+    let short =
+        Short { own, key: signing_key(Path::new(&std::env::var_os("KUBECONFIG").context("KUBECONFIG")?))? };
     let first = short.token()?;
     for flavour in Flavour::ALL {
         let mounted = cluster.exec(NAMESPACE, "client", &format!("cat /opt/kube/{}", flavour.file())).await?;
         std::fs::write(folder.path().join(flavour.file()), mounted.replace(&short.own, &first))?;
     }
     let aged = std::fs::read_to_string(folder.path().join(Flavour::Proxy.file()))?;
-    ensure!(aged.contains(&format!("k8s-connector:{first}@")), "the login of {} is not the short one", Flavour::Proxy.file());
+    ensure!(
+        aged.contains(&format!("k8s-connector:{first}@")),
+        "the login of {} is not the short one",
+        Flavour::Proxy.file()
+    );
 
     let renewed = async {
         loop {
@@ -90,7 +96,11 @@ async fn processes(cluster: &Cluster) -> Result<()> {
     let runs = Flavour::ALL.map(|flavour| process(cluster, flavour));
     let change = async {
         tokio::time::sleep_until(until).await;
-        cluster.kubectl(&format!("patch configmap watched -n {NAMESPACE} --patch {{\"data\":{{\"value\":\"2\"}}}}")).await?;
+        cluster
+            .kubectl(&format!(
+                "patch configmap watched -n {NAMESPACE} --patch {{\"data\":{{\"value\":\"2\"}}}}"
+            ))
+            .await?;
         sleep(SEEN).await;
         bail!("no end {} s after the change", SEEN.as_secs())
     };
@@ -105,13 +115,15 @@ async fn processes(cluster: &Cluster) -> Result<()> {
 }
 
 async fn process(cluster: &Cluster, flavour: Flavour) -> Result<()> {
-    let line = format!("NAMESPACE={NAMESPACE} POD=client /tools/client-go /aged/{} outlive none", flavour.file());
+    let line =
+        format!("NAMESPACE={NAMESPACE} POD=client /tools/client-go /aged/{} outlive none", flavour.file());
     let mut command = cluster.exec_command(NAMESPACE, "client", &line);
     let Output { status, stdout, stderr } = command.output().await?;
     let (said, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     ensure!(status.success(), "{}: {said}{errors}", flavour.file());
     let answer = said.lines().last().unwrap_or_default();
-    let rounds = answer.strip_suffix(" rounds, then changed to 2").and_then(|rounds| rounds.parse::<u64>().ok());
+    let rounds =
+        answer.strip_suffix(" rounds, then changed to 2").and_then(|rounds| rounds.parse::<u64>().ok());
     ensure!(rounds.is_some_and(|rounds| rounds >= ROUNDS), "{}: {said}{errors}", flavour.file());
     Ok(())
 }

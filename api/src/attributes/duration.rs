@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, f64); 8] =
-    [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+const UNITS: [(&str, f64); 8] = [
+    ("ns", 1e-9),
+    ("us", 1e-6),
+    ("µs", 1e-6),
+    ("μs", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+];
 /// Longest sensible text.
 const MAX_LENGTH: usize = 64;
 
@@ -28,7 +36,8 @@ pub fn parse(text: &str) -> Option<Duration> {
 /// One number with its unit, in seconds.
 fn component(text: &str) -> Option<(f64, &str)> {
     let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-    let (unit, rest) = rest.split_at(rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len()));
+    let (unit, rest) =
+        rest.split_at(rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len()));
     let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
     Some((number.parse::<f64>().ok()? * scale, rest))
 }

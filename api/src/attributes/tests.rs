@@ -13,7 +13,9 @@ fn with(key: &str, value: &str) -> Result<VolumeAttributes, AttributeError> {
 }
 
 fn connectors(pairs: &[(&str, &str)]) -> String {
-    given(pairs).map(|volume| crate::proxy_auth::user(&volume.connectors)).unwrap_or_else(|error| error.to_string())
+    given(pairs)
+        .map(|volume| crate::proxy_auth::user(&volume.connectors))
+        .unwrap_or_else(|error| error.to_string())
 }
 
 #[test]
@@ -88,15 +90,20 @@ fn a_misspelt_attribute_of_ours_names_the_right_one() {
     ] {
         assert_eq!(with(key, "x"), Err(AttributeError::Misspelt { key: key.into(), nearest }), "{key}");
     }
-    let text = with("configuration.name", "x").map(|_| String::new()).unwrap_or_else(|error| error.to_string());
+    let text =
+        with("configuration.name", "x").map(|_| String::new()).unwrap_or_else(|error| error.to_string());
     assert_eq!(text, r#"unknown volume attribute "configuration.name": did you mean "configuration.names"?"#);
 }
 
 #[test]
 fn attributes_of_others_are_ignored() {
-    for key in
-        ["csi.storage.k8s.io/serviceAccount.tokens", "csi.storage.k8s.io/pod.namespace", "secretProviderClass", "tokens", "name"]
-    {
+    for key in [
+        "csi.storage.k8s.io/serviceAccount.tokens",
+        "csi.storage.k8s.io/pod.namespace",
+        "secretProviderClass",
+        "tokens",
+        "name",
+    ] {
         assert!(with(key, "x").is_ok(), "{key}");
     }
 }
@@ -113,15 +120,22 @@ fn names_with_an_exclamation_mark_leave_files_out() {
         let volume = with(CONFIGURATION_NAMES, value).expect(value);
         assert_eq!(
             (volume.include, volume.exclude),
-            (include.iter().map(|s| s.to_string()).collect(), exclude.iter().map(|s| s.to_string()).collect())
+            (
+                include.iter().map(|s| s.to_string()).collect(),
+                exclude.iter().map(|s| s.to_string()).collect()
+            )
         );
     }
-    assert!(matches!(with(CONFIGURATION_NAMES, "a,!"), Err(AttributeError::Invalid { key: CONFIGURATION_NAMES, .. })));
+    assert!(matches!(
+        with(CONFIGURATION_NAMES, "a,!"),
+        Err(AttributeError::Invalid { key: CONFIGURATION_NAMES, .. })
+    ));
 }
 
 #[test]
 fn params_are_strings_by_configuration() {
-    let volume = with(CONFIGURATION_PARAMS, r#"{"settings":{"mirror":"central","x":""},"npmrc":{}}"#).expect("valid");
+    let volume =
+        with(CONFIGURATION_PARAMS, r#"{"settings":{"mirror":"central","x":""},"npmrc":{}}"#).expect("valid");
     assert_eq!(volume.params["settings"]["mirror"], "central");
     assert_eq!((volume.params["settings"]["x"].as_str(), volume.params["npmrc"].len()), ("", 0));
     for (json, words) in [
@@ -132,8 +146,12 @@ fn params_are_strings_by_configuration() {
         (r#"{"settings":{"strict":true}}"#, "parameter \"strict\" of \"settings\" must be a string"),
         (r#"{"settings":{"n":null}}"#, "parameter \"n\" of \"settings\" must be a string"),
     ] {
-        let message = with(CONFIGURATION_PARAMS, json).map(|_| String::new()).unwrap_or_else(|error| error.to_string());
-        assert!(message.starts_with("volume attribute \"configuration.params\"") && message.contains(words), "{json}: {message}");
+        let message =
+            with(CONFIGURATION_PARAMS, json).map(|_| String::new()).unwrap_or_else(|error| error.to_string());
+        assert!(
+            message.starts_with("volume attribute \"configuration.params\"") && message.contains(words),
+            "{json}: {message}"
+        );
     }
 }
 
@@ -168,6 +186,12 @@ fn an_expiration_may_only_shorten() {
         "NaNs",
         "infs",
     ] {
-        assert!(matches!(with(TOKEN_EXPIRATION, text), Err(AttributeError::Invalid { key: TOKEN_EXPIRATION, .. })), "{text}");
+        assert!(
+            matches!(
+                with(TOKEN_EXPIRATION, text),
+                Err(AttributeError::Invalid { key: TOKEN_EXPIRATION, .. })
+            ),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Writes the CustomResourceDefinitions into config/crd, or with `--check` fails if what is there is not what it would write.
-//! Usage: `crdgen [--check] [DIR]`; DIR is config/crd beside this crate by default.
+//! Writes the CustomResourceDefinitions into config/crd, or with `--check` fails if what is there is not what
+//! it would write. Usage: `crdgen [--check] [DIR]`; DIR is config/crd beside this crate by default.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,10 +16,14 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let check = arguments.iter().any(|argument| argument == "--check");
-    let dir = PathBuf::from(arguments.iter().find(|argument| !argument.starts_with('-')).map_or(DEFAULT_DIR, String::as_str));
+    let dir = PathBuf::from(
+        arguments.iter().find(|argument| !argument.starts_with('-')).map_or(DEFAULT_DIR, String::as_str),
+    );
     let crds = [crd::connector(), crd::connector_class()];
-    let drifted =
-        crds.iter().map(|crd| if check { is_current(&dir, crd) } else { write(&dir, crd) }).collect::<Result<Vec<_>, _>>();
+    let drifted = crds
+        .iter()
+        .map(|crd| if check { is_current(&dir, crd) } else { write(&dir, crd) })
+        .collect::<Result<Vec<_>, _>>();
     match drifted {
         Ok(current) if current.iter().all(|current| *current) => ExitCode::SUCCESS,
         Ok(_) => {
@@ -47,5 +51,6 @@ fn write(dir: &std::path::Path, crd: &CustomResourceDefinition) -> Result<bool, 
 }
 
 fn is_current(dir: &std::path::Path, crd: &CustomResourceDefinition) -> Result<bool, Failure> {
-    Ok(std::fs::read_to_string(path(dir, crd)).is_ok_and(|found| text(crd).is_ok_and(|wanted| wanted == found)))
+    Ok(std::fs::read_to_string(path(dir, crd))
+        .is_ok_and(|found| text(crd).is_ok_and(|wanted| wanted == found)))
 }

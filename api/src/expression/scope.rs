@@ -1,4 +1,5 @@
-//! Which names an expression uses, found when it is compiled: a misspelt variable must not wait for the first probe.
+//! Which names an expression uses, found when it is compiled: a misspelt variable must not wait for the first
+//! probe.
 
 use cel::IdedExpr;
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr};
@@ -13,7 +14,11 @@ pub enum Problem {
 }
 
 /// Checks an expression in which `variables` are known.
-pub fn check<'a>(expression: &'a IdedExpr, variables: &mut Vec<&'a str>, loops: usize) -> Result<(), Problem> {
+pub fn check<'a>(
+    expression: &'a IdedExpr,
+    variables: &mut Vec<&'a str>,
+    loops: usize,
+) -> Result<(), Problem> {
     match &expression.expr {
         Expr::Ident(name) if name.starts_with('@') || variables.contains(&name.as_str()) => Ok(()),
         Expr::Ident(name) => Err(Problem::Unknown(name.clone())),
@@ -22,7 +27,11 @@ pub fn check<'a>(expression: &'a IdedExpr, variables: &mut Vec<&'a str>, loops: 
     }
 }
 
-fn check_loop<'a>(comprehension: &'a ComprehensionExpr, variables: &mut Vec<&'a str>, loops: usize) -> Result<(), Problem> {
+fn check_loop<'a>(
+    comprehension: &'a ComprehensionExpr,
+    variables: &mut Vec<&'a str>,
+    loops: usize,
+) -> Result<(), Problem> {
     if loops > MAX_LOOPS {
         return Err(Problem::TooManyLoops);
     }

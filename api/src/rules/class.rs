@@ -9,7 +9,8 @@ use crate::{ConnectorClass, class::AuthType};
 
 use super::Violation;
 
-/// Finds the first part of a class that cannot work. A class that fails is refused as a whole: half of it would surprise.
+/// Finds the first part of a class that cannot work. A class that fails is refused as a whole: half of it
+/// would surprise.
 pub fn check_class(class: &ConnectorClass) -> Result<(), Violation> {
     let spec = &class.spec;
     spec.auth.iter().flat_map(|auth| &auth.types).try_for_each(check_auth_type)?;
@@ -26,14 +27,21 @@ pub fn check_class(class: &ConnectorClass) -> Result<(), Violation> {
 }
 
 fn broken(place: &str, problem: impl std::fmt::Display) -> Violation {
-    Violation { condition: CONNECTOR_CLASS_READY, reason: reason::CLASS_INVALID, message: format!("{place}: {problem}") }
+    Violation {
+        condition: CONNECTOR_CLASS_READY,
+        reason: reason::CLASS_INVALID,
+        message: format!("{place}: {problem}"),
+    }
 }
 
 fn check_auth_type(auth: &AuthType) -> Result<(), Violation> {
     match &auth.generator {
         Some(generator) if !generator.rego.is_empty() => {
             let place = format!("auth.types[{}].generator.rego", auth.name);
-            Err(broken(&place, "this version does not run it: use an auth type with a known secretType and no generator"))
+            Err(broken(
+                &place,
+                "this version does not run it: use an auth type with a known secretType and no generator",
+            ))
         }
         _ => Ok(()),
     }
@@ -61,14 +69,17 @@ fn check_http_probe(place: &str, probe: &HttpProbe) -> Result<(), Violation> {
     check_template(&format!("{place}.path"), &probe.path)?;
     for header in &probe.http_headers {
         if header.name.is_empty() {
-            return Err(broken(&format!("{place}.httpHeaders"), "write a list of objects with name and value, both strings"));
+            return Err(broken(
+                &format!("{place}.httpHeaders"),
+                "write a list of objects with name and value, both strings",
+            ));
         }
         check_template(&format!("{place}.httpHeaders[{}]", header.name), &header.value)?;
     }
     match &probe.response {
-        Some(response) if !response.cel.is_empty() => {
-            Expression::compile(&response.cel).map(drop).map_err(|error| broken(&format!("{place}.response.cel"), error))
-        }
+        Some(response) if !response.cel.is_empty() => Expression::compile(&response.cel)
+            .map(drop)
+            .map_err(|error| broken(&format!("{place}.response.cel"), error)),
         _ => Ok(()),
     }
 }

@@ -20,13 +20,23 @@ pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<
     check_auth(connector, class)
 }
 
-/// Every address that the credential may be sent to: `spec.address`, the extensions, and the class's defaults of those left out.
+/// Every address that the credential may be sent to: `spec.address`, the extensions, and the class's defaults
+/// of those left out.
 pub fn addresses<'a>(connector: &'a Connector, class: &'a ConnectorClass) -> Vec<&'a str> {
     let given = &connector.spec.address_extensions;
     let left_out = |param: &&ParamSpec| given.iter().all(|value| value.name != param.name);
-    let defaults = class.spec.address_extensions.iter().filter(left_out).filter_map(|param| param.default.as_ref()?.as_str());
+    let defaults = class
+        .spec
+        .address_extensions
+        .iter()
+        .filter(left_out)
+        .filter_map(|param| param.default.as_ref()?.as_str());
     let own = given.iter().filter_map(NamedValue::as_str);
-    [connector.spec.address.as_str()].into_iter().chain(own).chain(defaults.filter(|address| !address.is_empty())).collect()
+    [connector.spec.address.as_str()]
+        .into_iter()
+        .chain(own)
+        .chain(defaults.filter(|address| !address.is_empty()))
+        .collect()
 }
 
 fn unfit(reason: &'static str, message: String) -> Violation {
@@ -41,7 +51,8 @@ fn class_name(connector: &Connector) -> &str {
     &connector.spec.connector_class_name
 }
 
-/// Templates print what stands in a spec into files of others: no text may end its line, or show another order than it has.
+/// Templates print what stands in a spec into files of others: no text may end its line, or show another
+/// order than it has.
 fn check_texts(connector: &Connector) -> Result<(), Violation> {
     let spec = serde_json::to_value(&connector.spec).unwrap_or_default();
     match unprintable("spec", &spec) {
@@ -59,7 +70,9 @@ const NOT_PRINTABLE: &str = "has a line break or another character that cannot b
 fn unprintable(place: &str, value: &Value) -> Option<String> {
     match value {
         Value::String(text) => (!is_printable(text)).then(|| place.to_owned()),
-        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| unprintable(&format!("{place}[{index}]"), item)),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| unprintable(&format!("{place}[{index}]"), item))
+        }
         Value::Object(fields) => fields.iter().find_map(|(name, field)| match is_printable(name) {
             true => unprintable(&format!("{place}.{name}"), field),
             false => Some(place.to_owned()),
@@ -80,10 +93,12 @@ pub fn is_printable(text: &str) -> bool {
 fn check_address(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {
     let address = &connector.spec.address;
     if address.is_empty() {
-        let message = "spec.address is empty: set it to the URL of the tool, like https://host:6443".to_owned();
+        let message =
+            "spec.address is empty: set it to the URL of the tool, like https://host:6443".to_owned();
         return Err(unfit(reason::INVALID_ADDRESS, message));
     }
-    Target::parse(address).map_err(|error| unfit(reason::INVALID_ADDRESS, format!("spec.address {error}")))?;
+    Target::parse(address)
+        .map_err(|error| unfit(reason::INVALID_ADDRESS, format!("spec.address {error}")))?;
     let allowed = class.spec.address.as_ref().map(|param| param.enum_.as_slice()).unwrap_or_default();
     check_enum("spec.address", address, allowed)
 }
@@ -114,7 +129,12 @@ fn check_params(connector: &Connector, class: &ConnectorClass) -> Result<(), Vio
 }
 
 /// Each value once and declared by the class, and every declared one without default given.
-fn check_declared(place: &str, given: &[NamedValue], declared: &[ParamSpec], class: &str) -> Result<(), Violation> {
+fn check_declared(
+    place: &str,
+    given: &[NamedValue],
+    declared: &[ParamSpec],
+    class: &str,
+) -> Result<(), Violation> {
     let problem = |message: String| Err(unfit(reason::INVALID_PARAMETERS, message));
     for (index, value) in given.iter().enumerate() {
         let name = &value.name;
@@ -124,11 +144,18 @@ fn check_declared(place: &str, given: &[NamedValue], declared: &[ParamSpec], cla
         if declared.iter().all(|param| param.name != *name) {
             let known = quoted(declared.iter().map(|param| param.name.as_str()));
             let known = if known.is_empty() { "none".to_owned() } else { known };
-            return problem(format!("{place} {name:?} is not declared by connectorclass {class:?}: it has {known}"));
+            return problem(format!(
+                "{place} {name:?} is not declared by connectorclass {class:?}: it has {known}"
+            ));
         }
     }
-    match declared.iter().find(|param| param.default.is_none() && given.iter().all(|value| value.name != param.name)) {
-        Some(missing) => problem(format!("{place} {:?} is required by connectorclass {class:?}: set it", missing.name)),
+    match declared
+        .iter()
+        .find(|param| param.default.is_none() && given.iter().all(|value| value.name != param.name))
+    {
+        Some(missing) => {
+            problem(format!("{place} {:?} is required by connectorclass {class:?}: set it", missing.name))
+        }
         None => Ok(()),
     }
 }
@@ -136,9 +163,10 @@ fn check_declared(place: &str, given: &[NamedValue], declared: &[ParamSpec], cla
 fn text_of<'a>(place: &str, value: &'a NamedValue) -> Result<&'a str, Violation> {
     match &value.value {
         Value::String(text) => Ok(text),
-        _ => {
-            Err(unfit(reason::INVALID_PARAMETERS, format!("{place} {:?} must be a string: put its value in quotes", value.name)))
-        }
+        _ => Err(unfit(
+            reason::INVALID_PARAMETERS,
+            format!("{place} {:?} must be a string: put its value in quotes", value.name),
+        )),
     }
 }
 
@@ -158,8 +186,10 @@ fn check_auth(connector: &Connector, class: &ConnectorClass) -> Result<(), Viola
         if types.is_empty() || types.iter().any(|auth| auth.optional) {
             return Ok(());
         }
-        let message =
-            format!("connectorclass {name:?} needs a secret: set spec.auth.name to {} and spec.auth.secretRef", names());
+        let message = format!(
+            "connectorclass {name:?} needs a secret: set spec.auth.name to {} and spec.auth.secretRef",
+            names()
+        );
         return Err(without_secret(reason::SECRET_REQUIRED, message));
     };
     let Some(auth_type) = auth_type(connector, class) else {
@@ -169,8 +199,10 @@ fn check_auth(connector: &Connector, class: &ConnectorClass) -> Result<(), Viola
         Some(reference) => check_reference(connector, reference),
         None if auth_type.optional => Ok(()),
         None => {
-            let message =
-                format!("auth {:?} of connectorclass {name:?} needs a secret: set spec.auth.secretRef.name", auth_type.name);
+            let message = format!(
+                "auth {:?} of connectorclass {name:?} needs a secret: set spec.auth.secretRef.name",
+                auth_type.name
+            );
             Err(without_secret(reason::SECRET_REQUIRED, message))
         }
     }
@@ -187,7 +219,9 @@ fn check_unknown_auth(
     let problem = match no_types {
         true if auth.name.is_empty() && secret.is_none() => return Ok(()),
         true => format!("connectorclass {class:?} takes no credential: remove spec.auth"),
-        false => format!("spec.auth.name {:?} is unknown to connectorclass {class:?}: it has {names}", auth.name),
+        false => {
+            format!("spec.auth.name {:?} is unknown to connectorclass {class:?}: it has {names}", auth.name)
+        }
     };
     Err(unfit(reason::INVALID_PARAMETERS, problem))
 }
@@ -196,17 +230,20 @@ fn check_reference(connector: &Connector, reference: &ObjectReference) -> Result
     let own = connector.metadata.namespace.as_deref().unwrap_or_default();
     match (reference.namespace.as_deref(), reference.kind.as_deref()) {
         (Some(other), _) if !other.is_empty() && other != own => {
-            let message =
-                format!("spec.auth.secretRef points into namespace {other:?}: put the secret into {own:?}, beside the connector");
+            let message = format!(
+                "spec.auth.secretRef points into namespace {other:?}: put the secret into {own:?}, beside the connector"
+            );
             Err(without_secret(reason::CROSS_NAMESPACE_SECRET, message))
         }
         (_, Some(kind)) if !kind.is_empty() && kind != "Secret" => {
-            let message = format!("spec.auth.secretRef is of kind {kind:?}: only a Secret can hold a credential");
+            let message =
+                format!("spec.auth.secretRef is of kind {kind:?}: only a Secret can hold a credential");
             Err(without_secret(reason::SECRET_TYPE_MISMATCH, message))
         }
-        _ if !is_object_name(&reference.name) => {
-            Err(without_secret(reason::SECRET_NOT_FOUND, impossible_name("spec.auth.secretRef", &reference.name)))
-        }
+        _ if !is_object_name(&reference.name) => Err(without_secret(
+            reason::SECRET_NOT_FOUND,
+            impossible_name("spec.auth.secretRef", &reference.name),
+        )),
         _ => Ok(()),
     }
 }
@@ -219,5 +256,7 @@ fn check_ca_secret(connector: &Connector) -> Result<(), Violation> {
 }
 
 fn impossible_name(place: &str, name: &str) -> String {
-    format!("{place}.name is {name:?}: no secret can have this name, use lower-case letters, digits, \"-\" and \".\"")
+    format!(
+        "{place}.name is {name:?}: no secret can have this name, use lower-case letters, digits, \"-\" and \".\""
+    )
 }

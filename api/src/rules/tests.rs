@@ -8,7 +8,11 @@ use crate::conditions::{CONNECTOR_CLASS_READY, SECRET_READY, reason};
 /// Sets (or with null removes) the value at a JSON pointer, making objects on the way.
 fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').expect("pointer");
-    let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("{parent} exists")).as_object_mut().expect("object");
+    let parent = object
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("{parent} exists"))
+        .as_object_mut()
+        .expect("object");
     match value {
         Value::Null => drop(parent.remove(key)),
         value => drop(parent.insert(key.to_owned(), value)),
@@ -76,7 +80,11 @@ fn a_broken_class_names_the_place() {
             json!({"http": {"path": "/", "response": {"cel": "status == 1"}}}),
             "expression names \"status\"",
         ),
-        ("/spec/livenessProbe", json!({"api": {"path": "{{ end }}"}}), "livenessProbe.api.path: template does not parse"),
+        (
+            "/spec/livenessProbe",
+            json!({"api": {"path": "{{ end }}"}}),
+            "livenessProbe.api.path: template does not parse",
+        ),
         (
             "/spec/authProbes/0/probe",
             json!({"http": {"path": "/", "httpHeaders": [{"name": "A", "value": "{{ if }}"}]}}),
@@ -87,10 +95,18 @@ fn a_broken_class_names_the_place() {
             json!({"conf.ini": "{{ if .a }}"}),
             "configurations[conf].data[conf.ini]: template does not parse",
         ),
-        ("/spec/configurations/0/data", json!({"../evil": ""}), "configurations[conf].data[../evil]: a file name has only"),
+        (
+            "/spec/configurations/0/data",
+            json!({"../evil": ""}),
+            "configurations[conf].data[../evil]: a file name has only",
+        ),
         ("/spec/configurations/0/data", json!({"..data": ""}), "does not start with"),
         ("/spec/params", json!([{"name": "a"}, {"name": "a"}]), "params: \"a\" is declared twice"),
-        ("/spec/addressExtensions", json!([{"name": "a"}, {"name": "a"}]), "addressExtensions: \"a\" is declared twice"),
+        (
+            "/spec/addressExtensions",
+            json!([{"name": "a"}, {"name": "a"}]),
+            "addressExtensions: \"a\" is declared twice",
+        ),
         (
             "/spec/auth/types/0/generator",
             json!({"rego": "package proxy"}),
@@ -108,8 +124,18 @@ type Mistake = (&'static str, &'static str, &'static str, &'static str);
 
 const UNFIT_FOR_THE_CLASS: &[Mistake] = &[
     ("/spec/address", "null", reason::INVALID_ADDRESS, "spec.address is empty"),
-    ("/spec/address", r#""tool.example.com""#, reason::INVALID_ADDRESS, "spec.address must start with http:// or https://"),
-    ("/spec/address", r#""https://u:p@tool""#, reason::INVALID_ADDRESS, "spec.address must not hold user name or password"),
+    (
+        "/spec/address",
+        r#""tool.example.com""#,
+        reason::INVALID_ADDRESS,
+        "spec.address must start with http:// or https://",
+    ),
+    (
+        "/spec/address",
+        r#""https://u:p@tool""#,
+        reason::INVALID_ADDRESS,
+        "spec.address must not hold user name or password",
+    ),
     (
         "/spec/addressExtensions",
         "[]",
@@ -122,7 +148,12 @@ const UNFIT_FOR_THE_CLASS: &[Mistake] = &[
         reason::INVALID_ADDRESS,
         "spec.addressExtensions \"api\" must start with",
     ),
-    ("/spec/addressExtensions", r#"[{"name": "api", "value": 1}]"#, reason::INVALID_PARAMETERS, "\"api\" must be a string"),
+    (
+        "/spec/addressExtensions",
+        r#"[{"name": "api", "value": 1}]"#,
+        reason::INVALID_PARAMETERS,
+        "\"api\" must be a string",
+    ),
     (
         "/spec/addressExtensions",
         r#"[{"name": "api", "value": "https://tool.example.com/prefix"}]"#,
@@ -154,7 +185,12 @@ const UNFIT_FOR_THE_CLASS: &[Mistake] = &[
         reason::INVALID_PARAMETERS,
         "\"z\" is not declared",
     ),
-    ("/spec/params", r#"[{"name": "level", "value": true}]"#, reason::INVALID_PARAMETERS, "\"level\" must be a string"),
+    (
+        "/spec/params",
+        r#"[{"name": "level", "value": true}]"#,
+        reason::INVALID_PARAMETERS,
+        "\"level\" must be a string",
+    ),
     (
         "/spec/auth/name",
         r#""basic-auth""#,
@@ -177,27 +213,49 @@ const WITHOUT_SECRET: &[Mistake] = &[
         "connectorclass \"tool\" needs a secret: set spec.auth.name to \"tokenAuth\"",
     ),
     ("/spec/auth", r#"{"name": "tokenAuth"}"#, reason::SECRET_REQUIRED, "set spec.auth.secretRef.name"),
-    ("/spec/auth/secretRef", r#"{"namespace": "demo"}"#, reason::SECRET_REQUIRED, "set spec.auth.secretRef.name"),
+    (
+        "/spec/auth/secretRef",
+        r#"{"namespace": "demo"}"#,
+        reason::SECRET_REQUIRED,
+        "set spec.auth.secretRef.name",
+    ),
     (
         "/spec/auth/secretRef",
         r#"{"name": "s", "namespace": "other"}"#,
         reason::CROSS_NAMESPACE_SECRET,
         "points into namespace \"other\": put the secret into \"demo\"",
     ),
-    ("/spec/auth/secretRef", r#"{"name": "s", "kind": "ConfigMap"}"#, reason::SECRET_TYPE_MISMATCH, "is of kind \"ConfigMap\""),
+    (
+        "/spec/auth/secretRef",
+        r#"{"name": "s", "kind": "ConfigMap"}"#,
+        reason::SECRET_TYPE_MISMATCH,
+        "is of kind \"ConfigMap\"",
+    ),
     (
         "/spec/auth/secretRef",
         r#"{"name": "?watch=true"}"#,
         reason::SECRET_NOT_FOUND,
         "spec.auth.secretRef.name is \"?watch=true\": no secret can have this name",
     ),
-    ("/spec/auth/secretRef", r#"{"name": "../configmaps/s"}"#, reason::SECRET_NOT_FOUND, "no secret can have this name"),
-    ("/spec/auth/secretRef", r#"{"name": "S"}"#, reason::SECRET_NOT_FOUND, "use lower-case letters, digits, \"-\" and \".\""),
+    (
+        "/spec/auth/secretRef",
+        r#"{"name": "../configmaps/s"}"#,
+        reason::SECRET_NOT_FOUND,
+        "no secret can have this name",
+    ),
+    (
+        "/spec/auth/secretRef",
+        r#"{"name": "S"}"#,
+        reason::SECRET_NOT_FOUND,
+        "use lower-case letters, digits, \"-\" and \".\"",
+    ),
 ];
 
 #[test]
 fn a_connector_that_does_not_fit_is_told_what_to_do() {
-    for (condition, mistakes) in [(CONNECTOR_CLASS_READY, UNFIT_FOR_THE_CLASS), (SECRET_READY, WITHOUT_SECRET)] {
+    for (condition, mistakes) in
+        [(CONNECTOR_CLASS_READY, UNFIT_FOR_THE_CLASS), (SECRET_READY, WITHOUT_SECRET)]
+    {
         for (pointer, value, reason, words) in mistakes {
             let value = serde_json::from_str(value).expect("JSON");
             let violation = check_connector(&connector(pointer, value), &plain_class()).expect_err(words);
@@ -242,7 +300,10 @@ fn the_only_auth_type_needs_no_name() {
 #[test]
 fn defaults_of_the_class_count_as_addresses() {
     let connector = connector("/spec/address", json!("https://tool"));
-    assert_eq!(addresses(&connector, &plain_class()), ["https://tool", "https://api.example.com", "https://docs.example.com"]);
+    assert_eq!(
+        addresses(&connector, &plain_class()),
+        ["https://tool", "https://api.example.com", "https://docs.example.com"]
+    );
 }
 
 #[test]
@@ -265,8 +326,10 @@ fn a_secret_has_the_keys_of_its_type_or_the_declared_ones() {
 #[test]
 fn a_secret_of_another_type_or_without_a_key_is_refused() {
     let bearer: AuthType =
-        serde_json::from_value(json!({"name": "a", "secretType": "connectors.cpaas.io/bearer-token"})).expect("auth");
-    let opaque: AuthType = serde_json::from_value(json!({"name": "a", "secretType": "kubernetes.io/opaque"})).expect("auth");
+        serde_json::from_value(json!({"name": "a", "secretType": "connectors.cpaas.io/bearer-token"}))
+            .expect("auth");
+    let opaque: AuthType =
+        serde_json::from_value(json!({"name": "a", "secretType": "kubernetes.io/opaque"})).expect("auth");
     for (auth, type_, key, expected) in [
         (&bearer, "connectors.cpaas.io/bearer-token", "token", None),
         (
@@ -288,8 +351,15 @@ fn a_secret_of_another_type_or_without_a_key_is_refused() {
         (&opaque, "", "x", None),
     ] {
         let violation = check_secret_type(auth, "s", type_, |name| name == key).err();
-        assert_eq!(violation.as_ref().map(|found| found.reason), expected.map(|(reason, _)| reason), "{type_}");
-        assert!(violation.is_none_or(|found| found.message.contains(expected.map_or("", |(_, words)| words))), "{type_}");
+        assert_eq!(
+            violation.as_ref().map(|found| found.reason),
+            expected.map(|(reason, _)| reason),
+            "{type_}"
+        );
+        assert!(
+            violation.is_none_or(|found| found.message.contains(expected.map_or("", |(_, words)| words))),
+            "{type_}"
+        );
     }
 }
 
@@ -306,22 +376,46 @@ fn no_text_of_a_spec_ends_its_line() {
             "spec.addressExtensions[0].value ",
             reason::INVALID_ADDRESS,
         ),
-        ("/spec/params", json!([{"name": "level", "value": evil("low")}]), "spec.params[0].value ", reason::INVALID_PARAMETERS),
-        ("/spec/params", json!([{"name": evil("level"), "value": "low"}]), "spec.params[0].name ", reason::INVALID_PARAMETERS),
+        (
+            "/spec/params",
+            json!([{"name": "level", "value": evil("low")}]),
+            "spec.params[0].value ",
+            reason::INVALID_PARAMETERS,
+        ),
+        (
+            "/spec/params",
+            json!([{"name": evil("level"), "value": "low"}]),
+            "spec.params[0].name ",
+            reason::INVALID_PARAMETERS,
+        ),
         (
             "/spec/params",
             json!([{"name": "level", "value": {"a": ["\u{202e}"]}}]),
             "spec.params[0].value.a[0] ",
             reason::INVALID_PARAMETERS,
         ),
-        ("/spec/params", json!([{"name": "level", "value": {"\n": 1}}]), "spec.params[0].value ", reason::INVALID_PARAMETERS),
+        (
+            "/spec/params",
+            json!([{"name": "level", "value": {"\n": 1}}]),
+            "spec.params[0].value ",
+            reason::INVALID_PARAMETERS,
+        ),
         ("/spec/auth/name", json!("tokenAuth\n"), "spec.auth.name ", reason::INVALID_PARAMETERS),
-        ("/spec/auth/secretRef/fieldPath", json!("a\u{0}"), "spec.auth.secretRef.fieldPath ", reason::INVALID_PARAMETERS),
+        (
+            "/spec/auth/secretRef/fieldPath",
+            json!("a\u{0}"),
+            "spec.auth.secretRef.fieldPath ",
+            reason::INVALID_PARAMETERS,
+        ),
         ("/spec/connectorClassName", json!("tool\t"), "spec.connectorClassName ", reason::INVALID_PARAMETERS),
     ] {
         let broken = check_connector(&connector(pointer, value), &plain_class()).unwrap_err();
         assert_eq!(broken.reason, reason, "{place}");
-        assert!(broken.message.starts_with(place) && broken.message.contains("line break"), "{}", broken.message);
+        assert!(
+            broken.message.starts_with(place) && broken.message.contains("line break"),
+            "{}",
+            broken.message
+        );
         assert!(is_printable(&broken.message));
     }
 }

@@ -32,7 +32,10 @@ pub fn normalize(host: &str) -> Result<String, TargetError> {
         return Err(TargetError::NotAscii);
     }
     if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return inner.parse::<Ipv6Addr>().map(|address| address.to_string()).map_err(|_| TargetError::BadHost);
+        return inner
+            .parse::<Ipv6Addr>()
+            .map(|address| address.to_string())
+            .map_err(|_| TargetError::BadHost);
     }
     let name = trim(host).to_ascii_lowercase();
     if is_name(&name) { Ok(name) } else { Err(TargetError::BadHost) }
@@ -48,16 +51,20 @@ pub fn trim(host: &str) -> &str {
 
 fn is_name(name: &str) -> bool {
     let label = |label: &str| (1..=MAX_LABEL).contains(&label.len()) && label.bytes().all(is_name_byte);
-    name.len() <= MAX_NAME && name.split('.').all(label) && (!ends_in_number(name) || name.parse::<Ipv4Addr>().is_ok())
+    name.len() <= MAX_NAME
+        && name.split('.').all(label)
+        && (!ends_in_number(name) || name.parse::<Ipv4Addr>().is_ok())
 }
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// Resolvers read `127.1`, `0x7f000001` and `2130706433` as addresses: such a name must be a plain IPv4 address.
+/// Resolvers read `127.1`, `0x7f000001` and `2130706433` as addresses: such a name must be a plain IPv4
+/// address.
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let hex = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let hex =
+        last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     hex || last.bytes().all(|byte| byte.is_ascii_digit())
 }

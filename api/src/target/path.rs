@@ -5,7 +5,8 @@ use std::str::Bytes;
 
 use super::{PathMatch, TargetError};
 
-/// The prefix of an address's path: escapes of unreserved characters decoded, other escapes in upper case, no trailing slash.
+/// The prefix of an address's path: escapes of unreserved characters decoded, other escapes in upper case, no
+/// trailing slash.
 pub fn prefix(path: &str) -> Result<String, TargetError> {
     if is_suspicious(path) {
         return Err(TargetError::SuspiciousPath);
@@ -36,7 +37,9 @@ fn is_suspicious(path: &str) -> bool {
 }
 
 fn has_encoded_separator(path: &str) -> bool {
-    let escape = |part: &str| part.get(..2).is_some_and(|hex| ["2e", "2f", "5c"].iter().any(|bad| hex.eq_ignore_ascii_case(bad)));
+    let escape = |part: &str| {
+        part.get(..2).is_some_and(|hex| ["2e", "2f", "5c"].iter().any(|bad| hex.eq_ignore_ascii_case(bad)))
+    };
     path.split('%').skip(1).any(escape)
 }
 
@@ -51,7 +54,9 @@ fn is_path_byte(byte: u8) -> bool {
 }
 
 fn has_broken_escape(path: &str) -> bool {
-    path.split('%').skip(1).any(|part| part.len() < 2 || !part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
+    path.split('%')
+        .skip(1)
+        .any(|part| part.len() < 2 || !part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Bytes of a path in one spelling, without a buffer. A broken escape passes unchanged.

@@ -134,9 +134,14 @@ fn a_prefix_ends_on_a_segment_border() {
 #[test]
 fn other_escapes_match_in_either_case() {
     let target = Target::parse("https://platform/a%7bb").expect("valid");
-    for (path, expected) in
-        [("/a%7Bb/x", Inside), ("/a%7bb", Inside), ("/a{b", Outside), ("/a%7b", Outside), ("/a%7", Outside), ("/a%", Outside)]
-    {
+    for (path, expected) in [
+        ("/a%7Bb/x", Inside),
+        ("/a%7bb", Inside),
+        ("/a{b", Outside),
+        ("/a%7b", Outside),
+        ("/a%7", Outside),
+        ("/a%", Outside),
+    ] {
         assert_eq!(target.covers(path), expected, "{path}");
     }
 }

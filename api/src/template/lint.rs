@@ -1,5 +1,6 @@
-//! What Go refuses when it parses a template and the engine does not: unbalanced blocks, unknown functions, templates and
-//! variables. Also what would run for ever. All of it is found when the class is loaded, not when a Pod starts.
+//! What Go refuses when it parses a template and the engine does not: unbalanced blocks, unknown functions,
+//! templates and variables. Also what would run for ever. All of it is found when the class is loaded, not
+//! when a Pod starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ use gotmpl::parse::{BranchNode, DefineNode, Expr, ListNode, Node, PipeNode, Smol
 
 use super::{MAIN, TemplateError, sprig};
 
-/// Appended to a template before it is parsed. A stray `end` hides it and an open block swallows it: it must come out last.
+/// Appended to a template before it is parsed. A stray `end` hides it and an open block swallows it: it must
+/// come out last.
 pub const SENTINEL: &str = "\u{1}end of template\u{1}";
 /// The engine's parser recurses into `else if`, uncounted.
 const MAX_CHAIN: usize = 100;
@@ -40,7 +42,13 @@ pub fn check(main: ListNode, defines: Vec<DefineNode>) -> Checked<BTreeMap<Strin
     let names = templates.keys().cloned().collect();
     let mut calls = BTreeMap::new();
     for (name, list) in &templates {
-        let mut walk = Walk { templates: &names, variables: vec![SmolStr::new("$")], loops: 0, calls: Vec::new(), nodes: 0 };
+        let mut walk = Walk {
+            templates: &names,
+            variables: vec![SmolStr::new("$")],
+            loops: 0,
+            calls: Vec::new(),
+            nodes: 0,
+        };
         walk.list(list)?;
         calls.insert(name.as_str(), (walk.calls, walk.nodes));
     }
@@ -72,7 +80,8 @@ fn steps<'a>(
         return syntax(format!("template {name:?} calls itself"));
     }
     path.push(name);
-    let (callees, nodes) = calls.get(name).map(|(callees, nodes)| (callees.as_slice(), *nodes)).unwrap_or_default();
+    let (callees, nodes) =
+        calls.get(name).map(|(callees, nodes)| (callees.as_slice(), *nodes)).unwrap_or_default();
     let mut total = nodes;
     for callee in callees {
         total = total.saturating_add(steps(callee, calls, path, known)?);

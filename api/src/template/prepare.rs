@@ -1,4 +1,5 @@
-//! Rewrites a checked template before it is executed: a printed value must exist, and functions that change a map do change it.
+//! Rewrites a checked template before it is executed: a printed value must exist, and functions that change a
+//! map do change it.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use gotmpl::parse::{ActionNode, BranchNode, CommandNode, Expr, ListNode, Node, P
 
 use super::sprig::PRESENT;
 
-/// Functions of sprig that change their first argument. Values are immutable here, so the variable is assigned anew.
+/// Functions of sprig that change their first argument. Values are immutable here, so the variable is
+/// assigned anew.
 const IN_PLACE: [&str; 6] = ["set", "unset", "merge", "mergeOverwrite", "mustMerge", "mustMergeOverwrite"];
 /// Length of an action's text in an error.
 const MAX_QUOTE: usize = 80;
@@ -42,11 +44,19 @@ fn prepare_branch(branch: &BranchNode, source: &str) -> BranchNode {
 /// Splits `$x := set $map "k" "v"` into `$map = set $map "k" "v"` and `$x := $map`.
 fn assignment(pipe: &PipeNode) -> Option<(ActionNode, ActionNode)> {
     let [command] = pipe.commands.as_slice() else { return None };
-    let [Expr::Identifier(_, function), Expr::Variable(pos, name, fields), ..] = command.args.as_slice() else { return None };
+    let [Expr::Identifier(_, function), Expr::Variable(pos, name, fields), ..] = command.args.as_slice()
+    else {
+        return None;
+    };
     if !IN_PLACE.contains(&function.as_str()) || !fields.is_empty() || pipe.decl.contains(name) {
         return None;
     }
-    let assign = PipeNode { pos: pipe.pos, decl: vec![name.clone()], commands: pipe.commands.clone(), is_assign: true };
+    let assign = PipeNode {
+        pos: pipe.pos,
+        decl: vec![name.clone()],
+        commands: pipe.commands.clone(),
+        is_assign: true,
+    };
     let variable = CommandNode { pos: *pos, args: vec![Expr::Variable(*pos, name.clone(), Vec::new())] };
     let read = PipeNode { commands: vec![variable], ..pipe.clone() };
     Some((ActionNode { pos: pipe.pos, pipe: assign }, ActionNode { pos: pipe.pos, pipe: read }))

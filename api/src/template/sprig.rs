@@ -1,5 +1,6 @@
-//! The functions of templates: Go's own where they need a bound, those of sprig that are pure, and `yamlScalar`. Left out are the clock,
-//! randomness, the environment, certificates, and those whose exact behaviour no test here could vouch for.
+//! The functions of templates: Go's own where they need a bound, those of sprig that are pure, and
+//! `yamlScalar`. Left out are the clock, randomness, the environment, certificates, and those whose exact
+//! behaviour no test here could vouch for.
 
 mod encoding;
 mod lists;

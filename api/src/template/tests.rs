@@ -36,7 +36,10 @@ fn mistakes_are_found_when_the_class_is_loaded() {
         ("{{ if .s }}{{ $x := 1 }}{{ end }}{{ $x }}", "undefined variable \"$x\""),
         ("{{ template \"x\" }}", "template \"x\" is not defined"),
         ("{{ break }}", "break or continue outside of a range"),
-        ("{{ define \"x\" }}{{ template \"x\" }}{{ end }}{{ template \"x\" }}", "template \"x\" calls itself"),
+        (
+            "{{ define \"x\" }}{{ template \"x\" }}{{ end }}{{ template \"x\" }}",
+            "template \"x\" calls itself",
+        ),
         ("{{ define \"x\" }}1{{ end }}{{ define \"x\" }}2{{ end }}", "template \"x\" is defined twice"),
         ("{{ fail .secret }}", "\"fail\" takes one text in quotes"),
         ("{{ .secret | fail }}", "\"fail\" takes one text in quotes"),
@@ -68,7 +71,8 @@ fn a_missing_value_is_an_error_that_names_its_place() {
 #[test]
 fn what_looks_like_a_complaint_of_go_but_is_a_value_passes() {
     let data = json!({"password": "a%!s(<nil>)b", "text": "<no value>"});
-    let template = Template::parse("{{ .password }} {{ printf \"%s\" .password }} {{ .text }} 100%!").expect("valid");
+    let template =
+        Template::parse("{{ .password }} {{ printf \"%s\" .password }} {{ .text }} 100%!").expect("valid");
     assert_eq!(template.render(&data), Ok("a%!s(<nil>)b a%!s(<nil>)b <no value> 100%!".into()));
 }
 
@@ -101,7 +105,10 @@ fn functions_that_change_a_map_change_the_variable() {
         ("{{ $d := dict \"a\" 1 }}{{ set $d \"b\" 2 }}{{ $d }}", "map[a:1 b:2]map[a:1 b:2]"),
         ("{{ $d := dict \"a\" 1 \"b\" 2 }}{{ $_ := unset $d \"a\" }}{{ $d }}", "map[b:2]"),
         ("{{ $d := dict \"a\" 1 }}{{ $d = set $d \"a\" 2 }}{{ $d.a }}", "2"),
-        ("{{ $d := dict \"a\" 1 }}{{ $_ := mergeOverwrite $d (dict \"a\" 2 \"b\" 3) }}{{ $d }}", "map[a:2 b:3]"),
+        (
+            "{{ $d := dict \"a\" 1 }}{{ $_ := mergeOverwrite $d (dict \"a\" 2 \"b\" 3) }}{{ $d }}",
+            "map[a:2 b:3]",
+        ),
         ("{{ $d := dict }}{{ range .l }}{{ $_ := set $d . \"x\" }}{{ end }}{{ $d }}", "map[a:x b:x]"),
     ] {
         assert_eq!(render(text), Ok(expected.into()), "{text}");
@@ -121,7 +128,10 @@ fn functions_beyond_the_corpus_do_as_sprig() {
             "{{ trunc 2 \"abc\" }}{{ trunc -2 \"abc\" }}{{ trunc 9 \"abc\" }}{{ substr 1 2 \"abc\" }}{{ substr -1 2 \"abc\" }}",
             "abbcabcbab",
         ),
-        ("{{ (split \"/\" \"a/b\")._1 }}{{ (splitn \"/\" 2 \"a/b/c\")._1 }}{{ plural \"one\" \"many\" 2 }}", "bb/cmany"),
+        (
+            "{{ (split \"/\" \"a/b\")._1 }}{{ (splitn \"/\" 2 \"a/b/c\")._1 }}{{ plural \"one\" \"many\" 2 }}",
+            "bb/cmany",
+        ),
         (
             "{{ add 1 2 3 }}{{ sub 5 2 }}{{ mul 2 3 }}{{ div 7 2 }}{{ mod 7 2 }}{{ max 1 3 2 }}{{ min 1 3 2 }}{{ add1 1 }}",
             "63631312",
@@ -135,7 +145,10 @@ fn functions_beyond_the_corpus_do_as_sprig() {
             "{{ hasKey .m \"k\" }}{{ get .m \"x\" }}{{ keys .m }}{{ dig \"m\" \"k\" \"d\" . }}{{ dig \"m\" \"x\" \"d\" . }}",
             "true[k]vd",
         ),
-        ("{{ kindOf .l }}{{ typeOf .i }}{{ kindIs \"map\" .m }}{{ deepEqual .l (list \"a\" \"b\") }}", "sliceint64truetrue"),
+        (
+            "{{ kindOf .l }}{{ typeOf .i }}{{ kindIs \"map\" .m }}{{ deepEqual .l (list \"a\" \"b\") }}",
+            "sliceint64truetrue",
+        ),
         (
             "{{ sortAlpha (list \"b\" \"a\") }}{{ join \"-\" (list 1 nil 2) }}{{ any .nope .s }}{{ all .nope .s }}",
             "[a b]1-2truefalse",
@@ -149,9 +162,15 @@ fn functions_beyond_the_corpus_do_as_sprig() {
             "https://u:p@h:1/a b?q=1#fx@y",
         ),
         ("{{ (urlParse .connector.spec.address).path }}/livez", "/prefix/livez"),
-        ("{{ (urlParse \"https://[::1]:6443/x\").hostname }}{{ (urlParse \"/only/path\").path }}", "::1/only/path"),
+        (
+            "{{ (urlParse \"https://[::1]:6443/x\").hostname }}{{ (urlParse \"/only/path\").path }}",
+            "::1/only/path",
+        ),
         ("{{ html \"<a>\" }}{{ js \"'\" }}{{ urlquery \"a b\" }}", "&lt;a&gt;\\'a+b"),
-        ("{{ block \"x\" .m }}{{ .k }}{{ end }}{{ define \"y\" }}[{{ . }}]{{ end }}{{ template \"y\" .s }}", "v[str]"),
+        (
+            "{{ block \"x\" .m }}{{ .k }}{{ end }}{{ define \"y\" }}[{{ . }}]{{ end }}{{ template \"y\" .s }}",
+            "v[str]",
+        ),
     ] {
         assert_eq!(render(text).map_err(|error| error.to_string()), Ok(expected.to_owned()), "{text}");
     }
@@ -162,7 +181,12 @@ fn no_template_runs_away() {
     let doubling = format!("{{{{ $x := \"0123456789\" }}}}{}", "{{ $x = printf \"%s%s\" $x $x }}".repeat(40));
     let nesting = format!("{{{{ $x := list 1 }}}}{}{{{{ $x }}}}", "{{ $x = list $x $x }}".repeat(40));
     let fan_out: String = (1..40)
-        .map(|n| format!("{{{{define \"t{n}\"}}}}{{{{template \"t{0}\"}}}}{{{{template \"t{0}\"}}}}{{{{end}}}}", n - 1))
+        .map(|n| {
+            format!(
+                "{{{{define \"t{n}\"}}}}{{{{template \"t{0}\"}}}}{{{{template \"t{0}\"}}}}{{{{end}}}}",
+                n - 1
+            )
+        })
         .chain(["{{define \"t0\"}}{{end}}{{template \"t39\"}}".into()])
         .collect();
     let chain = format!("{{{{if .a}}}}{}{{{{end}}}}", "{{else if .a}}".repeat(50_000));

@@ -1,12 +1,13 @@
-//! Values of the template engine: from and to JSON, their text as Go prints it, and the bounds that every function keeps.
+//! Values of the template engine: from and to JSON, their text as Go prints it, and the bounds that every
+//! function keeps.
 
 use std::sync::Arc;
 
 use gotmpl::{TemplateError, Value};
 use serde_json::{Map, Number};
 
-/// Units (bytes of text, items) that the arguments of one call may hold, and how deep they may nest. Values share their
-/// parts, so a template could otherwise double one with every step.
+/// Units (bytes of text, items) that the arguments of one call may hold, and how deep they may nest. Values
+/// share their parts, so a template could otherwise double one with every step.
 pub const MAX_SIZE: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 100;
 
@@ -24,9 +25,9 @@ pub fn from_json(json: &serde_json::Value) -> Value {
         serde_json::Value::Number(number) => from_number(number),
         serde_json::Value::String(text) => Value::String(Arc::from(text.as_str())),
         serde_json::Value::Array(items) => list(items.iter().map(from_json)),
-        serde_json::Value::Object(fields) => {
-            Value::Map(Arc::new(fields.iter().map(|(key, value)| (Arc::from(key.as_str()), from_json(value))).collect()))
-        }
+        serde_json::Value::Object(fields) => Value::Map(Arc::new(
+            fields.iter().map(|(key, value)| (Arc::from(key.as_str()), from_json(value))).collect(),
+        )),
     }
 }
 
@@ -45,7 +46,9 @@ pub fn to_json(value: &Value) -> Result<serde_json::Value> {
         Value::Int(number) => (*number).into(),
         Value::Uint(number) => (*number).into(),
         Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => (*number as i64).into(),
-        Value::Float(number) => Number::from_f64(*number).ok_or_else(|| error("a number is not finite"))?.into(),
+        Value::Float(number) => {
+            Number::from_f64(*number).ok_or_else(|| error("a number is not finite"))?.into()
+        }
         Value::String(text) => text.as_ref().into(),
         Value::List(items) => items.iter().map(to_json).collect::<Result<Vec<_>>>()?.into(),
         Value::Map(fields) => {

@@ -60,11 +60,15 @@ pub fn issuing(root: &Authority) -> Result<Authority, Error> {
     if vouches(&root.certificate, &certificate)? {
         Ok(Authority { certificate, key })
     } else {
-        Err(Error::Ca("the connector CA's root may not sign certificates: supply one with basicConstraints CA:TRUE".into()))
+        Err(Error::Ca(
+            "the connector CA's root may not sign certificates: supply one with basicConstraints CA:TRUE"
+                .into(),
+        ))
     }
 }
 
-/// Would a client that trusts the root accept what it signed? Asked of OpenSSL, since a supplied root can be wrong in many ways.
+/// Would a client that trusts the root accept what it signed? Asked of OpenSSL, since a supplied root can be
+/// wrong in many ways.
 fn vouches(root: &X509, signed: &X509) -> Result<bool, Error> {
     let mut trusted = X509StoreBuilder::new()?;
     trusted.add_cert(root.clone())?;
@@ -78,7 +82,12 @@ fn new_key() -> Result<PKey<Private>, Error> {
     Ok(PKey::from_ec_key(EcKey::generate(&group)?)?)
 }
 
-fn certificate(name: &X509Name, serial: &Asn1Integer, key: &PKey<Private>, life: i64) -> Result<X509Builder, Error> {
+fn certificate(
+    name: &X509Name,
+    serial: &Asn1Integer,
+    key: &PKey<Private>,
+    life: i64,
+) -> Result<X509Builder, Error> {
     let now = Timestamp::now().as_second();
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
@@ -96,7 +105,8 @@ fn extend(builder: &mut X509Builder, issuer: Option<&X509Ref>) -> Result<(), Err
     builder.append_extension(subject_key)?;
     // A root that somebody supplied may have no key identifier to point to.
     if issuer.is_some_and(|issuer| issuer.subject_key_id().is_some()) {
-        let authority_key = AuthorityKeyIdentifier::new().keyid(true).build(&builder.x509v3_context(issuer, None))?;
+        let authority_key =
+            AuthorityKeyIdentifier::new().keyid(true).build(&builder.x509v3_context(issuer, None))?;
         builder.append_extension(authority_key)?;
     }
     Ok(())

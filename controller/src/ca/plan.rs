@@ -1,4 +1,5 @@
-//! What is due, by certificates and time alone: which roots clients trust now, and whether the issuing CA must be signed anew. Pure.
+//! What is due, by certificates and time alone: which roots clients trust now, and whether the issuing CA
+//! must be signed anew. Pure.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -27,7 +28,9 @@ pub struct Bundle {
 /// The bundle that should be published now, given the one that is.
 pub fn bundle(root: &X509Ref, published: Option<&Bundle>, now: Timestamp) -> Result<Bundle, Error> {
     let current = fingerprint(root)?;
-    let since = published.filter(|published| published.current == current).map_or(now, |published| published.since.min(now));
+    let since = published
+        .filter(|published| published.current == current)
+        .map_or(now, |published| published.since.min(now));
     let mut roots = vec![root.to_pem()?];
     if now.duration_since(since) < OUTLIVED {
         for pem in published.iter().flat_map(|published| &published.roots) {
@@ -41,7 +44,12 @@ pub fn bundle(root: &X509Ref, published: Option<&Bundle>, now: Timestamp) -> Res
 }
 
 /// `since`: when clients began to get this root.
-pub fn must_issue(root: &X509Ref, issuing: Option<&Authority>, since: Timestamp, now: Timestamp) -> Result<bool, Error> {
+pub fn must_issue(
+    root: &X509Ref,
+    issuing: Option<&Authority>,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let Some(issuing) = issuing else { return Ok(true) };
     let certificate = &issuing.certificate;
     if unix(certificate.not_after())? - now.as_second() <= DAY.as_secs() {
@@ -87,7 +95,8 @@ mod tests {
         assert!(issuing.certificate.verify(&root.key).unwrap());
         assert_eq!(root.certificate.issued(&issuing.certificate), openssl::x509::X509VerifyResult::OK);
         assert_eq!(issuing.certificate.pathlen(), Some(0));
-        let life = unix(issuing.certificate.not_after()).unwrap() - unix(issuing.certificate.not_before()).unwrap();
+        let life =
+            unix(issuing.certificate.not_after()).unwrap() - unix(issuing.certificate.not_before()).unwrap();
         assert_eq!(life, mint::ISSUING_LIFE + BACKDATED);
     }
 

@@ -1,5 +1,6 @@
-//! The connector CA's objects in the API server: Secrets `connectors-ca` and `connectors-gateway-ca`, ConfigMap `connectors-ca-bundle`.
-//! Every write is guarded by the version that was read, or is a create: two controllers could not undo each other.
+//! The connector CA's objects in the API server: Secrets `connectors-ca` and `connectors-gateway-ca`,
+//! ConfigMap `connectors-ca-bundle`. Every write is guarded by the version that was read, or is a create: two
+//! controllers could not undo each other.
 
 use std::collections::BTreeMap;
 
@@ -64,9 +65,10 @@ impl Store {
                 tracing::info!("made a root for the connector CA in Secret {}", names::ROOT_CA_SECRET);
                 Ok(Authority { certificate, key })
             }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.root().await?.ok_or_else(|| Error::Ca(format!("Secret {} came and went", names::ROOT_CA_SECRET)))
-            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => self
+                .root()
+                .await?
+                .ok_or_else(|| Error::Ca(format!("Secret {} came and went", names::ROOT_CA_SECRET))),
             Err(error) => Err(error).attempt(|| format!("create Secret {}", names::ROOT_CA_SECRET)),
         }
     }
@@ -81,7 +83,12 @@ impl Store {
     }
 
     /// Certificate and root in one chain, as the gateway serves it.
-    pub async fn write_issuing(&self, over: Option<Secret>, issuing: &Authority, root: &X509Ref) -> Result<(), Error> {
+    pub async fn write_issuing(
+        &self,
+        over: Option<Secret>,
+        issuing: &Authority,
+        root: &X509Ref,
+    ) -> Result<(), Error> {
         let chain = [issuing.certificate.to_pem()?, root.to_pem()?].concat();
         let secret = self.tls_secret(names::ISSUING_CA_SECRET, chain, &issuing.key)?;
         let name = names::ISSUING_CA_SECRET;
@@ -99,14 +106,23 @@ impl Store {
     /// The ConfigMap and the bundle in it. Whatever cannot be read in it is dropped by the next publication.
     pub async fn bundle(&self) -> Result<Option<(ConfigMap, Bundle)>, Error> {
         let name = names::CA_BUNDLE_CONFIGMAP;
-        let Some(object) = self.configmaps.get_opt(name).await.attempt(|| format!("read ConfigMap {name}"))? else {
+        let Some(object) =
+            self.configmaps.get_opt(name).await.attempt(|| format!("read ConfigMap {name}"))?
+        else {
             return Ok(None);
         };
-        let text = object.data.as_ref().and_then(|data| data.get(names::CA_BUNDLE_KEY)).map(String::as_bytes).unwrap_or_default();
-        let roots: Result<Vec<_>, _> = X509::stack_from_pem(text).unwrap_or_default().iter().map(|root| root.to_pem()).collect();
+        let text = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(names::CA_BUNDLE_KEY))
+            .map(String::as_bytes)
+            .unwrap_or_default();
+        let roots: Result<Vec<_>, _> =
+            X509::stack_from_pem(text).unwrap_or_default().iter().map(|root| root.to_pem()).collect();
         let noted = object.annotations().get(SINCE_ANNOTATION).and_then(|note| note.split_once(' '));
-        let (current, since) =
-            noted.map_or_else(Default::default, |(current, since)| (current.to_owned(), since.parse().unwrap_or_default()));
+        let (current, since) = noted.map_or_else(Default::default, |(current, since)| {
+            (current.to_owned(), since.parse().unwrap_or_default())
+        });
         let bundle = Bundle { roots: roots?, current, since };
         Ok(Some((object, bundle)))
     }
@@ -115,9 +131,14 @@ impl Store {
         let name = names::CA_BUNDLE_CONFIGMAP;
         let text = String::from_utf8_lossy(&bundle.roots.concat()).into_owned();
         let existed = over.is_some();
-        let mut object = over.unwrap_or_else(|| ConfigMap { metadata: labelled(name, &self.namespace), ..ConfigMap::default() });
+        let mut object = over.unwrap_or_else(|| ConfigMap {
+            metadata: labelled(name, &self.namespace),
+            ..ConfigMap::default()
+        });
         object.data.get_or_insert_default().insert(names::CA_BUNDLE_KEY.into(), text);
-        object.annotations_mut().insert(SINCE_ANNOTATION.into(), format!("{} {}", bundle.current, bundle.since));
+        object
+            .annotations_mut()
+            .insert(SINCE_ANNOTATION.into(), format!("{} {}", bundle.current, bundle.since));
         let written = match existed {
             true => self.configmaps.replace(name, &by_us(), &object).await,
             false => self.configmaps.create(&by_us(), &object).await,
@@ -136,7 +157,11 @@ impl Store {
         Ok(Secret {
             metadata: labelled(name, &self.namespace),
             type_: Some(TLS_TYPE.into()),
-            data: Some(data.into_iter().map(|(key, value)| (key.into(), ByteString(value))).collect::<BTreeMap<_, _>>()),
+            data: Some(
+                data.into_iter()
+                    .map(|(key, value)| (key.into(), ByteString(value)))
+                    .collect::<BTreeMap<_, _>>(),
+            ),
             ..Secret::default()
         })
     }

@@ -1,4 +1,5 @@
-//! When may another's Lease be taken? Pure: the record's content is compared, its wall-clock times are never read as times.
+//! When may another's Lease be taken? Pure: the record's content is compared, its wall-clock times are never
+//! read as times.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,9 @@ impl Observed {
         if spec.holder_identity.as_deref().unwrap_or_default().is_empty() {
             return true;
         }
-        let duration = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default());
+        let duration = Duration::from_secs(
+            u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default(),
+        );
         now.duration_since(*since) >= duration
     }
 }
@@ -64,7 +67,10 @@ mod tests {
         let start = Instant::now();
         let mut observed = Observed::default();
         observed.see(Some(&held(Timestamp::now())), start);
-        observed.see(Some(&held(Timestamp::now() - SignedDuration::from_hours(5))), start + Duration::from_secs(10));
+        observed.see(
+            Some(&held(Timestamp::now() - SignedDuration::from_hours(5))),
+            start + Duration::from_secs(10),
+        );
         assert!(!observed.is_free(start + Duration::from_secs(24)));
         assert!(observed.is_free(start + Duration::from_secs(25)));
     }

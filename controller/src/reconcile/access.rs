@@ -1,5 +1,6 @@
-//! Last step before the status: who may use the Connectors of a namespace, by one RoleBinding to ClusterRole connectors-user.
-//! A namespace's own ServiceAccounts; everybody's in kube-public; a project's in the inner namespace of that project. Each kind is a setting.
+//! Last step before the status: who may use the Connectors of a namespace, by one RoleBinding to ClusterRole
+//! connectors-user. A namespace's own ServiceAccounts; everybody's in kube-public; a project's in the inner
+//! namespace of that project. Each kind is a setting.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,11 @@ pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
     let binding = context.stores.bindings.get(&ObjectRef::new(names::USER_ROLE).within(namespace));
     let groups = match context.stores.connectors_in(namespace).is_empty() {
         true => BTreeSet::new(),
-        false => groups(namespace, inner_of(context, namespace).map(|project| members(context, &project)), &context.settings),
+        false => groups(
+            namespace,
+            inner_of(context, namespace).map(|project| members(context, &project)),
+            &context.settings,
+        ),
     };
     match binding {
         Some(binding) if groups.is_empty() => keep::remove(&bindings, &*binding).await,
@@ -59,13 +64,15 @@ fn inner_of(context: &Context, namespace: &str) -> Option<String> {
 }
 
 fn members(context: &Context, project: &str) -> Vec<String> {
-    let of_project =
-        |namespace: &PartialObjectMeta<Namespace>| namespace.labels().get(names::PROJECT_LABEL).is_some_and(|of| of == project);
+    let of_project = |namespace: &PartialObjectMeta<Namespace>| {
+        namespace.labels().get(names::PROJECT_LABEL).is_some_and(|of| of == project)
+    };
     context.stores.namespaces.state_filter(of_project).iter().map(|namespace| namespace.name_any()).collect()
 }
 
 fn desired(namespace: &str, groups: BTreeSet<String>) -> RoleBinding {
-    let subject = |name| Subject { kind: "Group".into(), api_group: Some(RBAC.into()), name, namespace: None };
+    let subject =
+        |name| Subject { kind: "Group".into(), api_group: Some(RBAC.into()), name, namespace: None };
     RoleBinding {
         metadata: labelled(names::USER_ROLE, namespace),
         role_ref: role_ref("ClusterRole", names::USER_ROLE),
@@ -90,11 +97,17 @@ mod tests {
                 "inner",
                 project(),
                 "",
-                vec!["system:serviceaccounts:inner", "system:serviceaccounts:team-a", "system:serviceaccounts:team-b"],
+                vec![
+                    "system:serviceaccounts:inner",
+                    "system:serviceaccounts:team-a",
+                    "system:serviceaccounts:team-b",
+                ],
             ),
             ("inner", project(), "--bind-project=false", vec!["system:serviceaccounts:inner"]),
         ] {
-            let settings = Settings::parse_from(["controller"].into_iter().chain(Some(off).filter(|off| !off.is_empty())));
+            let settings = Settings::parse_from(
+                ["controller"].into_iter().chain(Some(off).filter(|off| !off.is_empty())),
+            );
             let groups = groups(namespace, project, &settings);
             assert_eq!(groups.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{namespace} {off}");
         }

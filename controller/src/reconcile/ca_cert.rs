@@ -1,5 +1,5 @@
-//! The Secret that `caCertSecretRef` names holds certificates. Sets CACertReady as far as it can be told without the target, and the
-//! version by which a change reaches the gateway.
+//! The Secret that `caCertSecretRef` names holds certificates. Sets CACertReady as far as it can be told
+//! without the target, and the version by which a change reaches the gateway.
 
 use connectors_api::conditions::reason;
 use connectors_api::probe::Outcome;
@@ -65,7 +65,10 @@ mod tests {
         for (generation, kept) in [(1, Some("7".to_owned())), (2, None)] {
             let connector = Connector {
                 metadata: serde_json::from_value(json!({"generation": generation})).unwrap(),
-                status: serde_json::from_value(json!({"observedGeneration": 1, "trust": {"caResourceVersion": "7"}})).unwrap(),
+                status: serde_json::from_value(
+                    json!({"observedGeneration": 1, "trust": {"caResourceVersion": "7"}}),
+                )
+                .unwrap(),
                 ..Connector::default()
             };
             assert_eq!(version_in_use(&connector), kept, "generation {generation}");
@@ -87,7 +90,8 @@ mod tests {
         ] {
             let data: std::collections::BTreeMap<_, _> =
                 data.into_iter().map(|(key, value)| (key, ByteString(value.into()))).collect();
-            let secret = serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}, "data": data})).unwrap();
+            let secret =
+                serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}, "data": data})).unwrap();
             assert_eq!(judge("ca", &secret).reason, reason, "{:?}", data.keys());
         }
     }

@@ -27,7 +27,8 @@ pub fn find(
             Some(class)
         }
         Err(problem) => {
-            findings.class = no(reason::CLASS_INVALID, format!("ConnectorClass {name:?} cannot be used: {problem}"));
+            findings.class =
+                no(reason::CLASS_INVALID, format!("ConnectorClass {name:?} cannot be used: {problem}"));
             None
         }
     }

@@ -1,4 +1,5 @@
-//! Second step: address, parameters and auth fit the class, and the Secret is one of this namespace. The rules are the API's.
+//! Second step: address, parameters and auth fit the class, and the Secret is one of this namespace. The
+//! rules are the API's.
 
 use connectors_api::{Connector, ConnectorClass, conditions, rules};
 

@@ -1,5 +1,6 @@
-//! Asks the gateway for trust, liveness and authentication. Sets CACertReady, LivenessReady, AuthReady and the pins.
-//! Comes after the Role, without which the gateway could not read the Secret; pins reach the gateway by the status, before traffic uses them.
+//! Asks the gateway for trust, liveness and authentication. Sets CACertReady, LivenessReady, AuthReady and
+//! the pins. Comes after the Role, without which the gateway could not read the Secret; pins reach the
+//! gateway by the status, before traffic uses them.
 
 use std::time::Instant;
 
@@ -33,11 +34,15 @@ pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClas
     }
 }
 
-/// The Connector as its status will say: the gateway loads the credential by that version, and an old verdict must not keep it from probing.
+/// The Connector as its status will say: the gateway loads the credential by that version, and an old verdict
+/// must not keep it from probing.
 fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -> ProbeRequest {
     let mut connector = connector.clone();
-    let accepted =
-        connector.annotations().get(names::ACCEPT_CERTIFICATE_ANNOTATION).map(|list| fingerprints(list)).unwrap_or_default();
+    let accepted = connector
+        .annotations()
+        .get(names::ACCEPT_CERTIFICATE_ANNOTATION)
+        .map(|list| fingerprints(list))
+        .unwrap_or_default();
     connector.status = Some(ConnectorStatus {
         credential: findings.credential.clone(),
         trust: Some(findings.trust.clone()),
@@ -91,10 +96,26 @@ mod tests {
         let healthy = crate::prober::fake::healthy;
         let trust = |status, reason: &str| Outcome { status, reason: reason.into(), message: "why".into() };
         for (last, reported, kept) in [
-            (status::yes(reason::PINNED, ""), trust(OutcomeStatus::Unknown, reason::NOT_CHECKED), reason::PINNED),
-            (status::no(reason::INVALID_PEM, ""), trust(OutcomeStatus::True, reason::NO_CA_CERT), reason::INVALID_PEM),
-            (status::no(reason::TARGET_CERTIFICATE_CHANGED, ""), trust(OutcomeStatus::True, reason::PINNED), reason::PINNED),
-            (status::yes(reason::PINNED, ""), trust(OutcomeStatus::False, reason::TARGET_UNVERIFIED), reason::TARGET_UNVERIFIED),
+            (
+                status::yes(reason::PINNED, ""),
+                trust(OutcomeStatus::Unknown, reason::NOT_CHECKED),
+                reason::PINNED,
+            ),
+            (
+                status::no(reason::INVALID_PEM, ""),
+                trust(OutcomeStatus::True, reason::NO_CA_CERT),
+                reason::INVALID_PEM,
+            ),
+            (
+                status::no(reason::TARGET_CERTIFICATE_CHANGED, ""),
+                trust(OutcomeStatus::True, reason::PINNED),
+                reason::PINNED,
+            ),
+            (
+                status::yes(reason::PINNED, ""),
+                trust(OutcomeStatus::False, reason::TARGET_UNVERIFIED),
+                reason::TARGET_UNVERIFIED,
+            ),
             (unknown(reason::NOT_CHECKED, ""), trust(OutcomeStatus::Unknown, "new"), "new"),
         ] {
             let mut findings = Findings::unchecked(&Connector::default());

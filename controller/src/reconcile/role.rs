@@ -1,5 +1,5 @@
-//! Before the probe: the gateway may read exactly the Secrets that this namespace's Connectors name, by one Role and its binding.
-//! Gone with the last Connector.
+//! Before the probe: the gateway may read exactly the Secrets that this namespace's Connectors name, by one
+//! Role and its binding. Gone with the last Connector.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,19 +33,24 @@ pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
             None => Ok(()),
         };
     }
-    if keep::keep(&roles, role, &desired_role(namespace, secrets), keep::is_labelled).await? == Kept::Foreign {
+    if keep::keep(&roles, role, &desired_role(namespace, secrets), keep::is_labelled).await? == Kept::Foreign
+    {
         warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
         return Ok(());
     }
     keep_binding(&bindings, binding, &desired_binding(namespace, &context.settings.namespace)).await
 }
 
-/// The connector CA is no tool's credential: naming it in a Connector of our own namespace must not hand it to the gateway.
+/// The connector CA is no tool's credential: naming it in a Connector of our own namespace must not hand it
+/// to the gateway.
 fn granted(context: &Context, namespace: &str) -> BTreeSet<String> {
     let own = namespace == context.settings.namespace;
     let connectors = context.stores.connectors_in(namespace);
     let named = connectors.iter().flat_map(|connector| secret_names(connector));
-    named.filter(|name| !own || ![names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(name)).map(Into::into).collect()
+    named
+        .filter(|name| !own || ![names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(name))
+        .map(Into::into)
+        .collect()
 }
 
 fn desired_role(namespace: &str, secrets: BTreeSet<String>) -> Role {
@@ -60,8 +65,12 @@ fn desired_role(namespace: &str, secrets: BTreeSet<String>) -> Role {
 }
 
 fn desired_binding(namespace: &str, system: &str) -> RoleBinding {
-    let gateway =
-        Subject { kind: "ServiceAccount".into(), name: names::GATEWAY.into(), namespace: Some(system.into()), api_group: None };
+    let gateway = Subject {
+        kind: "ServiceAccount".into(),
+        name: names::GATEWAY.into(),
+        namespace: Some(system.into()),
+        api_group: None,
+    };
     RoleBinding {
         metadata: labelled(names::GATEWAY_SECRETS_ROLE, namespace),
         role_ref: role_ref("Role", names::GATEWAY_SECRETS_ROLE),

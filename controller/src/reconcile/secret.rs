@@ -1,5 +1,6 @@
-//! Third step: the credential's Secret exists, has the class's type and its keys. Sets SecretReady and `status.credential`.
-//! Values are skipped while the answer is parsed; only type, key names and version are kept.
+//! Third step: the credential's Secret exists, has the class's type and its keys. Sets SecretReady and
+//! `status.credential`. Values are skipped while the answer is parsed; only type, key names and version are
+//! kept.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -55,7 +56,10 @@ pub async fn check(
     match read::<IgnoredAny>(&context.client, connector, name).await {
         Ok(Some(secret)) => {
             findings.secret = judge(connector, class, name, &secret);
-            let version = CredentialStatus { secret_name: name.clone(), resource_version: secret.metadata.resource_version };
+            let version = CredentialStatus {
+                secret_name: name.clone(),
+                resource_version: secret.metadata.resource_version,
+            };
             findings.credential = Some(version).filter(|_| crate::status::is_true(&findings.secret));
             Ok(())
         }
@@ -66,14 +70,23 @@ pub async fn check(
         // The API server did not say: what is in use stays in use.
         Err(error) => {
             findings.secret = unknown(reason::NOT_CHECKED, error.to_string());
-            findings.credential =
-                connector.status.clone().unwrap_or_default().credential.filter(|last| last.secret_name == *name);
+            findings.credential = connector
+                .status
+                .clone()
+                .unwrap_or_default()
+                .credential
+                .filter(|last| last.secret_name == *name);
             Err(error)
         }
     }
 }
 
-fn judge(connector: &Connector, class: &ConnectorClass, name: &str, secret: &SecretShape<IgnoredAny>) -> Outcome {
+fn judge(
+    connector: &Connector,
+    class: &ConnectorClass,
+    name: &str,
+    secret: &SecretShape<IgnoredAny>,
+) -> Outcome {
     let Some(auth) = rules::auth_type(connector, class) else { return yes("", "") };
     let fits = rules::check_secret_type(auth, name, &secret.type_, |key| secret.data.contains_key(key));
     fits.map_or_else(|violation| no(violation.reason, violation.message), |()| yes("", ""))
@@ -89,17 +102,22 @@ pub async fn read<V: for<'a> Deserialize<'a>>(
     if !is_object_name(name) {
         return Ok(None);
     }
-    let answer = tokio::time::timeout(DEADLINE, bounded(client, &connector.namespace().unwrap_or_default(), name)).await;
+    let answer =
+        tokio::time::timeout(DEADLINE, bounded(client, &connector.namespace().unwrap_or_default(), name))
+            .await;
     match answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into()))) {
         // Without the cause: it would quote what could not be read.
-        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|_| kube::Error::Service("its answer cannot be read".into())),
+        Ok(json) => serde_json::from_slice(&json)
+            .map(Some)
+            .map_err(|_| kube::Error::Service("its answer cannot be read".into())),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
     .attempt(|| format!("read secret {name:?}"))
 }
 
-/// The answer as it came. kube's own parsing logs a text that it cannot parse, and this one holds credentials.
+/// The answer as it came. kube's own parsing logs a text that it cannot parse, and this one holds
+/// credentials.
 async fn bounded(client: &Client, namespace: &str, name: &str) -> Result<Vec<u8>, kube::Error> {
     let secrets = Request::new(Secret::url_path(&(), Some(namespace)));
     let request = secrets.get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;

@@ -1,5 +1,6 @@
-//! The Service by which clients in the cluster find a Connector's proxy: ExternalName to the gateway. Sets ProxyServiceReady and the
-//! proxy's URL. A Service of that name that is not the Connector's is never touched, and its name never published as a proxy.
+//! The Service by which clients in the cluster find a Connector's proxy: ExternalName to the gateway. Sets
+//! ProxyServiceReady and the proxy's URL. A Service of that name that is not the Connector's is never
+//! touched, and its name never published as a proxy.
 
 use connectors_api::conditions::{self, reason};
 use connectors_api::{Connector, ConnectorClass, names};
@@ -37,7 +38,11 @@ pub async fn keep(
             None => Ok(()),
         };
     }
-    match keep::keep(&services, cached, &desired(connector, &context.settings), |service| belongs_to(service, connector)).await {
+    match keep::keep(&services, cached, &desired(connector, &context.settings), |service| {
+        belongs_to(service, connector)
+    })
+    .await
+    {
         Ok(Kept::Ours) => {
             findings.service = proxy_of(class);
             findings.proxy_url = Some(url(connector, class, &context.settings.cluster_domain));
@@ -61,8 +66,13 @@ pub async fn keep(
 /// As the class's own status has it: the proxy that it names may be missing.
 fn proxy_of(class: &ConnectorClass) -> connectors_api::probe::Outcome {
     let conditions = class.status.iter().flat_map(|status| &status.conditions);
-    match conditions.into_iter().find(|condition| condition.type_ == conditions::PROXY_READY && condition.status == "False") {
-        Some(condition) => no(condition.reason.as_deref().unwrap_or_default(), condition.message.clone().unwrap_or_default()),
+    match conditions
+        .into_iter()
+        .find(|condition| condition.type_ == conditions::PROXY_READY && condition.status == "False")
+    {
+        Some(condition) => {
+            no(condition.reason.as_deref().unwrap_or_default(), condition.message.clone().unwrap_or_default())
+        }
         None => yes("", ""),
     }
 }
@@ -96,7 +106,12 @@ fn desired(connector: &Connector, settings: &Settings) -> Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some("ExternalName".into()),
-            external_name: Some(format!("{}.{}.svc.{}", names::GATEWAY, settings.namespace, settings.cluster_domain)),
+            external_name: Some(format!(
+                "{}.{}.svc.{}",
+                names::GATEWAY,
+                settings.namespace,
+                settings.cluster_domain
+            )),
             ports: Some(vec![port("http", HTTP), port("https", HTTPS)]),
             ..ServiceSpec::default()
         }),

@@ -1,4 +1,5 @@
-//! The one place that writes a status: a merge patch of what differs, guarded by the version that the walk started from.
+//! The one place that writes a status: a merge patch of what differs, guarded by the version that the walk
+//! started from.
 
 use std::fmt::Debug;
 
@@ -13,9 +14,16 @@ use serde_json::{Map, Value, json};
 use crate::error::{Attempt, Error};
 use crate::metrics::Metrics;
 
-/// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail: a pin or credential
-/// version that the copy does not show yet must not be overwritten by a second "first contact".
-pub async fn write<K, S>(api: &Api<Item<K>>, kind: &str, object: &K, status: &S, metrics: &Metrics) -> Result<Item<K>, Error>
+/// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail:
+/// a pin or credential version that the copy does not show yet must not be overwritten by a second "first
+/// contact".
+pub async fn write<K, S>(
+    api: &Api<Item<K>>,
+    kind: &str,
+    object: &K,
+    status: &S,
+    metrics: &Metrics,
+) -> Result<Item<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     S: Serialize,
@@ -38,7 +46,8 @@ fn difference(old: &Value, new: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
     let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
     let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
-    let changed = changed.map(|(key, value)| (key.clone(), difference(old.get(key).unwrap_or(&Value::Null), value)));
+    let changed =
+        changed.map(|(key, value)| (key.clone(), difference(old.get(key).unwrap_or(&Value::Null), value)));
     Value::Object(gone.chain(changed).collect::<Map<_, _>>())
 }
 
@@ -50,7 +59,11 @@ mod tests {
     fn a_patch_holds_what_differs_and_removes_what_is_gone() {
         for (old, new, patch) in [
             (json!(null), json!({"a": 1}), json!({"a": 1})),
-            (json!({"a": 1, "b": {"c": 1, "d": 2}}), json!({"a": 1, "b": {"c": 3}}), json!({"b": {"c": 3, "d": null}})),
+            (
+                json!({"a": 1, "b": {"c": 1, "d": 2}}),
+                json!({"a": 1, "b": {"c": 3}}),
+                json!({"b": {"c": 3, "d": null}}),
+            ),
             (json!({"credential": {"v": "1"}}), json!({}), json!({"credential": null})),
             (json!({"list": [1, 2]}), json!({"list": [2]}), json!({"list": [2]})),
             (json!({"a": 1}), json!({"a": 1}), json!({})),

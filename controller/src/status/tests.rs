@@ -17,8 +17,13 @@ fn connector(status: serde_json::Value) -> Connector {
 
 fn fine() -> Findings {
     let mut findings = Findings::unchecked(&connector(json!({})));
-    for outcome in [&mut findings.class, &mut findings.secret, &mut findings.liveness, &mut findings.auth, &mut findings.service]
-    {
+    for outcome in [
+        &mut findings.class,
+        &mut findings.secret,
+        &mut findings.liveness,
+        &mut findings.auth,
+        &mut findings.service,
+    ] {
         *outcome = yes("", "");
     }
     findings.ca_cert = yes(reason::NO_CA_CERT, "");
@@ -37,7 +42,10 @@ fn ready_takes_reason_and_message_of_the_first_that_is_not_true() {
     assert_eq!(ready_of(&findings).reason.as_deref(), Some(reason::NAME_TAKEN));
     findings.auth = no(reason::AUTHENTICATION_FAILED, "Authentication failed: status code 401");
     let ready = ready_of(&findings);
-    assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some(reason::AUTHENTICATION_FAILED)));
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_deref()),
+        ("False", Some(reason::AUTHENTICATION_FAILED))
+    );
     assert_eq!(ready.message.as_deref(), Some("Authentication failed: status code 401"));
     findings.liveness = unknown(reason::GATEWAY_UNAVAILABLE, "no answer");
     assert_eq!(ready_of(&findings).status, "Unknown");
@@ -78,7 +86,12 @@ fn the_same_findings_make_the_same_status_again() {
 
 #[test]
 fn pins_are_dropped_with_the_origin_that_they_were_for() {
-    let pin = |origin: &str| Pin { origin: origin.into(), kind: PinKind::PublicKey, sha256: "ab".into(), certificate: None };
+    let pin = |origin: &str| Pin {
+        origin: origin.into(),
+        kind: PinKind::PublicKey,
+        sha256: "ab".into(),
+        certificate: None,
+    };
     let pins = vec![pin("https://target:6443"), pin("https://elsewhere:6443")];
     let trusted = json!({"type": "CACertReady", "status": "True", "reason": "Pinned"});
     let last = connector(json!({"trust": {"pins": pins}, "conditions": [trusted]}));
@@ -89,13 +102,20 @@ fn pins_are_dropped_with_the_origin_that_they_were_for() {
     ] {
         let mut findings = Findings::unchecked(&last);
         findings.keep_pins_of(&addresses);
-        assert_eq!((findings.trust.pins.len(), findings.ca_cert.reason.as_str()), (kept, verdict), "{addresses:?}");
+        assert_eq!(
+            (findings.trust.pins.len(), findings.ca_cert.reason.as_str()),
+            (kept, verdict),
+            "{addresses:?}"
+        );
     }
 }
 
 #[test]
 fn a_new_version_of_the_same_secret_is_a_rotation_and_another_secret_is_not() {
-    let credential = |name: &str, version: &str| CredentialStatus { secret_name: name.into(), resource_version: version.into() };
+    let credential = |name: &str, version: &str| CredentialStatus {
+        secret_name: name.into(),
+        resource_version: version.into(),
+    };
     let current = connector(json!({"credential": credential("s", "1"), "observedGeneration": 2}));
     for (found, rotated_to) in [
         (Some(credential("s", "2")), Some(credential("s", "2"))),
@@ -108,7 +128,10 @@ fn a_new_version_of_the_same_secret_is_a_rotation_and_another_secret_is_not() {
         assert_eq!(status.clone().and_then(|status| status.credential), rotated_to, "{found:?}");
         assert!(status.is_none_or(|status| status.observed_generation == Some(2)), "the rest stays as it is");
     }
-    assert!(rotated(&connector(json!(null)), &Findings { credential: Some(credential("s", "2")), ..fine() }).is_none());
+    assert!(
+        rotated(&connector(json!(null)), &Findings { credential: Some(credential("s", "2")), ..fine() })
+            .is_none()
+    );
 }
 
 #[test]
@@ -119,7 +142,11 @@ fn what_no_watch_can_tell_is_looked_at_sooner() {
     assert_eq!(left(&findings), Left::Failing);
     findings.liveness = unknown(reason::GATEWAY_UNAVAILABLE, "");
     assert_eq!(left(&findings), Left::Unanswered);
-    findings = Findings { secret: no(reason::SECRET_NOT_FOUND, ""), liveness: unknown(reason::NOT_CHECKED, ""), ..fine() };
+    findings = Findings {
+        secret: no(reason::SECRET_NOT_FOUND, ""),
+        liveness: unknown(reason::NOT_CHECKED, ""),
+        ..fine()
+    };
     assert_eq!(left(&findings), Left::Settled);
 }
 

@@ -1,4 +1,5 @@
-//! Follows one kind: keeps its cache and tells what changed, also what changed while the watch was interrupted. Each object is read by itself.
+//! Follows one kind: keeps its cache and tells what changed, also what changed while the watch was
+//! interrupted. Each object is read by itself.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -35,7 +36,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     S: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    /// `changed(old, new)` is called after the cache shows the change. The first listing is silent: `watch` asks for all objects itself.
+    /// `changed(old, new)` is called after the cache shows the change. The first listing is silent: `watch`
+    /// asks for all objects itself.
     pub async fn run(mut self, changed: impl Fn(Option<&S>, Option<&S>) + Send + 'static) {
         let kind = K::kind(&());
         let store = self.writer.as_reader();
@@ -65,7 +67,9 @@ where
                     .map(Event::Apply)
                     .or_else(|| store.get(&name).map(|gone| Event::Delete(Arc::unwrap_or_clone(gone))))
             }
-            Event::Delete(item) => store.get(&self.name(&item)).map(|gone| Event::Delete(Arc::unwrap_or_clone(gone))),
+            Event::Delete(item) => {
+                store.get(&self.name(&item)).map(|gone| Event::Delete(Arc::unwrap_or_clone(gone)))
+            }
             Event::InitApply(item) => self.keep(item).map(Event::InitApply),
             Event::Init => Some(Event::Init),
             Event::InitDone => Some(Event::InitDone),

@@ -36,7 +36,9 @@ pub struct Triggers {
 
 /// `namespace/name`, or the name of what has no namespace.
 pub fn key<K: ResourceExt>(object: &K) -> String {
-    object.namespace().map_or_else(|| object.name_any(), |namespace| format!("{namespace}/{}", object.name_any()))
+    object
+        .namespace()
+        .map_or_else(|| object.name_any(), |namespace| format!("{namespace}/{}", object.name_any()))
 }
 
 impl Triggers {
@@ -60,12 +62,17 @@ impl Triggers {
             return;
         }
         new.into_iter().for_each(|connector| ask(&self.connectors, connector));
-        old.or(new).and_then(ResourceExt::namespace).into_iter().for_each(|namespace| self.ask_for_namespace(&namespace));
+        old.or(new)
+            .and_then(ResourceExt::namespace)
+            .into_iter()
+            .for_each(|namespace| self.ask_for_namespace(&namespace));
     }
 
-    /// A class's own walk, and the Connectors of that class: they depend on its spec and on `ProxyReady` in its status.
+    /// A class's own walk, and the Connectors of that class: they depend on its spec and on `ProxyReady` in
+    /// its status.
     pub fn class(&self, old: Option<&Item<ConnectorClass>>, new: Option<&Item<ConnectorClass>>) {
-        let status = |class: Option<&Item<ConnectorClass>>| class.and_then(|class| class.read().ok()?.status.clone());
+        let status =
+            |class: Option<&Item<ConnectorClass>>| class.and_then(|class| class.read().ok()?.status.clone());
         if wanted_otherwise(old, new) || readable(old) != readable(new) {
             new.into_iter().for_each(|class| ask(&self.classes, class));
         } else if status(old) == status(new) {
@@ -83,20 +90,26 @@ impl Triggers {
         {
             self.ca.notify_one();
         }
-        self.ask_where(|connector| connector.metadata.namespace == namespace && secret_names(connector).contains(&name.as_str()));
+        self.ask_where(|connector| {
+            connector.metadata.namespace == namespace && secret_names(connector).contains(&name.as_str())
+        });
     }
 
-    /// A label that came or went concerns the namespace itself and the inner namespaces of both groups, the old and the new.
+    /// A label that came or went concerns the namespace itself and the inner namespaces of both groups, the
+    /// old and the new.
     pub fn namespace(&self, old: Option<&Meta<Namespace>>, new: Option<&Meta<Namespace>>) {
         if old.map(ResourceExt::labels) == new.map(ResourceExt::labels) {
             return;
         }
         new.into_iter().for_each(|namespace| ask(&self.namespaces, namespace));
-        for group in [old, new].into_iter().flatten().filter_map(|namespace| namespace.labels().get(names::PROJECT_LABEL)) {
-            let inner = self
-                .stores
-                .namespaces
-                .state_filter(|namespace| namespace.labels().get(names::INNER_NAMESPACE_LABEL) == Some(group));
+        for group in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(|namespace| namespace.labels().get(names::PROJECT_LABEL))
+        {
+            let inner = self.stores.namespaces.state_filter(|namespace| {
+                namespace.labels().get(names::INNER_NAMESPACE_LABEL) == Some(group)
+            });
             inner.iter().for_each(|namespace| ask(&self.namespaces, &**namespace));
         }
     }
@@ -114,7 +127,10 @@ impl Triggers {
 
     /// Roles and RoleBindings belong to all Connectors of a namespace.
     pub fn shared<K: Resource>(&self, old: Option<&K>, new: Option<&K>) {
-        new.or(old).and_then(ResourceExt::namespace).into_iter().for_each(|namespace| self.ask_for_namespace(&namespace));
+        new.or(old)
+            .and_then(ResourceExt::namespace)
+            .into_iter()
+            .for_each(|namespace| self.ask_for_namespace(&namespace));
     }
 
     pub fn bundle(&self, _old: Option<&Meta<ConfigMap>>, _new: Option<&Meta<ConfigMap>>) {
@@ -126,7 +142,10 @@ impl Triggers {
     }
 
     fn ask_where(&self, concerns: impl Fn(&Connector) -> bool) {
-        let concerned = self.stores.connectors.state_filter(|item| item.read().is_ok_and(|connector| concerns(connector)));
+        let concerned = self
+            .stores
+            .connectors
+            .state_filter(|item| item.read().is_ok_and(|connector| concerns(connector)));
         concerned.iter().for_each(|connector| ask(&self.connectors, &**connector));
     }
 }
@@ -144,7 +163,8 @@ fn readable<K>(item: Option<&Item<K>>) -> bool {
     item.is_some_and(|item| item.read().is_ok())
 }
 
-/// Did its owner change it: another object, another spec, other annotations, deletion? Status and managedFields do not count.
+/// Did its owner change it: another object, another spec, other annotations, deletion? Status and
+/// managedFields do not count.
 fn wanted_otherwise<K: Resource>(old: Option<&K>, new: Option<&K>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return true };
     let (old, new) = (old.meta(), new.meta());

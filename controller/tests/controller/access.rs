@@ -1,4 +1,5 @@
-//! Who may use the Connectors of a namespace: its own ServiceAccounts, everybody's in kube-public, a project's in its inner namespace.
+//! Who may use the Connectors of a namespace: its own ServiceAccounts, everybody's in kube-public, a
+//! project's in its inner namespace.
 
 use connectors_api::{Connector, names};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -22,7 +23,11 @@ async fn each_scope_is_bound_and_follows_the_labels() {
     // `demo` applied the namespace anew, without labels.
     world.namespace("inner", "cpaas.io/inner-namespace: blue").await;
     let user = names::USER_ROLE;
-    let own = world.until_there::<RoleBinding>("demo", user, |binding| groups(binding) == ["system:serviceaccounts:demo"]).await;
+    let own = world
+        .until_there::<RoleBinding>("demo", user, |binding| {
+            groups(binding) == ["system:serviceaccounts:demo"]
+        })
+        .await;
     assert_eq!((own.role_ref.kind.as_str(), own.role_ref.name.as_str()), ("ClusterRole", user));
     let public = ["system:serviceaccounts", "system:serviceaccounts:kube-public"];
     world.until_there::<RoleBinding>("kube-public", user, |binding| groups(binding) == public).await;
@@ -30,7 +35,8 @@ async fn each_scope_is_bound_and_follows_the_labels() {
     world.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
 
     world.namespace("team-b", "cpaas.io/project: blue").await;
-    let project = ["system:serviceaccounts:inner", "system:serviceaccounts:team-a", "system:serviceaccounts:team-b"];
+    let project =
+        ["system:serviceaccounts:inner", "system:serviceaccounts:team-a", "system:serviceaccounts:team-b"];
     world.until_there::<RoleBinding>("inner", user, |binding| groups(binding) == project).await;
     world.namespace("team-a", "cpaas.io/project: red").await;
     let project = ["system:serviceaccounts:inner", "system:serviceaccounts:team-b"];
@@ -38,7 +44,16 @@ async fn each_scope_is_bound_and_follows_the_labels() {
 
     let may = async |who: &str| {
         let user = format!("--as=system:serviceaccount:{who}:default");
-        let asked = ["auth", "can-i", "*", "connectors.connectors.alauda.io/k8s", "--subresource=proxy", "-n", "inner", &user];
+        let asked = [
+            "auth",
+            "can-i",
+            "*",
+            "connectors.connectors.alauda.io/k8s",
+            "--subresource=proxy",
+            "-n",
+            "inner",
+            &user,
+        ];
         world.plane.kubectl(&asked).await.unwrap().status.success()
     };
     assert!(may("team-b").await && may("inner").await && !may("team-a").await);
@@ -63,8 +78,7 @@ subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: auditors}]
     world.until_ready("demo", "k8s").await;
 
     let bindings = world.api::<RoleBinding>("demo");
-    let widened =
-        json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:authenticated"}]});
+    let widened = json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:authenticated"}]});
     bindings.patch(names::USER_ROLE, &PatchParams::default(), &Patch::Merge(&widened)).await.unwrap();
     let own = |binding: &RoleBinding| groups(binding) == ["system:serviceaccounts:demo"];
     world.until_there("demo", names::USER_ROLE, own).await;

@@ -9,7 +9,9 @@ use crate::world::{World, settings};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
@@ -39,8 +41,12 @@ async fn both_replicas_are_ready_and_one_leads() {
     eventually("exactly one leader", async || {
         let mut leaders = 0;
         for address in &addresses {
-            leaders +=
-                usize::from(get(*address, "/metrics").await.unwrap_or_default().contains("\nconnectors_controller_leader 1\n"));
+            leaders += usize::from(
+                get(*address, "/metrics")
+                    .await
+                    .unwrap_or_default()
+                    .contains("\nconnectors_controller_leader 1\n"),
+            );
         }
         if leaders == 1 { Ok(()) } else { Err(leaders) }
     })

@@ -60,10 +60,14 @@ async fn what_is_lost_or_damaged_is_made_anew_under_the_same_root() {
     let signer = chain(&root).remove(0);
     world.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
     world
-        .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| pem(&bundle(published)[0]) == pem(&signer))
+        .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| {
+            pem(&bundle(published)[0]) == pem(&signer)
+        })
         .await;
     world.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;
-    let renewed = world.until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid()).await;
+    let renewed = world
+        .until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid())
+        .await;
     assert!(chain(&renewed)[0].verify(&signer.public_key().unwrap()).unwrap());
     assert_eq!(world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), root);
 }
@@ -95,7 +99,11 @@ async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_be
         })
         .await;
     let still = world.api::<Secret>(SYSTEM).get(names::ISSUING_CA_SECRET).await.unwrap();
-    assert_eq!(still.resource_version(), issuing.resource_version(), "signing waits until every client has the new bundle");
+    assert_eq!(
+        still.resource_version(),
+        issuing.resource_version(),
+        "signing waits until every client has the new bundle"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

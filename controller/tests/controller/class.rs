@@ -15,8 +15,9 @@ fn found(class: &ConnectorClass, type_: &str) -> Option<Condition> {
 async fn until(world: &World, name: &str, type_: &str, status: &str, reason: &str) -> ConnectorClass {
     eventually(&format!("class {name} {type_}={status} {reason}"), async || {
         let class = world.class(name).await;
-        let reached = found(&class, type_)
-            .is_some_and(|found| found.status == status && found.reason.as_deref().unwrap_or_default() == reason);
+        let reached = found(&class, type_).is_some_and(|found| {
+            found.status == status && found.reason.as_deref().unwrap_or_default() == reason
+        });
         if reached { Ok(class) } else { Err(class.status) }
     })
     .await
@@ -36,7 +37,12 @@ spec:
   proxy: {ref: {kind: Service, name: connectors-gateway, namespace: connectors-system}}
 ";
     world.apply(broken).await;
-    world.apply(&connector("demo", "on-broken", AUTH).replace("connectorClassName: k8s", "connectorClassName: broken")).await;
+    world
+        .apply(
+            &connector("demo", "on-broken", AUTH)
+                .replace("connectorClassName: k8s", "connectorClassName: broken"),
+        )
+        .await;
 
     until(&world, "broken", conditions::READY, "False", reason::CLASS_INVALID).await;
     world.until_condition("demo", "on-broken", conditions::READY, "False", reason::CLASS_INVALID).await;
@@ -59,13 +65,24 @@ async fn api_and_proxy_of_a_class_are_looked_up() {
     let gateway = "ref: {name: connectors-gateway, namespace: connectors-system}";
     world.apply(&class("bare", "")).await;
     world.apply(&class("full", &format!("api: {{{gateway}, uri: /prefix}}, proxy: {{{gateway}}}"))).await;
-    world.apply(&class("absolute", "api: {uri: 'https://api.example/x'}, proxy: {uri: 'http://proxy.example'}")).await;
-    world.apply(&class("lost", "proxy: {ref: {name: connectors-proxy-service, namespace: connectors-system}}")).await;
+    world
+        .apply(&class(
+            "absolute",
+            "api: {uri: 'https://api.example/x'}, proxy: {uri: 'http://proxy.example'}",
+        ))
+        .await;
+    world
+        .apply(&class("lost", "proxy: {ref: {name: connectors-proxy-service, namespace: connectors-system}}"))
+        .await;
 
     until(&world, "bare", "APIReady", "True", reason::NON_API).await;
     until(&world, "bare", "ProxyReady", "True", reason::NON_PROXY).await;
     for (name, api, proxy) in [
-        ("full", "https://connectors-gateway.connectors-system.svc/prefix", "http://connectors-gateway.connectors-system.svc"),
+        (
+            "full",
+            "https://connectors-gateway.connectors-system.svc/prefix",
+            "http://connectors-gateway.connectors-system.svc",
+        ),
         ("absolute", "https://api.example/x", "http://proxy.example"),
     ] {
         let status = until(&world, name, conditions::READY, "True", "").await.status.unwrap();
@@ -74,7 +91,10 @@ async fn api_and_proxy_of_a_class_are_looked_up() {
     }
     let lost = until(&world, "lost", conditions::READY, "False", reason::PROXY_SERVICE_NOT_FOUND).await;
     let message = found(&lost, "ProxyReady").unwrap().message;
-    assert_eq!(message.as_deref(), Some("Service connectors-proxy-service not found in namespace connectors-system"));
+    assert_eq!(
+        message.as_deref(),
+        Some("Service connectors-proxy-service not found in namespace connectors-system")
+    );
 
     world.apply(&class("listing", "proxy: {ref: {name: '?watch=true', namespace: connectors-system}}")).await;
     until(&world, "listing", conditions::READY, "False", reason::PROXY_SERVICE_NOT_FOUND).await;
@@ -85,9 +105,19 @@ async fn api_and_proxy_of_a_class_are_looked_up() {
             .replace("connectorClassName: k8s", &format!("connectorClassName: {class}"))
     };
     world.apply(&on("lost")).await;
-    world.until_condition("demo", "on-lost", conditions::PROXY_SERVICE_READY, "False", reason::PROXY_SERVICE_NOT_FOUND).await;
+    world
+        .until_condition(
+            "demo",
+            "on-lost",
+            conditions::PROXY_SERVICE_READY,
+            "False",
+            reason::PROXY_SERVICE_NOT_FOUND,
+        )
+        .await;
     world.apply(&on("bare")).await;
-    let without = world.until_condition("demo", "on-bare", conditions::PROXY_SERVICE_READY, "True", reason::NON_PROXY).await;
+    let without = world
+        .until_condition("demo", "on-bare", conditions::PROXY_SERVICE_READY, "True", reason::NON_PROXY)
+        .await;
     assert!(without.status.unwrap().proxy.is_none());
 }
 
@@ -96,7 +126,8 @@ async fn a_class_that_resolves_by_path_says_so_in_the_proxy_address() {
     let (world, _prober, _running) = World::with_controller().await;
     world.demo("demo", "k8s").await;
     world.until_ready("demo", "k8s").await;
-    let annotate = ["annotate", "--overwrite", "connectorclass", "k8s", "connectors.cpaas.io/proxy-resolver=path"];
+    let annotate =
+        ["annotate", "--overwrite", "connectorclass", "k8s", "connectors.cpaas.io/proxy-resolver=path"];
     assert!(world.plane.kubectl(&annotate).await.unwrap().status.success());
     let url = "http://c-k8s.demo.svc.cluster.local/namespaces/demo/connectors/k8s";
     eventually("the path form", async || {
@@ -111,7 +142,9 @@ async fn a_class_that_resolves_by_path_says_so_in_the_proxy_address() {
 async fn a_field_that_is_stored_and_not_acted_on_is_named_and_harms_nobody() {
     let (world, _prober, _running) = World::with_controller().await;
     let class = |spec: &str| {
-        format!("{{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {{name: rego}}, spec: {{{spec}}}}}")
+        format!(
+            "{{apiVersion: connectors.alauda.io/v1alpha1, kind: ConnectorClass, metadata: {{name: rego}}, spec: {{{spec}}}}}"
+        )
     };
     world.apply(&class("proxy: {uri: 'http://proxy.example', authExtractor: {rego: 'package a'}}")).await;
     let told = until(&world, "rego", conditions::ALL_FIELDS_USED, "False", reason::FIELDS_NOT_USED).await;

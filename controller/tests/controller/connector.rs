@@ -27,18 +27,36 @@ async fn a_connector_becomes_ready_with_all_that_its_clients_and_the_gateway_nee
 
     let status = connector.status.clone().unwrap();
     let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
-    let all = ["ConnectorClassReady", "SecretReady", "CACertReady", "LivenessReady", "AuthReady", "ProxyServiceReady", "Ready"];
+    let all = [
+        "ConnectorClassReady",
+        "SecretReady",
+        "CACertReady",
+        "LivenessReady",
+        "AuthReady",
+        "ProxyServiceReady",
+        "Ready",
+    ];
     assert_eq!(types, all);
     assert_eq!(condition(&connector, conditions::CA_CERT_READY).unwrap().severity.as_deref(), Some("Info"));
-    assert_eq!(status.proxy.unwrap().http_address.unwrap().url.as_deref(), Some("http://c-k8s.demo.svc.cluster.local"));
+    assert_eq!(
+        status.proxy.unwrap().http_address.unwrap().url.as_deref(),
+        Some("http://c-k8s.demo.svc.cluster.local")
+    );
     assert_eq!(status.api, None, "nothing serves it yet");
     let secret = world.api::<Secret>("demo").get("k8s-secret").await.unwrap();
     let credential = status.credential.unwrap();
-    assert_eq!((credential.secret_name.as_str(), Some(credential.resource_version)), ("k8s-secret", secret.resource_version()));
+    assert_eq!(
+        (credential.secret_name.as_str(), Some(credential.resource_version)),
+        ("k8s-secret", secret.resource_version())
+    );
 
     let asked = prober.asked_about("k8s");
     let sent = asked.first().unwrap().connector.status.clone().unwrap();
-    assert_eq!(sent.credential.unwrap().secret_name, "k8s-secret", "the gateway is told which credential to load");
+    assert_eq!(
+        sent.credential.unwrap().secret_name,
+        "k8s-secret",
+        "the gateway is told which credential to load"
+    );
     the_service_leads_to_the_gateway(&world, &connector).await;
     the_gateway_may_read_this_secret_only(&world).await;
     the_event_is_there(&world, &connector).await;
@@ -68,8 +86,11 @@ async fn the_gateway_may_read_this_secret_only(world: &World) {
     let gateway = names::service_account_user(names::SYSTEM_NAMESPACE, names::GATEWAY);
     for (secret, allowed) in [("k8s-secret", true), ("other", false)] {
         let user = format!("--as={gateway}");
-        let output =
-            world.plane.kubectl(&["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", "demo", &user]).await.unwrap();
+        let output = world
+            .plane
+            .kubectl(&["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", "demo", &user])
+            .await
+            .unwrap();
         assert_eq!(output.status.success(), allowed, "{secret}");
     }
 }
@@ -78,9 +99,15 @@ async fn the_event_is_there(world: &World, connector: &Connector) {
     let events = world.api::<Event>("demo");
     eventually("an event", async || {
         let list = events.list(&ListParams::default()).await.unwrap().items;
-        let ours = |event: &&Event| event.regarding.as_ref().and_then(|about| about.uid.clone()) == connector.metadata.uid;
+        let ours = |event: &&Event| {
+            event.regarding.as_ref().and_then(|about| about.uid.clone()) == connector.metadata.uid
+        };
         match list.iter().find(ours) {
-            Some(event) if event.reason.as_deref() == Some("Ready") && event.type_.as_deref() == Some("Normal") => Ok(()),
+            Some(event)
+                if event.reason.as_deref() == Some("Ready") && event.type_.as_deref() == Some("Normal") =>
+            {
+                Ok(())
+            }
             other => Err(other.cloned()),
         }
     })
@@ -102,7 +129,8 @@ async fn rechecks_write_nothing_while_nothing_changes() {
     let versions = async || {
         let connector = world.connector("demo", "k8s").await.resource_version();
         let service = world.api::<Service>("demo").get("c-k8s").await.unwrap().resource_version();
-        let role = world.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap().resource_version();
+        let role =
+            world.api::<Role>("demo").get(names::GATEWAY_SECRETS_ROLE).await.unwrap().resource_version();
         let class = world.class("k8s").await.resource_version();
         (connector, service, role, class)
     };
@@ -162,21 +190,40 @@ async fn with_the_last_connector_goes_all_that_was_made_for_the_namespace() {
     let (world, _prober, _running) = World::with_controller().await;
     world.demo("demo", "first").await;
     world.apply(&bearer_secret("demo", "second-secret", "x")).await;
-    world.apply(&crate::world::connector("demo", "second", "{name: bearerTokenAuth, secretRef: {name: second-secret}}")).await;
+    world
+        .apply(&crate::world::connector(
+            "demo",
+            "second",
+            "{name: bearerTokenAuth, secretRef: {name: second-secret}}",
+        ))
+        .await;
     world.until_ready("demo", "first").await;
     world.until_ready("demo", "second").await;
-    let secrets_of =
-        |role: &Role| role.rules.iter().flatten().filter_map(|rule| rule.resource_names.clone()).flatten().collect::<Vec<_>>();
+    let secrets_of = |role: &Role| {
+        role.rules
+            .iter()
+            .flatten()
+            .filter_map(|rule| rule.resource_names.clone())
+            .flatten()
+            .collect::<Vec<_>>()
+    };
     world
-        .until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| secrets_of(role) == ["k8s-secret", "second-secret"])
+        .until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| {
+            secrets_of(role) == ["k8s-secret", "second-secret"]
+        })
         .await;
 
     world.delete::<Connector>("demo", "first").await;
-    world.until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| secrets_of(role) == ["second-secret"]).await;
+    world
+        .until_there::<Role>("demo", names::GATEWAY_SECRETS_ROLE, |role| {
+            secrets_of(role) == ["second-secret"]
+        })
+        .await;
     world.delete::<Connector>("demo", "second").await;
     world.until_gone::<Role>("demo", names::GATEWAY_SECRETS_ROLE).await;
     world.until_gone::<RoleBinding>("demo", names::GATEWAY_SECRETS_ROLE).await;
     world.until_gone::<RoleBinding>("demo", names::USER_ROLE).await;
-    let labels: BTreeMap<_, _> = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().labels().clone();
+    let labels: BTreeMap<_, _> =
+        world.api::<Secret>("demo").get("k8s-secret").await.unwrap().labels().clone();
     assert!(labels.is_empty(), "the user's Secret is left as it was");
 }

@@ -1,4 +1,5 @@
-//! One user nests JSON deeper than a reader takes: only that Connector suffers, also when the controller starts anew.
+//! One user nests JSON deeper than a reader takes: only that Connector suffers, also when the controller
+//! starts anew.
 
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ const AUTH: &str = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
 
 /// Status and reason of Ready, read by kubectl: ours could not.
 async fn ready(world: &World, name: &str) -> String {
-    let path = r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}"#;
-    let output = world.plane.kubectl(&["get", "connector", name, "-n", "demo", "-o", path]).await.expect("kubectl");
+    let path =
+        r#"jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}"#;
+    let output =
+        world.plane.kubectl(&["get", "connector", name, "-n", "demo", "-o", path]).await.expect("kubectl");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -40,8 +43,10 @@ async fn an_object_that_is_nested_too_deep_is_told_so_and_holds_up_nobody() {
     world.apply(&connector("demo", "sound", AUTH)).await;
     world.until_ready("demo", "sound").await;
     for depth in [200, 5_000] {
-        let unreadable =
-            format!("False {}: the connector cannot be read: it is nested deeper than 128 levels", reason::INVALID_PARAMETERS);
+        let unreadable = format!(
+            "False {}: the connector cannot be read: it is nested deeper than 128 levels",
+            reason::INVALID_PARAMETERS
+        );
         until_ready_says(&world, &format!("{}-{depth}", deep::READ), &unreadable).await;
         for place in deep::UNREAD {
             until_ready_says(&world, &format!("{place}-{depth}"), "True").await;

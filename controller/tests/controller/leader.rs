@@ -44,8 +44,16 @@ async fn a_replica_takes_over_from_a_dead_one_after_its_lease_and_from_a_stopped
     let killed = Instant::now();
     let worked = first.asked_about("k8s").len();
     until_held_by(&world, "two_").await;
-    assert!(killed.elapsed() >= Duration::from_secs(2), "took over after {:?}, before the Lease had run out", killed.elapsed());
-    eventually("the second works", async || if second.asked_about("k8s").is_empty() { Err(()) } else { Ok(()) }).await;
+    assert!(
+        killed.elapsed() >= Duration::from_secs(2),
+        "took over after {:?}, before the Lease had run out",
+        killed.elapsed()
+    );
+    eventually(
+        "the second works",
+        async || if second.asked_about("k8s").is_empty() { Err(()) } else { Ok(()) },
+    )
+    .await;
     assert!(first.asked_about("k8s").len() <= worked + 1, "the dead one is dead");
 
     let third = Arc::new(FakeProber::healthy());
@@ -67,7 +75,11 @@ async fn a_leader_whose_lease_was_taken_stops_with_an_error() {
     world.demo("demo", "k8s").await;
     world.until_ready("demo", "k8s").await;
     let stolen = json!({"spec": {"holderIdentity": "intruder"}});
-    world.api::<Lease>(SYSTEM).patch(names::CONTROLLER, &PatchParams::default(), &Patch::Merge(&stolen)).await.unwrap();
+    world
+        .api::<Lease>(SYSTEM)
+        .patch(names::CONTROLLER, &PatchParams::default(), &Patch::Merge(&stolen))
+        .await
+        .unwrap();
     let ended = (&mut running.task).await.expect("no panic");
     assert!(matches!(ended, Err(Error::LeaseLost { .. })), "{ended:?}");
     let worked = prober.asked_about("k8s").len();
@@ -82,10 +94,16 @@ async fn a_label_on_the_lease_disturbs_nobody() {
     until_held_by(&world, "one_").await;
     for round in 0..5 {
         let label = json!({"metadata": {"labels": {"round": round.to_string()}}});
-        world.api::<Lease>(SYSTEM).patch(names::CONTROLLER, &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
-        let renewed = world.api::<Lease>(SYSTEM).get(names::CONTROLLER).await.unwrap().spec.unwrap().renew_time;
+        world
+            .api::<Lease>(SYSTEM)
+            .patch(names::CONTROLLER, &PatchParams::default(), &Patch::Merge(&label))
+            .await
+            .unwrap();
+        let renewed =
+            world.api::<Lease>(SYSTEM).get(names::CONTROLLER).await.unwrap().spec.unwrap().renew_time;
         eventually("a renewal", async || {
-            let now = world.api::<Lease>(SYSTEM).get(names::CONTROLLER).await.unwrap().spec.unwrap().renew_time;
+            let now =
+                world.api::<Lease>(SYSTEM).get(names::CONTROLLER).await.unwrap().spec.unwrap().renew_time;
             if now == renewed { Err(now) } else { Ok(()) }
         })
         .await;

@@ -1,5 +1,5 @@
-//! The controller against a real API server, as the ServiceAccount and with exactly the rights that config/rbac gives it. Where the gateway
-//! would probe a target, the fake beside its trait answers.
+//! The controller against a real API server, as the ServiceAccount and with exactly the rights that
+//! config/rbac gives it. Where the gateway would probe a target, the fake beside its trait answers.
 
 // The lints know #[test] functions; these are their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -9,9 +9,13 @@ use connectors_controller::prober::{GatewayProber, ProbeError, Prober};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Hangs up on the first `lost` connections, then answers one request with status and body; returns its address and, later, the
-/// request's text.
-async fn gateway(lost: usize, status: &'static str, body: String) -> (String, tokio::task::JoinHandle<String>) {
+/// Hangs up on the first `lost` connections, then answers one request with status and body; returns its
+/// address and, later, the request's text.
+async fn gateway(
+    lost: usize,
+    status: &'static str,
+    body: String,
+) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let served = tokio::spawn(async move {
@@ -25,8 +29,10 @@ async fn gateway(lost: usize, status: &'static str, body: String) -> (String, to
             let read = stream.read(&mut buffer).await.unwrap();
             text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
         }
-        let answer =
-            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(answer.as_bytes()).await.unwrap();
         text
     });

@@ -16,7 +16,9 @@ async fn a_service_of_somebody_else_is_never_touched_and_never_published() {
     world.apply("{apiVersion: v1, kind: Service, metadata: {name: c-k8s, namespace: demo}, spec: {type: ExternalName, externalName: theirs.example}}").await;
     let before = world.api::<Service>("demo").get("c-k8s").await.unwrap();
     world.demo("demo", "k8s").await;
-    let taken = world.until_condition("demo", "k8s", conditions::PROXY_SERVICE_READY, "False", reason::NAME_TAKEN).await;
+    let taken = world
+        .until_condition("demo", "k8s", conditions::PROXY_SERVICE_READY, "False", reason::NAME_TAKEN)
+        .await;
     assert_eq!(condition(&taken, conditions::READY).unwrap().reason.as_deref(), Some(reason::NAME_TAKEN));
     assert!(taken.status.unwrap().proxy.is_none());
     assert_eq!(world.api::<Service>("demo").get("c-k8s").await.unwrap(), before);
@@ -30,7 +32,8 @@ async fn drift_of_our_own_service_is_corrected() {
     let world = World::new().await;
     let mut calm = crate::world::settings("one");
     calm.recheck = std::time::Duration::from_secs(600);
-    let _running = world.controller(calm, std::sync::Arc::new(connectors_controller::prober::fake::FakeProber::healthy()));
+    let _running = world
+        .controller(calm, std::sync::Arc::new(connectors_controller::prober::fake::FakeProber::healthy()));
     world.demo("demo", "k8s").await;
     world.until_ready("demo", "k8s").await;
     let services = world.api::<Service>("demo");
@@ -54,11 +57,19 @@ async fn drift_of_our_own_service_is_corrected() {
     world.delete::<Service>("demo", "c-k8s").await;
     world.until_there("demo", "c-k8s", gateway).await;
     services
-        .patch("c-k8s", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"mine": "1"}}})))
+        .patch(
+            "c-k8s",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"metadata": {"labels": {"mine": "1"}}})),
+        )
         .await
         .unwrap();
     services
-        .patch("c-k8s", &PatchParams::default(), &Patch::Merge(json!({"spec": {"externalName": "evil.example"}})))
+        .patch(
+            "c-k8s",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"externalName": "evil.example"}})),
+        )
         .await
         .unwrap();
     let corrected = world.until_there("demo", "c-k8s", gateway).await;

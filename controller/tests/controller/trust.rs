@@ -20,7 +20,8 @@ async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_addres
     // First contact pins whatever origin the Connector names now.
     prober.answer_with(|request| {
         let origin = connectors_api::target::Target::parse(&request.connector.spec.address).unwrap().origin();
-        let trust = Outcome { status: OutcomeStatus::True, reason: reason::PINNED.into(), message: String::new() };
+        let trust =
+            Outcome { status: OutcomeStatus::True, reason: reason::PINNED.into(), message: String::new() };
         Ok(ProbeReport { trust, pins: vec![pin(&origin)], ..healthy() })
     });
     world.demo("demo", "k8s").await;
@@ -43,8 +44,11 @@ async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_addres
         if pins == [pin("https://other.example:6443")] { Ok(()) } else { Err(pins) }
     })
     .await;
-    let first_there =
-        prober.asked_about("k8s").into_iter().find(|request| request.connector.spec.address.contains("other")).unwrap();
+    let first_there = prober
+        .asked_about("k8s")
+        .into_iter()
+        .find(|request| request.connector.spec.address.contains("other"))
+        .unwrap();
     assert!(first_there.pins.is_empty(), "a new address has a first contact of its own");
 }
 
@@ -53,7 +57,9 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
     let (world, _prober, _running) = World::with_controller().await;
     world.demo("demo", "k8s").await;
     world.merge("demo", "k8s", json!({"spec": {"caCertSecretRef": {"name": "ca"}}})).await;
-    let missing = world.until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::SECRET_NOT_FOUND).await;
+    let missing = world
+        .until_condition("demo", "k8s", conditions::CA_CERT_READY, "False", reason::SECRET_NOT_FOUND)
+        .await;
     let ready = condition(&missing, conditions::READY).unwrap();
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_deref()),
@@ -65,11 +71,14 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": "demo"}, "stringData": {"ca.crt": value}}).to_string()
     };
     let indented = world.plane.ca_pem().replace('\n', "\n  ");
-    for (broken, words) in [("nonsense", "not encoded twice and no path"), (&indented, "certificate 1 cannot be read")] {
+    for (broken, words) in
+        [("nonsense", "not encoded twice and no path"), (&indented, "certificate 1 cannot be read")]
+    {
         world.apply(&secret(broken)).await;
         eventually(words, async || {
             let connector = world.connector("demo", "k8s").await;
-            let told = [conditions::CA_CERT_READY, conditions::READY].map(|type_| condition(&connector, type_).unwrap());
+            let told = [conditions::CA_CERT_READY, conditions::READY]
+                .map(|type_| condition(&connector, type_).unwrap());
             let says = |one: &conditions::Condition| {
                 one.reason.as_deref() == Some(reason::INVALID_PEM)
                     && one.message.as_ref().is_some_and(|text| text.contains(words))
@@ -80,7 +89,9 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
     }
     world.apply(&secret(world.plane.ca_pem())).await;
     world.until_ready("demo", "k8s").await;
-    let version = async || world.connector("demo", "k8s").await.status.unwrap().trust.and_then(|trust| trust.ca_resource_version);
+    let version = async || {
+        world.connector("demo", "k8s").await.status.unwrap().trust.and_then(|trust| trust.ca_resource_version)
+    };
     eventually("a good verdict", async || {
         let found = condition(&world.connector("demo", "k8s").await, conditions::CA_CERT_READY).unwrap();
         if found.is_true() { Ok(()) } else { Err(found) }

@@ -1,4 +1,5 @@
-//! What every test here stands on: a control plane with our CRDs and RBAC, and controllers that run in process.
+//! What every test here stands on: a control plane with our CRDs and RBAC, and controllers that run in
+//! process.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -53,8 +54,18 @@ impl Running {
 }
 
 pub fn settings(identity: &str) -> Settings {
-    let mut arguments = vec!["connectors-controller", "--identity", identity, "--admin-address", "127.0.0.1:0"];
-    arguments.extend(["--recheck", "1", "--lease-duration", "3", "--lease-deadline", "2", "--lease-retry", "0.2"]);
+    let mut arguments =
+        vec!["connectors-controller", "--identity", identity, "--admin-address", "127.0.0.1:0"];
+    arguments.extend([
+        "--recheck",
+        "1",
+        "--lease-duration",
+        "3",
+        "--lease-deadline",
+        "2",
+        "--lease-retry",
+        "0.2",
+    ]);
     Settings::parse_from(arguments)
 }
 
@@ -89,7 +100,10 @@ impl World {
     }
 
     pub async fn namespace(&self, name: &str, labels: &str) {
-        self.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}")).await;
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}"
+        ))
+        .await;
     }
 
     pub async fn apply(&self, yaml: &str) {
@@ -100,7 +114,8 @@ impl World {
     pub async fn demo(&self, namespace: &str, name: &str) {
         self.namespace(namespace, "").await;
         self.apply(&bearer_secret(namespace, "k8s-secret", "one")).await;
-        self.apply(&connector(namespace, name, "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}")).await;
+        self.apply(&connector(namespace, name, "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}"))
+            .await;
     }
 
     pub fn api<K>(&self, namespace: &str) -> Api<K>
@@ -124,15 +139,22 @@ impl World {
     }
 
     /// The Connector once this condition has this status and reason, for its present generation.
-    pub async fn until_condition(&self, namespace: &str, name: &str, type_: &str, status: &str, reason: &str) -> Connector {
+    pub async fn until_condition(
+        &self,
+        namespace: &str,
+        name: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> Connector {
         eventually(&format!("{namespace}/{name} {type_}={status} {reason}"), || async {
             let connector = self.connector(namespace, name).await;
-            let observed =
-                connector.status.as_ref().and_then(|status| status.observed_generation) == connector.metadata.generation;
+            let observed = connector.status.as_ref().and_then(|status| status.observed_generation)
+                == connector.metadata.generation;
             let found = condition(&connector, type_);
-            let reached = found
-                .as_ref()
-                .is_some_and(|found| found.status == status && found.reason.as_deref().unwrap_or_default() == reason);
+            let reached = found.as_ref().is_some_and(|found| {
+                found.status == status && found.reason.as_deref().unwrap_or_default() == reason
+            });
             if reached && observed { Ok(connector) } else { Err(connector.status) }
         })
         .await
@@ -144,7 +166,10 @@ impl World {
 
     pub async fn until_gone<K>(&self, namespace: &str, name: &str)
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let api = self.api::<K>(namespace);
         eventually(&format!("{} {namespace}/{name} gone", K::kind(&())), || async {
@@ -158,7 +183,10 @@ impl World {
 
     pub async fn until_there<K>(&self, namespace: &str, name: &str, as_wanted: impl Fn(&K) -> bool) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let api = self.api::<K>(namespace);
         eventually(&format!("{} {namespace}/{name}", K::kind(&())), || async {
@@ -172,7 +200,10 @@ impl World {
 
     pub async fn delete<K>(&self, namespace: &str, name: &str)
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         self.api::<K>(namespace).delete(name, &DeleteParams::default()).await.expect("deleted");
     }

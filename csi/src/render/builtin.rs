@@ -9,7 +9,8 @@ use crate::write::Files;
 /// Clients inside the Pod talk to themselves without the proxy.
 const NO_PROXY: &str = "localhost,127.0.0.1";
 
-/// The proxy is the last connector's; its login names all of them. Without a proxy there are only token and CA.
+/// The proxy is the last connector's; its login names all of them. Without a proxy there are only token and
+/// CA.
 pub fn files(token: &SecretString, inputs: &Inputs) -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, content: SecretString| drop(files.insert(name.to_owned(), content));
@@ -18,7 +19,8 @@ pub fn files(token: &SecretString, inputs: &Inputs) -> Files {
         add(name, SecretString::from(inputs.ca_bundle.as_str()));
     }
     if let Some(address) = inputs.connectors.last().and_then(|last| last.proxy_address()) {
-        let references: Vec<ConnectorRef> = inputs.connectors.iter().map(|one| one.reference.clone()).collect();
+        let references: Vec<ConnectorRef> =
+            inputs.connectors.iter().map(|one| one.reference.clone()).collect();
         let url = proxy_auth::proxy_url(authority(address), &references, token);
         add("connector.status.proxyAddress", SecretString::from(address));
         add(".env", environment(&url));

@@ -12,8 +12,14 @@ use crate::inputs::{Inputs, VolumeConnector};
 /// Where in the data the token is.
 pub const TOKEN: &str = "/context/token";
 
-/// `.connector` is `current`, `.connectors` all of the volume, `.configurations` the parameters of this configuration.
-pub fn data(current: &VolumeConnector, inputs: &Inputs, token: &SecretString, params: Map<String, Value>) -> Value {
+/// `.connector` is `current`, `.connectors` all of the volume, `.configurations` the parameters of this
+/// configuration.
+pub fn data(
+    current: &VolumeConnector,
+    inputs: &Inputs,
+    token: &SecretString,
+    params: Map<String, Value>,
+) -> Value {
     json!({
         "connector": connector(current),
         "connectors": inputs.connectors.iter().map(connector).collect::<Vec<_>>(),
@@ -44,8 +50,8 @@ fn connector(mounted: &VolumeConnector) -> Value {
     })
 }
 
-/// Whoever edits annotations needs no right to the connector's Secret, and nobody checks them: what would end its line in a file is left out,
-/// so that a template that asks for it fails.
+/// Whoever edits annotations needs no right to the connector's Secret, and nobody checks them: what would end
+/// its line in a file is left out, so that a template that asks for it fails.
 fn printable(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<&str, &str> {
     let all = annotations.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
     all.filter(|(_, value)| rules::is_printable(value)).collect()
@@ -61,14 +67,14 @@ fn class(class: &ConnectorClass, cluster_domain: &str) -> Value {
 
 /// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
 fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
-    let status = class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
+    let status =
+        class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
     status.or_else(|| {
         let proxy = class.spec.proxy.as_ref()?;
         let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
-        let service = proxy
-            .ref_
-            .as_ref()
-            .and_then(|service| Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?)));
+        let service = proxy.ref_.as_ref().and_then(|service| {
+            Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?))
+        });
         absolute.cloned().or(service)
     })
 }

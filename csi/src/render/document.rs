@@ -1,5 +1,5 @@
-//! Whether a rendered file is what its name says: one document. What a value adds to a file that it should not have is seen here at the
-//! latest, whatever the class prints it with.
+//! Whether a rendered file is what its name says: one document. What a value adds to a file that it should
+//! not have is seen here at the latest, whatever the class prints it with.
 
 use serde::Deserialize;
 use serde_yaml_ng::{Deserializer, Value};
@@ -33,7 +33,9 @@ fn format(file: &str) -> Option<Format> {
 /// The reader bounds depth and aliases, and refuses a key that comes twice.
 fn is_one_yaml(content: &str) -> bool {
     let mut documents = Deserializer::from_str(content);
-    let first = documents.next().is_some_and(|document| Value::deserialize(document).is_ok_and(|value| !value.is_null()));
+    let first = documents
+        .next()
+        .is_some_and(|document| Value::deserialize(document).is_ok_and(|value| !value.is_null()));
     first && documents.next().is_none()
 }
 
@@ -46,7 +48,10 @@ mod tests {
         let bomb = format!(
             "a: &a [x]\n{}",
             (0..30)
-                .map(|n| format!("b{n}: &b{n} [*{0}, *{0}]\n", if n == 0 { "a".into() } else { format!("b{}", n - 1) }))
+                .map(|n| format!(
+                    "b{n}: &b{n} [*{0}, *{0}]\n",
+                    if n == 0 { "a".into() } else { format!("b{}", n - 1) }
+                ))
                 .collect::<String>()
         );
         for (file, content, format) in [

@@ -31,7 +31,8 @@ fn mounted(class: &ConnectorClass, namespace: &str, name: &str, address: &str) -
         "status": { "proxy": { "httpAddress": { "url": format!("http://c-{name}.{namespace}.svc.cluster.local") } } },
     }))
     .unwrap();
-    let reference = connectors_api::proxy_auth::ConnectorRef { namespace: namespace.into(), name: name.into() };
+    let reference =
+        connectors_api::proxy_auth::ConnectorRef { namespace: namespace.into(), name: name.into() };
     VolumeConnector { reference, connector, class: Arc::new(class.clone()) }
 }
 
@@ -40,8 +41,10 @@ fn inputs(connectors: Vec<VolumeConnector>) -> Inputs {
 }
 
 fn wants(names: &str, params: &str) -> VolumeAttributes {
-    let attributes = [("connector.name", "x"), ("configuration.names", names), ("configuration.params", params)];
-    let attributes: BTreeMap<String, String> = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let attributes =
+        [("connector.name", "x"), ("configuration.names", names), ("configuration.params", params)];
+    let attributes: BTreeMap<String, String> =
+        attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     attributes::parse(&attributes, "demo").unwrap()
 }
 
@@ -67,7 +70,8 @@ fn the_class_breaks_no_rule() {
 #[test]
 fn the_probes_keep_the_path_of_the_address() {
     let spec = k8s().spec;
-    let paths = [spec.liveness_probe, spec.auth_probes[0].probe.clone()].map(|probe| probe.unwrap().http.unwrap().path);
+    let paths = [spec.liveness_probe, spec.auth_probes[0].probe.clone()]
+        .map(|probe| probe.unwrap().http.unwrap().path);
     for (address, prefix) in [
         ("https://10.0.0.1:6443", ""),
         ("https://platform.example/kubernetes/global", "/kubernetes/global"),
@@ -115,7 +119,10 @@ fn the_proxy_of_a_kubeconfig_speaks_tls_if_the_volume_asks_for_it() {
     let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", "https://10.0.0.1:6443")]);
     let params = |scheme: &str| json!({ "kubeconfig": { "proxyScheme": scheme } }).to_string();
     let file = rendered("kubeconfig", &params("https"), &inputs).unwrap().remove("kubeconfig").unwrap();
-    assert!(file.contains(&format!("proxy-url: https://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local\n")), "{file}");
+    assert!(
+        file.contains(&format!("proxy-url: https://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local\n")),
+        "{file}"
+    );
     let refused = rendered("kubeconfig", &params("socks5"), &inputs).unwrap_err();
     assert!(refused.to_string().contains("proxyScheme"), "{refused}");
 }
@@ -129,7 +136,12 @@ fn the_reverse_kubeconfig_names_the_connectors_host_and_no_proxy() {
         let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", address)]);
         let file = rendered("kubeconfig-reverse", "", &inputs).unwrap().remove("kubeconfig-reverse").unwrap();
         assert!(file.contains(&format!("server: {server}\n")), "{file}");
-        assert!(file.contains("tokenFile: context.token\n") && !file.contains("proxy-url") && !file.contains(TOKEN), "{file}");
+        assert!(
+            file.contains("tokenFile: context.token\n")
+                && !file.contains("proxy-url")
+                && !file.contains(TOKEN),
+            "{file}"
+        );
     }
 }
 
@@ -148,7 +160,8 @@ fn without_configurations_there_are_the_built_in_files() {
         ("http.proxy", url.as_str()),
         ("https.proxy", url.as_str()),
     ];
-    let expected: BTreeMap<String, String> = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let expected: BTreeMap<String, String> =
+        expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     assert_eq!(rendered("", "", &inputs).unwrap(), expected);
 }
 
@@ -157,14 +170,18 @@ fn a_class_without_a_proxy_leaves_the_proxy_files_out() {
     let mut one = mounted(&class("own", json!([])), "demo", "x", "https://a");
     one.connector.status = None;
     let files = rendered("", "", &inputs(vec![one])).unwrap();
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["ca.cert", "ca.crt", "context.proxy.caCert", "context.token"]);
+    assert_eq!(
+        files.keys().collect::<Vec<_>>(),
+        ["ca.cert", "ca.crt", "context.proxy.caCert", "context.token"]
+    );
 }
 
 #[test]
 fn a_path_resolvers_address_keeps_its_path_but_the_forward_proxy_has_none() {
     let mut one = mounted(&k8s(), "demo", "oci", "https://a");
     let url = "http://c-oci.demo.svc.cluster.local:81/namespaces/demo/connectors/oci";
-    one.connector.status = serde_json::from_value(json!({ "proxy": { "httpAddress": { "url": url } } })).unwrap();
+    one.connector.status =
+        serde_json::from_value(json!({ "proxy": { "httpAddress": { "url": url } } })).unwrap();
     let files = rendered("", "", &inputs(vec![one])).unwrap();
     assert_eq!(files["connector.status.proxyAddress"], url);
     assert_eq!(files["http.proxy"], format!("http://demo%2Foci:{TOKEN}@c-oci.demo.svc.cluster.local:81"));
@@ -172,17 +189,27 @@ fn a_path_resolvers_address_keeps_its_path_but_the_forward_proxy_has_none() {
 
 #[test]
 fn several_connectors_share_one_login_at_the_last_ones_proxy() {
-    let inputs = inputs(vec![mounted(&k8s(), "demo", "a", "https://a"), mounted(&k8s(), "kube-public", "b", "https://b")]);
+    let inputs = inputs(vec![
+        mounted(&k8s(), "demo", "a", "https://a"),
+        mounted(&k8s(), "kube-public", "b", "https://b"),
+    ]);
     let files = rendered("", "", &inputs).unwrap();
-    assert_eq!(files["http.proxy"], format!("http://demo%2Fa,kube-public%2Fb:{TOKEN}@c-b.kube-public.svc.cluster.local"));
+    assert_eq!(
+        files["http.proxy"],
+        format!("http://demo%2Fa,kube-public%2Fb:{TOKEN}@c-b.kube-public.svc.cluster.local")
+    );
     assert_eq!(files["connector.status.proxyAddress"], "http://c-b.kube-public.svc.cluster.local");
 }
 
 #[test]
 fn every_documented_variable_reaches_a_template() {
-    let connectors = || vec![mounted(&k8s(), "demo", "a", "https://a"), mounted(&k8s(), "demo", "b", "https://b/p")];
+    let connectors =
+        || vec![mounted(&k8s(), "demo", "a", "https://a"), mounted(&k8s(), "demo", "b", "https://b/p")];
     for (text, expected) in [
-        ("{{ .connector.metadata.namespace }}/{{ .connector.metadata.name }} {{ .connector.name }}", "demo/b b"),
+        (
+            "{{ .connector.metadata.namespace }}/{{ .connector.metadata.name }} {{ .connector.name }}",
+            "demo/b b",
+        ),
         ("{{ .connector.spec.address }} {{ .connector.spec.connectorClassName }}", "https://b/p k8s"),
         ("{{ .connector.status.proxyAddress }}", "http://c-b.demo.svc.cluster.local"),
         (
@@ -205,7 +232,8 @@ fn the_class_proxy_address_is_that_of_its_status_or_of_its_service() {
         (json!({ "uri": "http://proxy.example:81" }), json!({}), "http://proxy.example:81"),
         (service, status, "http://shared.example"),
     ] {
-        let mut class = class("own", json!([{ "name": "it", "data": { "file": "{{ .connectorclass.proxyAddress }}" } }]));
+        let mut class =
+            class("own", json!([{ "name": "it", "data": { "file": "{{ .connectorclass.proxyAddress }}" } }]));
         class.spec.proxy = serde_json::from_value(proxy).unwrap();
         class.status = serde_json::from_value(status).unwrap();
         let files = rendered("it", "", &inputs(vec![mounted(&class, "demo", "x", "https://a")])).unwrap();
@@ -220,7 +248,8 @@ fn later_configurations_win_over_earlier_ones_and_all_over_the_built_in_files() 
         json!([{ "name": "a", "data": { "f": "one-a", ".env": "own" } }, { "name": "b", "data": { "f": "one-b", "g": "g" } }]),
     );
     let two = class("two", json!([{ "name": "b", "data": { "f": "two-b" } }]));
-    let inputs = inputs(vec![mounted(&one, "demo", "x", "https://a"), mounted(&two, "demo", "y", "https://b")]);
+    let inputs =
+        inputs(vec![mounted(&one, "demo", "x", "https://a"), mounted(&two, "demo", "y", "https://b")]);
     for (names, f) in [("a", "one-a"), ("a,b", "two-b"), ("b,a", "one-a")] {
         assert_eq!(rendered(names, "", &inputs).unwrap()["f"], f, "{names}");
     }
@@ -232,7 +261,11 @@ fn later_configurations_win_over_earlier_ones_and_all_over_the_built_in_files() 
 fn exclusions_come_last_and_name_files() {
     let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", "https://a")]);
     let files = rendered("kubeconfig,!context.token,!.env,!nothing", "", &inputs).unwrap();
-    assert!(files.contains_key("kubeconfig") && !files.contains_key("context.token") && !files.contains_key(".env"));
+    assert!(
+        files.contains_key("kubeconfig")
+            && !files.contains_key("context.token")
+            && !files.contains_key(".env")
+    );
     assert!(!rendered("!ca.cert", "", &inputs).unwrap().contains_key("ca.cert"));
 }
 
@@ -262,7 +295,10 @@ fn parameters_are_required_defaulted_and_checked() {
     assert_eq!(rendered("npmrc", good, &inputs).unwrap()["f"], "r true [] z");
     for (params, text) in [
         ("", r#"configuration "npmrc" needs parameter "registry""#),
-        (r#"{"npmrc":{"registry":"r","strictSSL":"no"}}"#, r#"has "no" for parameter "strictSSL": choose one of true, false"#),
+        (
+            r#"{"npmrc":{"registry":"r","strictSSL":"no"}}"#,
+            r#"has "no" for parameter "strictSSL": choose one of true, false"#,
+        ),
     ] {
         let error = rendered("npmrc", params, &inputs).unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
@@ -272,10 +308,15 @@ fn parameters_are_required_defaulted_and_checked() {
 
 #[test]
 fn a_template_that_misses_a_value_names_class_configuration_and_file() {
-    let error = one_file("{{ .connector.spec.nothing }}", vec![mounted(&k8s(), "demo", "x", "https://a")]).unwrap_err();
+    let error = one_file("{{ .connector.spec.nothing }}", vec![mounted(&k8s(), "demo", "x", "https://a")])
+        .unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     let text = error.to_string();
-    assert!(text.contains(r#"file "file" of configuration "it" in connectorclass "own""#) && !text.contains(TOKEN), "{text}");
+    assert!(
+        text.contains(r#"file "file" of configuration "it" in connectorclass "own""#)
+            && !text.contains(TOKEN),
+        "{text}"
+    );
 }
 
 #[test]
@@ -313,7 +354,8 @@ fn a_value_that_would_add_a_document_or_break_one_is_refused_whatever_the_class_
                 let error = rendered.unwrap_err();
                 assert_eq!(error.code(), Code::FailedPrecondition);
                 assert!(
-                    error.to_string().contains("would be no single document") && !error.to_string().contains("exec"),
+                    error.to_string().contains("would be no single document")
+                        && !error.to_string().contains("exec"),
                     "{error}"
                 );
             }

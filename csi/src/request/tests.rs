@@ -22,12 +22,17 @@ fn valid() -> NodePublishVolumeRequest {
         ("csi.storage.k8s.io/pod.uid", "u"),
         ("connector.name", "k8s-connector"),
         ("configuration.names", "kubeconfig"),
-        (TOKENS, r#"{"connectors.alauda.io":{"token":"the.sa.token","expirationTimestamp":"2026-01-01T00:00:00Z"}}"#),
+        (
+            TOKENS,
+            r#"{"connectors.alauda.io":{"token":"the.sa.token","expirationTimestamp":"2026-01-01T00:00:00Z"}}"#,
+        ),
     ];
     NodePublishVolumeRequest {
         volume_id: "csi-1".into(),
         target_path: "/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/v/mount".into(),
-        volume_capability: Some(VolumeCapability { access_type: Some(AccessType::Mount(MountVolume::default())) }),
+        volume_capability: Some(VolumeCapability {
+            access_type: Some(AccessType::Mount(MountVolume::default())),
+        }),
         readonly: true,
         volume_context: context.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         ..Default::default()
@@ -48,7 +53,8 @@ fn token_issued_ago(age: u64) -> Token {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let payload = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{}}}"#, now - age));
     Token::take(
-        &mut [(TOKENS.to_owned(), format!(r#"{{"connectors.alauda.io":{{"token":"e30.{payload}.sig"}}}}"#))].into(),
+        &mut [(TOKENS.to_owned(), format!(r#"{{"connectors.alauda.io":{{"token":"e30.{payload}.sig"}}}}"#))]
+            .into(),
         &mut Default::default(),
     )
     .ok()
@@ -91,10 +97,18 @@ fn whatever_is_missing_or_wrong_is_refused_with_the_next_step() {
         ("relative path", |r| r.target_path = "a/b".into(), Code::InvalidArgument, "must be absolute"),
         ("path with ..", |r| r.target_path = "/a/../b".into(), Code::InvalidArgument, "without \"..\""),
         ("root", |r| r.target_path = "/".into(), Code::InvalidArgument, "must be absolute"),
-        ("capability", |r| r.volume_capability = None, Code::InvalidArgument, "volume_capability is required"),
+        (
+            "capability",
+            |r| r.volume_capability = None,
+            Code::InvalidArgument,
+            "volume_capability is required",
+        ),
         (
             "block",
-            |r| r.volume_capability = Some(VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})) }),
+            |r| {
+                r.volume_capability =
+                    Some(VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})) })
+            },
             Code::InvalidArgument,
             "a block volume cannot be had",
         ),
@@ -105,24 +119,64 @@ fn whatever_is_missing_or_wrong_is_refused_with_the_next_step() {
             "requires all volume requests to set read-only to 'true'",
         ),
         ("not inline", |r| set(r, EPHEMERAL, "false"), Code::InvalidArgument, "inline volumes only"),
-        ("no pod info", |r| drop(r.volume_context.remove(POD_NAME)), Code::FailedPrecondition, "podInfoOnMount"),
+        (
+            "no pod info",
+            |r| drop(r.volume_context.remove(POD_NAME)),
+            Code::FailedPrecondition,
+            "podInfoOnMount",
+        ),
         ("no namespace", |r| set(r, POD_NAMESPACE, ""), Code::FailedPrecondition, "pod.namespace"),
-        ("no account", |r| drop(r.volume_context.remove(SERVICE_ACCOUNT)), Code::FailedPrecondition, "serviceAccount.name"),
+        (
+            "no account",
+            |r| drop(r.volume_context.remove(SERVICE_ACCOUNT)),
+            Code::FailedPrecondition,
+            "serviceAccount.name",
+        ),
         (
             "no connector",
             |r| drop(r.volume_context.remove("connector.name")),
             Code::InvalidArgument,
             "connectors or connector.name is required",
         ),
-        ("misspelt", |r| set(r, "connector.nmae", "x"), Code::InvalidArgument, "did you mean \"connector.name\"?"),
+        (
+            "misspelt",
+            |r| set(r, "connector.nmae", "x"),
+            Code::InvalidArgument,
+            "did you mean \"connector.name\"?",
+        ),
         ("misspelt", |r| set(r, "configuration.name", "x"), Code::InvalidArgument, "\"configuration.names\""),
-        ("broken JSON", |r| set(r, "configuration.params", "{"), Code::InvalidArgument, "configuration.params"),
+        (
+            "broken JSON",
+            |r| set(r, "configuration.params", "{"),
+            Code::InvalidArgument,
+            "configuration.params",
+        ),
         ("expiration", |r| set(r, "token.expiration", "soon"), Code::InvalidArgument, "token.expiration"),
         ("no token", |r| drop(r.volume_context.remove(TOKENS)), Code::FailedPrecondition, "tokenRequests"),
-        ("other audience", |r| set(r, TOKENS, r#"{"x":{"token":"t"}}"#), Code::FailedPrecondition, "connectors.alauda.io"),
-        ("broken tokens", |r| set(r, TOKENS, r#"{"connectors.alauda.io":"t"}"#), Code::FailedPrecondition, "tokenRequests"),
-        ("group", |r| mount(r, |m| m.volume_mount_group = "staff".into()), Code::InvalidArgument, "not a group id"),
-        ("option", |r| mount(r, |m| m.mount_flags = vec!["exec".into()]), Code::InvalidArgument, "\"exec\" is not supported"),
+        (
+            "other audience",
+            |r| set(r, TOKENS, r#"{"x":{"token":"t"}}"#),
+            Code::FailedPrecondition,
+            "connectors.alauda.io",
+        ),
+        (
+            "broken tokens",
+            |r| set(r, TOKENS, r#"{"connectors.alauda.io":"t"}"#),
+            Code::FailedPrecondition,
+            "tokenRequests",
+        ),
+        (
+            "group",
+            |r| mount(r, |m| m.volume_mount_group = "staff".into()),
+            Code::InvalidArgument,
+            "not a group id",
+        ),
+        (
+            "option",
+            |r| mount(r, |m| m.mount_flags = vec!["exec".into()]),
+            Code::InvalidArgument,
+            "\"exec\" is not supported",
+        ),
     ];
     for (what, change, code, text) in cases {
         let mut wire = valid();

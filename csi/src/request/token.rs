@@ -1,7 +1,8 @@
-//! The ServiceAccount token that kubelet sends with a volume: in `secrets`, or in the volume context on older clusters.
+//! The ServiceAccount token that kubelet sends with a volume: in `secrets`, or in the volume context on older
+//! clusters.
 //!
-//! Its end is kubelet's choice (CSIDriver `tokenRequests`, 30 min) and the driver may not make tokens. So `token.expiration`
-//! bounds how old a token the volume may show: see [`Token::is_older_than`].
+//! Its end is kubelet's choice (CSIDriver `tokenRequests`, 30 min) and the driver may not make tokens. So
+//! `token.expiration` bounds how old a token the volume may show: see [`Token::is_older_than`].
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,11 +34,15 @@ struct Claims {
 
 impl Token {
     /// Moves the token out of the request, from wherever kubelet put it.
-    pub fn take(secrets: &mut HashMap<String, String>, context: &mut HashMap<String, String>) -> Result<Token, Error> {
+    pub fn take(
+        secrets: &mut HashMap<String, String>,
+        context: &mut HashMap<String, String>,
+    ) -> Result<Token, Error> {
         let in_context = context.remove(KEY);
         let json = SecretString::from(secrets.remove(KEY).or(in_context).ok_or(Error::Token)?);
         // The cause is dropped: serde quotes what it could not read.
-        let mut tokens: HashMap<String, Issued> = serde_json::from_str(json.expose_secret()).map_err(|_| Error::Token)?;
+        let mut tokens: HashMap<String, Issued> =
+            serde_json::from_str(json.expose_secret()).map_err(|_| Error::Token)?;
         let value = SecretString::from(tokens.remove(AUDIENCE).ok_or(Error::Token)?.token);
         if value.expose_secret().is_empty() {
             return Err(Error::Token);

@@ -1,4 +1,5 @@
-//! One API server for all tests, set up from config/: CRDs, class k8s, the driver's own permissions. Each test has a namespace.
+//! One API server for all tests, set up from config/: CRDs, class k8s, the driver's own permissions. Each
+//! test has a namespace.
 
 use connectors_api::Connector;
 use connectors_api::item::Item;
@@ -45,7 +46,8 @@ impl Demo {
     /// With the Ready connector `k8s`.
     pub async fn new(namespace: &'static str) -> Demo {
         let demo = Demo { namespace };
-        demo.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })).await;
+        demo.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }))
+            .await;
         demo.allow(&format!("system:serviceaccounts:{namespace}")).await;
         demo.connector("k8s", "k8s").await;
         demo.ready("k8s", "True", "", "").await;
@@ -64,7 +66,8 @@ impl Demo {
     /// A Role with one rule for Connectors, bound to a group.
     pub async fn bind(&self, name: &str, group: &str, resource: &str, verb: &str) {
         let (api, namespace) = ("rbac.authorization.k8s.io", self.namespace);
-        let rules = json!([{ "apiGroups": ["connectors.alauda.io"], "resources": [resource], "verbs": [verb] }]);
+        let rules =
+            json!([{ "apiGroups": ["connectors.alauda.io"], "resources": [resource], "verbs": [verb] }]);
         let role = json!({
             "apiVersion": format!("{api}/v1"), "kind": "Role",
             "metadata": { "name": name, "namespace": namespace }, "rules": rules,
@@ -103,12 +106,17 @@ impl Demo {
         let url = format!("http://c-{name}.{}.svc.cluster.local", self.namespace);
         let ready = json!({ "type": "Ready", "status": status, "reason": reason, "message": message });
         let status = json!({ "status": { "observedGeneration": generation, "conditions": [ready], "proxy": { "httpAddress": { "url": url } } } });
-        self.connectors().await.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        self.connectors()
+            .await
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap();
     }
 
     /// A merge patch; the API server's words if it refuses.
     pub async fn patch(&self, name: &str, patch: Value) -> Result<(), String> {
-        let patched = self.connectors().await.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched =
+            self.connectors().await.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map(drop).map_err(|error| error.to_string())
     }
 

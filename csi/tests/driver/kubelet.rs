@@ -1,4 +1,5 @@
-//! Kubelet's side: waits for the registration, makes the Pod's folder, calls publish and unpublish with what kubelet sends.
+//! Kubelet's side: waits for the registration, makes the Pod's folder, calls publish and unpublish with what
+//! kubelet sends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,7 +98,11 @@ impl Kubelet {
 
     pub async fn unpublish(&self, volume: &PodVolume) -> Result<(), Status> {
         let (volume_id, target_path) = (volume.id.clone(), volume.target.display().to_string());
-        self.node.clone().node_unpublish_volume(NodeUnpublishVolumeRequest { volume_id, target_path }).await.map(drop)
+        self.node
+            .clone()
+            .node_unpublish_volume(NodeUnpublishVolumeRequest { volume_id, target_path })
+            .await
+            .map(drop)
     }
 }
 
@@ -120,7 +125,10 @@ impl PodVolume {
         PodVolume {
             id: format!("csi-{pod}"),
             target: target.to_owned(),
-            attributes: attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            attributes: attributes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             token: token.to_owned(),
             group: String::new(),
             read_only: true,
@@ -155,8 +163,10 @@ impl PodVolume {
 
     /// Pod information in the context and the token in the secrets, as by config/csi/csidriver.yaml.
     pub fn add_what_kubelet_adds(&self, request: &mut NodePublishVolumeRequest) {
-        let token =
-            format!(r#"{{"connectors.alauda.io":{{"token":"{}","expirationTimestamp":"2030-01-01T00:00:00Z"}}}}"#, self.token);
+        let token = format!(
+            r#"{{"connectors.alauda.io":{{"token":"{}","expirationTimestamp":"2030-01-01T00:00:00Z"}}}}"#,
+            self.token
+        );
         request.secrets.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), token);
         for (key, value) in [
             ("ephemeral", "true"),
@@ -179,7 +189,9 @@ impl PodVolume {
 
     /// What the user sees: not the machinery of the atomic swap.
     pub fn files(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(&self.target)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.filter(|name| !name.starts_with("..")).collect();
         names.sort();
         names
@@ -205,7 +217,8 @@ pub fn settings(folder: &Path) -> Settings {
     }
 }
 
-/// What kubelet's plugin watcher does when it sees a new socket. The driver must serve by then, so its client comes back.
+/// What kubelet's plugin watcher does when it sees a new socket. The driver must serve by then, so its client
+/// comes back.
 pub async fn register(settings: &Settings, accepted: bool) -> NodeClient<Channel> {
     let (mut registration, info) = found(settings).await;
     let channel = connect(Path::new(&info.endpoint)).await.expect("the driver serves before it registers");

@@ -1,8 +1,15 @@
-//! The whole driver as kubelet sees it: a real API server, the real sockets, real mounts in a mount namespace of the tests' own.
+//! The whole driver as kubelet sees it: a real API server, the real sockets, real mounts in a mount namespace
+//! of the tests' own.
 //!
-//! `namespace` makes the mounts private, `cluster` has the API server and its objects, `kubelet` makes kubelet's calls.
+//! `namespace` makes the mounts private, `cluster` has the API server and its objects, `kubelet` makes
+//! kubelet's calls.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
 mod cluster;
 mod kubelet;

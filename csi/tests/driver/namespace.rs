@@ -1,6 +1,6 @@
-//! Mounts of a test must not reach the machine, nor outlive a killed test. A process cannot move its threads into a new mount
-//! namespace, so the test binary runs itself again under unshare(1): once, with all tests that were asked for. Each outer
-//! test then reports the result that its inner one had.
+//! Mounts of a test must not reach the machine, nor outlive a killed test. A process cannot move its threads
+//! into a new mount namespace, so the test binary runs itself again under unshare(1): once, with all tests
+//! that were asked for. Each outer test then reports the result that its inner one had.
 
 use std::future::Future;
 use std::process::Command;
@@ -31,7 +31,9 @@ fn report() {
     let thread = std::thread::current();
     // With --test-threads=1 the tests run on the main thread.
     let name = thread.name().filter(|name| *name != "main");
-    let passed = name.map_or(*all_passed, |name| output.lines().any(|line| line.starts_with(&format!("test {name} ... ok"))));
+    let passed = name.map_or(*all_passed, |name| {
+        output.lines().any(|line| line.starts_with(&format!("test {name} ... ok")))
+    });
     assert!(passed, "{}", name.and_then(|name| section(output, name)).unwrap_or(output));
 }
 
@@ -52,6 +54,7 @@ fn run_inside() -> (bool, String) {
         .filter(|argument| !["--nocapture", "--no-capture", "--show-output"].contains(&argument.as_str()));
     let output = command.arg(std::env::current_exe().unwrap()).args(asked).env(INSIDE, "1").output();
     let output = output.unwrap_or_else(|error| panic!("unshare(1): {error}; install the package util-linux"));
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }

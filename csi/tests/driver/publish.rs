@@ -20,8 +20,14 @@ fn the_quick_starts_volume_holds_the_kubeconfig_and_the_built_in_files() {
         let kubeconfig: serde_json::Value = serde_yaml_ng::from_str(&volume.read("kubeconfig")).unwrap();
         let cluster = &kubeconfig["clusters"][0]["cluster"];
         assert_eq!(cluster["server"], "https://10.0.0.1:6443");
-        assert_eq!(cluster["proxy-url"], format!("http://quick-start%2Fk8s:{token}@c-k8s.quick-start.svc.cluster.local"));
-        assert_eq!(kubeconfig["users"][0]["user"], json!({ "token": "fake-token", "tokenFile": "context.token" }));
+        assert_eq!(
+            cluster["proxy-url"],
+            format!("http://quick-start%2Fk8s:{token}@c-k8s.quick-start.svc.cluster.local")
+        );
+        assert_eq!(
+            kubeconfig["users"][0]["user"],
+            json!({ "token": "fake-token", "tokenFile": "context.token" })
+        );
         assert_eq!((volume.read("context.token"), volume.read("ca.crt")), (token, CA.to_owned()));
         let expected = [
             ".env",
@@ -79,8 +85,10 @@ fn files_are_readable_for_all_or_only_for_the_pods_group() {
 #[test]
 fn a_connector_of_another_namespace_needs_a_binding_there() {
     isolated(async {
-        let (shared, demo, kubelet) = (Demo::new("shared").await, Demo::new("guest").await, Kubelet::start().await);
-        let volume = kubelet.volume(demo.namespace, "job", &demo.token().await).with("connector.namespace", "shared");
+        let (shared, demo, kubelet) =
+            (Demo::new("shared").await, Demo::new("guest").await, Kubelet::start().await);
+        let volume =
+            kubelet.volume(demo.namespace, "job", &demo.token().await).with("connector.namespace", "shared");
         let refusal = kubelet.publish(&volume).await.unwrap_err();
         assert_eq!(refusal.code(), Code::PermissionDenied, "{refusal}");
         shared.allow("system:serviceaccounts:guest").await;
@@ -95,10 +103,15 @@ fn other_grants_than_the_usual_one_count_too() {
     isolated(async {
         let (shared, demo) = (Demo::new("granting").await, Demo::new("granted").await);
         let (strict, token) = (Kubelet::start().await, demo.token().await);
-        let volume = strict.volume(demo.namespace, "named-pod", &token).with("connector.namespace", "granting");
+        let volume =
+            strict.volume(demo.namespace, "named-pod", &token).with("connector.namespace", "granting");
         let group = "system:serviceaccounts:granted";
         shared.bind("readers", group, "connectors", "get").await;
-        assert_eq!(strict.publish(&volume).await.unwrap_err().code(), Code::PermissionDenied, "to read is not to use");
+        assert_eq!(
+            strict.publish(&volume).await.unwrap_err().code(),
+            Code::PermissionDenied,
+            "to read is not to use"
+        );
 
         let migrating = Kubelet::with(drivers_client().await, |settings| settings.get_is_use = true).await;
         migrating.publish(&volume).await.expect("unless the setting for migration says so");
@@ -107,7 +120,8 @@ fn other_grants_than_the_usual_one_count_too() {
         shared.bind("for-one-pod", group, "connectors/proxy/v1/pod/granted/named-pod", "*").await;
         strict.publish(&volume).await.expect("the grant names this Pod");
         strict.unpublish(&volume).await.unwrap();
-        let other = strict.volume(demo.namespace, "other-pod", &token).with("connector.namespace", "granting");
+        let other =
+            strict.volume(demo.namespace, "other-pod", &token).with("connector.namespace", "granting");
         assert_eq!(strict.publish(&other).await.unwrap_err().code(), Code::PermissionDenied);
     });
 }

@@ -1,4 +1,5 @@
-//! Mounts that fail: the code, and the sentence that kubelet shows as an event on the Pod. Nothing stays mounted.
+//! Mounts that fail: the code, and the sentence that kubelet shows as an event on the Pod. Nothing stays
+//! mounted.
 
 use connectors_testenv::deep;
 use tonic::Code;
@@ -27,14 +28,26 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
         let (demo, kubelet) = (Demo::new("refused").await, Kubelet::start().await);
         unusable(&demo).await;
         let cases: [(Change, Code, &str); 12] = [
-            (|v| v.with("connector.name", "nobody"), Code::NotFound, r#"connector "nobody" not found in namespace "refused""#),
-            (|v| v.with("connector.name", "unchecked"), Code::Unavailable, "is not ready: it was not checked yet"),
+            (
+                |v| v.with("connector.name", "nobody"),
+                Code::NotFound,
+                r#"connector "nobody" not found in namespace "refused""#,
+            ),
+            (
+                |v| v.with("connector.name", "unchecked"),
+                Code::Unavailable,
+                "is not ready: it was not checked yet",
+            ),
             (
                 |v| v.with("connector.name", "broken"),
                 Code::Unavailable,
                 r#"connector "broken" in namespace "refused" is not ready: SecretNotFound: secrets "x" not found"#,
             ),
-            (|v| v.with("connector.name", "no-class"), Code::NotFound, r#"connectorclass "gone" of connector "no-class""#),
+            (
+                |v| v.with("connector.name", "no-class"),
+                Code::NotFound,
+                r#"connectorclass "gone" of connector "no-class""#,
+            ),
             (
                 |v| v.with("connector.name", "no-name"),
                 Code::NotFound,
@@ -55,7 +68,11 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
                 Code::PermissionDenied,
                 r#"may not use connector "nobody" in namespace "elsewhere""#,
             ),
-            (|v| v.without("connector.name"), Code::InvalidArgument, "connectors or connector.name is required"),
+            (
+                |v| v.without("connector.name"),
+                Code::InvalidArgument,
+                "connectors or connector.name is required",
+            ),
             (|v| v.with("conector.name", "k8s"), Code::InvalidArgument, r#"did you mean "connector.name"?"#),
             (|v| v.with("configuration.params", "{"), Code::InvalidArgument, "configuration.params"),
             (
@@ -93,7 +110,10 @@ fn a_connector_that_is_nested_too_deep_is_told_so_and_depth_that_nobody_reads_do
             };
             let refusal = kubelet.publish(&volume(deep::READ)).await.unwrap_err();
             assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
-            assert!(refusal.message().contains("it cannot be read: it is nested deeper than 128 levels"), "{refusal}");
+            assert!(
+                refusal.message().contains("it cannot be read: it is nested deeper than 128 levels"),
+                "{refusal}"
+            );
             for place in deep::UNREAD {
                 demo.ready(&format!("{place}-{depth}"), "True", "", "").await;
                 let volume = volume(place);
@@ -109,7 +129,8 @@ fn a_connector_that_is_nested_too_deep_is_told_so_and_depth_that_nobody_reads_do
 fn a_volume_that_becomes_possible_is_mounted_by_kubelets_next_try() {
     isolated(async {
         let (demo, kubelet) = (Demo::new("patient").await, Kubelet::start().await);
-        demo.ready("k8s", "False", "ConnectionFailed", "dial tcp 10.0.0.1:6443: connect: connection refused").await;
+        demo.ready("k8s", "False", "ConnectionFailed", "dial tcp 10.0.0.1:6443: connect: connection refused")
+            .await;
         let volume = kubelet.volume(demo.namespace, "job", "the.sa.token");
         let refusal = kubelet.publish(&volume).await.unwrap_err();
         assert!(refusal.message().contains("connection refused"), "{refusal}");

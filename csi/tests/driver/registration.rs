@@ -27,7 +27,8 @@ fn sockets_are_roots_alone_replace_old_ones_and_go_with_the_driver() {
     isolated(async {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let sockets = [settings.csi_socket.clone(), settings.registration_dir.join("connectors-csi@reg.sock")];
+        let sockets =
+            [settings.csi_socket.clone(), settings.registration_dir.join("connectors-csi@reg.sock")];
         for socket in &sockets {
             fs::create_dir_all(socket.parent().unwrap()).unwrap();
             drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
@@ -35,7 +36,12 @@ fn sockets_are_roots_alone_replace_old_ones_and_go_with_the_driver() {
         let driver = Driver::start(&settings, cluster::drivers_client().await);
         register(&settings, true).await;
         for socket in &sockets {
-            assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o600, "{}", socket.display());
+            assert_eq!(
+                fs::metadata(socket).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                socket.display()
+            );
         }
         driver.stop().await.unwrap();
         assert!(sockets.iter().all(|socket| !socket.exists()));

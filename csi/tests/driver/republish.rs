@@ -1,4 +1,5 @@
-//! Kubelet repeats each publish every 60–90 s while the Pod runs: tokens are renewed in place, and nothing may harm the Pod.
+//! Kubelet repeats each publish every 60–90 s while the Pod runs: tokens are renewed in place, and nothing
+//! may harm the Pod.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -37,12 +38,22 @@ fn an_unchanged_token_needs_no_question_and_a_failed_refresh_keeps_the_files() {
         let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
         kubelet.publish(&volume).await.unwrap();
         demo.delete_connector("k8s").await;
-        kubelet.publish(&volume).await.expect("nobody was asked, so nobody could say that the connector is gone");
+        kubelet
+            .publish(&volume)
+            .await
+            .expect("nobody was asked, so nobody could say that the connector is gone");
 
         volume.token = "the.second.token".into();
         let refusal = kubelet.publish(&volume).await.unwrap_err();
-        assert_eq!(refusal.code(), Code::Unavailable, "a final code lets kubelet remove the folder: {refusal}");
-        assert!(refusal.message().contains("keeps its files") && refusal.message().contains("not found"), "{refusal}");
+        assert_eq!(
+            refusal.code(),
+            Code::Unavailable,
+            "a final code lets kubelet remove the folder: {refusal}"
+        );
+        assert!(
+            refusal.message().contains("keeps its files") && refusal.message().contains("not found"),
+            "{refusal}"
+        );
         assert_eq!(volume.read("context.token"), "the.first.token");
 
         volume.read_only = false;
@@ -77,7 +88,10 @@ fn an_edit_that_nobody_has_checked_stays_out_of_running_pods() {
         volume.token = "the.second.token".into();
         let refusal = kubelet.publish(&volume).await.unwrap_err();
         assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
-        assert!(refusal.message().contains("keeps its files") && refusal.message().contains("not checked yet"), "{refusal}");
+        assert!(
+            refusal.message().contains("keeps its files") && refusal.message().contains("not checked yet"),
+            "{refusal}"
+        );
         assert!(volume.read("kubeconfig").contains("server: https://10.0.0.1:6443\n"));
         let fresh = kubelet.volume(demo.namespace, "other", "a.token");
         assert_eq!(kubelet.publish(&fresh).await.unwrap_err().code(), Code::Unavailable);
@@ -141,7 +155,8 @@ fn a_token_older_than_the_volume_allows_is_withdrawn_until_a_fresh_one_comes() {
     isolated(async {
         let (demo, kubelet) = (Demo::new("short-lived").await, Kubelet::start().await);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let mut volume = kubelet.volume(demo.namespace, "job", &token_issued_at(now)).with("token.expiration", "10m");
+        let mut volume =
+            kubelet.volume(demo.namespace, "job", &token_issued_at(now)).with("token.expiration", "10m");
         kubelet.publish(&volume).await.unwrap();
 
         volume.token = token_issued_at(now - 660);

@@ -1,12 +1,14 @@
 //! csi-sanity against the driver: all specs of "Node Service" and "Identity Service".
 //!
-//! csi-sanity makes persistent volumes by a Controller service and publishes them writable and without Pod information; the
-//! driver serves inline read-only volumes only and has no Controller. So a front stands between the two and does what kubelet
-//! and the CSIDriver object do (read-only, Pod information, token), and it hands out volume names in the Controller's place.
-//! Every call for a node still reaches the driver, and the driver's answer csi-sanity.
+//! csi-sanity makes persistent volumes by a Controller service and publishes them writable and without Pod
+//! information; the driver serves inline read-only volumes only and has no Controller. So a front stands
+//! between the two and does what kubelet and the CSIDriver object do (read-only, Pod information, token), and
+//! it hands out volume names in the Controller's place. Every call for a node still reaches the driver, and
+//! the driver's answer csi-sanity.
 //!
-//! Not run: the Controller, snapshot, group and expansion suites, for services that the driver does not have. Skipped by
-//! csi-sanity itself: NodeStage, NodeUnstage, NodeGetVolumeStats and NodeExpand, capabilities that the driver does not claim.
+//! Not run: the Controller, snapshot, group and expansion suites, for services that the driver does not have.
+//! Skipped by csi-sanity itself: NodeStage, NodeUnstage, NodeGetVolumeStats and NodeExpand, capabilities that
+//! the driver does not claim.
 
 use std::path::Path;
 
@@ -17,9 +19,9 @@ use connectors_csi::proto::csi::node_server::{Node, NodeServer};
 use connectors_csi::proto::csi::plugin_capability::{Service, Type, service};
 use connectors_csi::proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, PluginCapability, ProbeRequest,
-    ProbeResponse,
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse, PluginCapability, ProbeRequest, ProbeResponse,
 };
 use tokio::net::UnixListener;
 use tokio::process::Command;
@@ -33,8 +35,8 @@ use crate::namespace::isolated;
 use controller::controller_server::{Controller, ControllerServer};
 use controller::controller_service_capability::{Rpc, Type as ControllerType, rpc};
 use controller::{
-    ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, ControllerServiceCapability, CreateVolumeRequest,
-    CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, Volume,
+    ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, ControllerServiceCapability,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, Volume,
 };
 
 #[allow(clippy::all)]
@@ -53,14 +55,15 @@ fn csi_sanitys_node_and_identity_specs_pass() {
         let report = run_csi_sanity(&socket, kubelet.folder.path()).await;
         serving.abort();
         assert!(report.contains("SUCCESS!"), "{report}");
-        // Three of Identity; of Node: capabilities, info, three refusals of publish, two of unpublish and its clean-up, "should
-        // work" and "should be idempotent".
+        // Three of Identity; of Node: capabilities, info, three refusals of publish, two of unpublish and its
+        // clean-up, "should work" and "should be idempotent".
         assert!(report.contains("13 Passed") && report.contains("0 Failed"), "{report}");
     });
 }
 
 async fn run_csi_sanity(socket: &Path, folder: &Path) -> String {
-    let csi_sanity = tokio::task::spawn_blocking(|| connectors_testenv::tool("csi-sanity")).await.unwrap().unwrap();
+    let csi_sanity =
+        tokio::task::spawn_blocking(|| connectors_testenv::tool("csi-sanity")).await.unwrap().unwrap();
     let output = Command::new(csi_sanity)
         .arg(format!("--csi.endpoint=unix://{}", socket.display()))
         .arg(format!("--csi.mountdir={}", folder.join("sanity").display()))
@@ -97,7 +100,10 @@ impl Front {
 
 #[tonic::async_trait]
 impl Identity for Front {
-    async fn get_plugin_info(&self, request: Request<GetPluginInfoRequest>) -> Result<Response<GetPluginInfoResponse>, Status> {
+    async fn get_plugin_info(
+        &self,
+        request: Request<GetPluginInfoRequest>,
+    ) -> Result<Response<GetPluginInfoResponse>, Status> {
         self.identity.clone().get_plugin_info(request.into_inner()).await
     }
 
@@ -143,19 +149,28 @@ impl Node for Front {
         self.node.clone().node_get_capabilities(request.into_inner()).await
     }
 
-    async fn node_get_info(&self, request: Request<NodeGetInfoRequest>) -> Result<Response<NodeGetInfoResponse>, Status> {
+    async fn node_get_info(
+        &self,
+        request: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
         self.node.clone().node_get_info(request.into_inner()).await
     }
 }
 
 #[tonic::async_trait]
 impl Controller for Front {
-    async fn create_volume(&self, request: Request<CreateVolumeRequest>) -> Result<Response<CreateVolumeResponse>, Status> {
+    async fn create_volume(
+        &self,
+        request: Request<CreateVolumeRequest>,
+    ) -> Result<Response<CreateVolumeResponse>, Status> {
         let volume = Volume { volume_id: request.into_inner().name, capacity_bytes: 10 << 30 };
         Ok(Response::new(CreateVolumeResponse { volume: Some(volume) }))
     }
 
-    async fn delete_volume(&self, _: Request<DeleteVolumeRequest>) -> Result<Response<DeleteVolumeResponse>, Status> {
+    async fn delete_volume(
+        &self,
+        _: Request<DeleteVolumeRequest>,
+    ) -> Result<Response<DeleteVolumeResponse>, Status> {
         Ok(Response::new(DeleteVolumeResponse {}))
     }
 

@@ -1,4 +1,5 @@
-//! Tokens are in the volume's memory and nowhere else: no log line of any library at any level, no file on disk.
+//! Tokens are in the volume's memory and nowhere else: no log line of any library at any level, no file on
+//! disk.
 
 use std::fs;
 use std::io;
@@ -40,10 +41,14 @@ impl<'a> MakeWriter<'a> for Captured {
 }
 
 fn holds(folder: &Path, secret: &str) -> bool {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match fs::symlink_metadata(&path).unwrap() {
-        metadata if metadata.is_dir() => holds(&path, secret),
-        metadata if metadata.is_file() => String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(secret),
-        _ => false,
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        match fs::symlink_metadata(&path).unwrap() {
+            metadata if metadata.is_dir() => holds(&path, secret),
+            metadata if metadata.is_file() => {
+                String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(secret)
+            }
+            _ => false,
+        }
     })
 }
 
@@ -51,7 +56,11 @@ fn holds(folder: &Path, secret: &str) -> bool {
 fn no_token_reaches_a_log_or_the_disk() {
     isolated(async {
         let logs = Captured::default();
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(logs.clone()).init();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(logs.clone())
+            .init();
         let (demo, kubelet) = (Demo::new("secretive").await, Kubelet::start().await);
         let secret = "unmistakable-token-of-this-test";
         let good = kubelet.volume(demo.namespace, "good", secret);

@@ -1,4 +1,5 @@
-//! The end of a volume: whatever state it is in, kubelet must get rid of it, and nothing that is not ours may be touched.
+//! The end of a volume: whatever state it is in, kubelet must get rid of it, and nothing that is not ours may
+//! be touched.
 
 use std::fs;
 

@@ -1,5 +1,6 @@
-//! Token → principal: what is known of it, else a local JWT check (`authenticate/jwt`, issuer keys of `authenticate/keys`), else a
-//! TokenReview for our audience, single flight per token. Comes after `head`, before `route`.
+//! Token → principal: what is known of it, else a local JWT check (`authenticate/jwt`, issuer keys of
+//! `authenticate/keys`), else a TokenReview for our audience, single flight per token. Comes after `head`,
+//! before `route`.
 
 pub mod jwt;
 mod keys;
@@ -36,13 +37,15 @@ pub enum Rejection {
 
 /// Longer is no token of Kubernetes (about 1.2 KiB) and not worth hashing.
 const TOKEN_MAX: usize = 16 << 10;
-/// How long a refusal by the API server is remembered. A token does not become valid later, but the server may have been ill.
+/// How long a refusal by the API server is remembered. A token does not become valid later, but the server
+/// may have been ill.
 const NO_LIFE: Duration = Duration::from_secs(10);
 
 const REFUSED: &str = "the token was refused by the cluster";
 const EXPIRED: &str = "the token has expired";
 
-/// SHA-256 over a random key of this process and the token: the cache holds no token, and no collision can be prepared.
+/// SHA-256 over a random key of this process and the token: the cache holds no token, and no collision can be
+/// prepared.
 type TokenKey = [u8; 32];
 
 pub struct Authenticator {
@@ -110,7 +113,8 @@ impl Authenticator {
         digest.finish()
     }
 
-    /// The question about a token that was answered before. One that has ended since is asked about no more: its answer stays, and says so.
+    /// The question about a token that was answered before. One that has ended since is asked about no more:
+    /// its answer stays, and says so.
     fn again(
         &self,
         token: &SecretString,
@@ -130,7 +134,8 @@ impl Authenticator {
         token: &SecretString,
         expires: Option<SystemTime>,
     ) -> impl Future<Output = Result<Fresh<Option<Arc<Principal>>>, Away>> + Send + 'static {
-        let (reviews, token, audience, fresh) = (self.reviews.clone(), token.clone(), self.audience.clone(), self.fresh);
+        let (reviews, token, audience, fresh) =
+            (self.reviews.clone(), token.clone(), self.audience.clone(), self.fresh);
         async move {
             let principal = reviews.token(&token, &audience, expires).await?.map(Arc::new);
             let life = if principal.is_some() { fresh } else { NO_LIFE };

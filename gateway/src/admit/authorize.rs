@@ -1,5 +1,5 @@
-//! May this principal use this connector? SubjectAccessReview on `connectors/proxy`, then on its Pod-bound form. Comes after
-//! `authenticate`; a remembered answer costs two hashes and a look-up.
+//! May this principal use this connector? SubjectAccessReview on `connectors/proxy`, then on its Pod-bound
+//! form. Comes after `authenticate`; a remembered answer costs two hashes and a look-up.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -44,7 +44,11 @@ impl Authorizer {
         }
     }
 
-    pub async fn may_use(&self, principal: &Principal, connector: &ConnectorRef) -> Result<Verdict, Unavailable> {
+    pub async fn may_use(
+        &self,
+        principal: &Principal,
+        connector: &ConnectorRef,
+    ) -> Result<Verdict, Unavailable> {
         let key = self.key(principal, connector);
         if let Some(verdict) = self.answers.fresh(&key, || self.question(principal, connector)).await {
             return Ok(verdict);

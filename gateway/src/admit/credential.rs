@@ -1,5 +1,6 @@
-//! The credential of a route: loaded from its Secret on demand, cached by connector and Secret version, wiped on drop. Comes after
-//! `authorize`; `serve` puts it into a request. This is the one place that reads Secrets.
+//! The credential of a route: loaded from its Secret on demand, cached by connector and Secret version, wiped
+//! on drop. Comes after `authorize`; `serve` puts it into a request. This is the one place that reads
+//! Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::home::cluster::{SecretContent, SecretError, Secrets};
 use crate::home::remembered::{Answers, Away, Fresh};
 use crate::table::route::{AuthScheme, CredentialSource, Route, SecretKey};
 
-/// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes are wiped with the last clone.
+/// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes
+/// are wiped with the last clone.
 #[derive(Clone)]
 pub struct Credential {
     authorization: Option<HeaderValue>,
@@ -46,7 +48,8 @@ const LIFE: Duration = Duration::from_secs(300);
 const REFUSAL_LIFE: Duration = Duration::from_secs(2);
 /// After a target's 401 the Secret is read again at most this often.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
-/// Waits between tries while RBAC does not know yet of a Role that the controller has just written; together 3 s.
+/// Waits between tries while RBAC does not know yet of a Role that the controller has just written; together
+/// 3 s.
 const FORBIDDEN_WAITS: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(150),
@@ -86,7 +89,9 @@ impl Credential {
     }
 
     fn same(&self, other: &Credential) -> bool {
-        let bytes = |one: &Credential| one.authorization.as_ref().map(|value| value.as_bytes().to_vec()).map(Zeroizing::new);
+        let bytes = |one: &Credential| {
+            one.authorization.as_ref().map(|value| value.as_bytes().to_vec()).map(Zeroizing::new)
+        };
         bytes(self) == bytes(other)
     }
 }
@@ -99,7 +104,11 @@ impl Credentials {
             credentials: Answers::new(ENTRIES, outage.max(LIFE)),
             certificates: Answers::new(ENTRIES, outage.max(LIFE)),
             rereads: Cache::builder().max_capacity(ENTRIES).time_to_live(REREAD_INTERVAL).build(),
-            anonymous: Arc::new(Credential { authorization: None, certificates: Vec::new(), values: BTreeMap::new() }),
+            anonymous: Arc::new(Credential {
+                authorization: None,
+                certificates: Vec::new(),
+                values: BTreeMap::new(),
+            }),
         }
     }
 
@@ -112,28 +121,33 @@ impl Credentials {
         self.credentials.ask(source, question()).await.unwrap_or(Err(CredentialError::Unavailable))
     }
 
-    /// After a 401 of the target: reads the Secret once more, at most once in 10 s for a route; true if it differs.
+    /// After a 401 of the target: reads the Secret once more, at most once in 10 s for a route; true if it
+    /// differs.
     pub async fn reread(&self, route: &Route) -> bool {
         let Some(source) = &route.credential else { return false };
         self.rereads.get_with_by_ref(source, self.replaced(route, source)).await
     }
 
-    /// CA certificates that the connector's own Secrets give for its targets: of `caCertSecretRef` and of the credential's `ca.crt`.
+    /// CA certificates that the connector's own Secrets give for its targets: of `caCertSecretRef` and of the
+    /// credential's `ca.crt`.
     pub async fn certificates(&self, route: &Route) -> Result<Vec<X509>, CredentialError> {
         let mut all = self.get(route).await?.certificates.clone();
         if let Some(key) = &route.trust.ca_secret {
             let question = || authorities(self.secrets.clone(), key.clone());
             let known = match self.certificates.fresh(key, question).await {
                 Some(known) => known,
-                None => self.certificates.ask(key, question()).await.unwrap_or(Err(CredentialError::Unavailable)),
+                None => {
+                    self.certificates.ask(key, question()).await.unwrap_or(Err(CredentialError::Unavailable))
+                }
             };
             all.extend(known?.iter().cloned());
         }
         Ok(all)
     }
 
-    /// For a probe: reads the Secrets now, whatever versions the status names, and writes into the route which ones it found, so that all
-    /// later look-ups of this route mean these. The credential comes with the Secret's values for the templates.
+    /// For a probe: reads the Secrets now, whatever versions the status names, and writes into the route
+    /// which ones it found, so that all later look-ups of this route mean these. The credential comes with
+    /// the Secret's values for the templates.
     pub(crate) async fn read(&self, route: &mut Route) -> Result<Arc<Credential>, CredentialError> {
         if let Some(key) = route.trust.ca_secret.take() {
             let (key, content) = self.current(&key).await?;
@@ -143,7 +157,8 @@ impl Credentials {
         }
         let Some(source) = route.credential.take() else { return Ok(self.anonymous.clone()) };
         let (key, content) = self.current(&source.key).await?;
-        let source = Arc::new(CredentialSource { key: SecretKey::clone(&key), ..CredentialSource::clone(&source) });
+        let source =
+            Arc::new(CredentialSource { key: SecretKey::clone(&key), ..CredentialSource::clone(&source) });
         let read = credential(&source, &content)?;
         self.credentials.put(&source, (Ok(Arc::new(read.clone())), LIFE)).await;
         route.credential = Some(source);
@@ -151,13 +166,19 @@ impl Credentials {
     }
 
     async fn current(&self, key: &SecretKey) -> Result<(Arc<SecretKey>, SecretContent), CredentialError> {
-        let content = read_patiently(self.secrets.as_ref(), key).await.map_err(|error| unreadable(key, error))?;
-        Ok((Arc::new(SecretKey { resource_version: content.resource_version.clone(), ..key.clone() }), content))
+        let content =
+            read_patiently(self.secrets.as_ref(), key).await.map_err(|error| unreadable(key, error))?;
+        Ok((
+            Arc::new(SecretKey { resource_version: content.resource_version.clone(), ..key.clone() }),
+            content,
+        ))
     }
 
     async fn replaced(&self, route: &Route, source: &Arc<CredentialSource>) -> bool {
         let Ok(before) = self.get(route).await else { return false };
-        let Ok((Ok(after), life)) = question(self.secrets.clone(), source.clone()).await else { return false };
+        let Ok((Ok(after), life)) = question(self.secrets.clone(), source.clone()).await else {
+            return false;
+        };
         let differs = !before.same(&after);
         if differs {
             self.credentials.put(source, (Ok(after), life)).await;
@@ -166,11 +187,19 @@ impl Credentials {
     }
 }
 
-async fn question(secrets: Arc<dyn Secrets>, source: Arc<CredentialSource>) -> Result<Fresh<Loaded<Credential>>, Away> {
-    answer(read_patiently(secrets.as_ref(), &source.key).await, &source.key, |content| credential(&source, content))
+async fn question(
+    secrets: Arc<dyn Secrets>,
+    source: Arc<CredentialSource>,
+) -> Result<Fresh<Loaded<Credential>>, Away> {
+    answer(read_patiently(secrets.as_ref(), &source.key).await, &source.key, |content| {
+        credential(&source, content)
+    })
 }
 
-async fn authorities(secrets: Arc<dyn Secrets>, key: Arc<SecretKey>) -> Result<Fresh<Loaded<Vec<X509>>>, Away> {
+async fn authorities(
+    secrets: Arc<dyn Secrets>,
+    key: Arc<SecretKey>,
+) -> Result<Fresh<Loaded<Vec<X509>>>, Away> {
     answer(read_patiently(secrets.as_ref(), &key).await, &key, |content| authorities_of(&key, content))
 }
 
@@ -216,7 +245,9 @@ fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Cred
     let name = &source.key.name;
     if content.secret_type != source.secret_type {
         let (found, wanted) = (&content.secret_type, &source.secret_type);
-        return Err(CredentialError::Unusable(format!("secret {name:?} has type {found:?}, its class needs {wanted:?}")));
+        return Err(CredentialError::Unusable(format!(
+            "secret {name:?} has type {found:?}, its class needs {wanted:?}"
+        )));
     }
     let value = |key: &str| {
         let found = content.data.get(key).filter(|value| !value.is_empty());
@@ -226,9 +257,11 @@ fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Cred
         AuthScheme::Bearer => bearer(value("token")?),
         AuthScheme::Basic => basic(value("username")?, value("password")?),
     };
-    let authorization = header(line)
-        .ok_or_else(|| CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry")))?;
-    let certificates = content.data.get(CA_KEY).map(|pem| ca_certificates::of_value(CA_KEY, pem, from_der)).transpose();
+    let authorization = header(line).ok_or_else(|| {
+        CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry"))
+    })?;
+    let certificates =
+        content.data.get(CA_KEY).map(|pem| ca_certificates::of_value(CA_KEY, pem, from_der)).transpose();
     let certificates = certificates.map_err(|error| invalid_ca(&source.key, &error))?.unwrap_or_default();
     Ok(Credential { authorization: Some(authorization), certificates, values: BTreeMap::new() })
 }
@@ -275,12 +308,18 @@ mod tests {
     use super::*;
 
     fn source(scheme: AuthScheme, secret_type: &str) -> CredentialSource {
-        let key = SecretKey { owner: "u".into(), namespace: "demo".into(), name: "s".into(), resource_version: "1".into() };
+        let key = SecretKey {
+            owner: "u".into(),
+            namespace: "demo".into(),
+            name: "s".into(),
+            resource_version: "1".into(),
+        };
         CredentialSource { key, secret_type: secret_type.into(), scheme }
     }
 
     fn content(secret_type: &str, data: &[(&str, &str)]) -> SecretContent {
-        let data = data.iter().map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
+        let data =
+            data.iter().map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
         SecretContent { secret_type: secret_type.into(), resource_version: "1".into(), data: data.collect() }
     }
 
@@ -308,8 +347,16 @@ mod tests {
             (AuthScheme::Bearer, &[("token", "")], "no key \"token\""),
             (AuthScheme::Basic, &[("username", "s3cret")], "no key \"password\""),
             (AuthScheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
-            (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")], "invalid PEM"),
-            (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")], "invalid PEM"),
+            (
+                AuthScheme::Bearer,
+                &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")],
+                "invalid PEM",
+            ),
+            (
+                AuthScheme::Bearer,
+                &[("token", "s3cret"), ("ca.crt", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")],
+                "invalid PEM",
+            ),
             (AuthScheme::Bearer, &[("token", "s3cret"), ("ca.crt", "")], "invalid PEM"),
         ] {
             let why = sent(scheme, data).map_err(|error| error.to_string()).unwrap_err();
@@ -319,15 +366,21 @@ mod tests {
 
     #[test]
     fn a_secret_of_another_type_than_the_class_says_is_never_used() {
-        let refused =
-            credential(&source(AuthScheme::Bearer, "connectors.cpaas.io/bearer-token"), &content("Opaque", &[("token", "t")]));
+        let refused = credential(
+            &source(AuthScheme::Bearer, "connectors.cpaas.io/bearer-token"),
+            &content("Opaque", &[("token", "t")]),
+        );
         let Err(CredentialError::Unusable(why)) = refused else { panic!("accepted") };
-        assert_eq!(why, r#"secret "s" has type "Opaque", its class needs "connectors.cpaas.io/bearer-token""#);
+        assert_eq!(
+            why,
+            r#"secret "s" has type "Opaque", its class needs "connectors.cpaas.io/bearer-token""#
+        );
     }
 
     #[test]
     fn the_header_is_marked_sensitive() {
-        let credential = credential(&source(AuthScheme::Bearer, "t"), &content("t", &[("token", "s3cret")])).unwrap();
+        let credential =
+            credential(&source(AuthScheme::Bearer, "t"), &content("t", &[("token", "s3cret")])).unwrap();
         assert!(!format!("{:?}", credential.authorization()).contains("s3cret"));
     }
 }

@@ -1,5 +1,6 @@
-//! Leave for a moment: the principal may use the connector, its route is usable, its credential at hand and its target resolved. Found out
-//! once a second for each passage, and again when the routing table has changed.
+//! Leave for a moment: the principal may use the connector, its route is usable, its credential at hand and
+//! its target resolved. Found out once a second for each passage, and again when the routing table has
+//! changed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use super::passage::{Aim, Grant, Passage, Standing};
 use crate::error::{Error, Result};
 use crate::table::route::{Entry, Route, Table};
 
-/// How long a passage's requests go by what was found for one of them. Short against every revocation bound, long against a request.
+/// How long a passage's requests go by what was found for one of them. Short against every revocation bound,
+/// long against a request.
 const LIFE: Duration = Duration::from_secs(1);
 
 impl Standing {
@@ -20,13 +22,21 @@ impl Standing {
         if self.taken.elapsed() >= LIFE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
             return None;
         }
-        Some(Grant { route: self.route.clone(), credential: self.credential.upgrade()?, dial: self.dial.clone() })
+        Some(Grant {
+            route: self.route.clone(),
+            credential: self.credential.upgrade()?,
+            dial: self.dial.clone(),
+        })
     }
 }
 
 /// The grant that stands, or a new one if it is old or the routing table has changed.
 pub async fn current(passage: &Passage) -> Result<Grant> {
-    let known = passage.standing.load().as_ref().and_then(|standing| standing.grant(&passage.gateway.parts.table.load()));
+    let known = passage
+        .standing
+        .load()
+        .as_ref()
+        .and_then(|standing| standing.grant(&passage.gateway.parts.table.load()));
     match known {
         Some(grant) => Ok(grant),
         None => renewed(passage).await,
@@ -55,7 +65,10 @@ async fn renew(passage: &Passage, table: &Table) -> Result<Grant> {
         Some(Entry::Usable(route)) => route.clone(),
         // As when the gateway itself sees the change, before the controller does.
         Some(Entry::Unusable { reason, message }) if reason == TARGET_CERTIFICATE_CHANGED => {
-            return Err(Error::CertificateChanged { host: passage.host().into_owned(), cause: message.clone() });
+            return Err(Error::CertificateChanged {
+                host: passage.host().into_owned(),
+                cause: message.clone(),
+            });
         }
         Some(Entry::Unusable { message, .. }) => {
             return Err(Error::Unusable { connector: passage.connector.clone(), why: message.clone() });
@@ -75,8 +88,12 @@ async fn granted(passage: &Passage, table: &Table) -> Result<()> {
     let (principal, connector) = (&passage.principal, &passage.connector);
     match passage.gateway.parts.authorizer.may_use(principal, connector).await {
         Ok(Verdict::Allowed) => Ok(()),
-        Ok(Verdict::Denied { may_get: true }) if table.lookup(connector).is_none() => Err(Error::NotFound(connector.clone())),
-        Ok(Verdict::Denied { .. }) => Err(Error::Forbidden { user: principal.user.to_string(), connector: connector.clone() }),
+        Ok(Verdict::Denied { may_get: true }) if table.lookup(connector).is_none() => {
+            Err(Error::NotFound(connector.clone()))
+        }
+        Ok(Verdict::Denied { .. }) => {
+            Err(Error::Forbidden { user: principal.user.to_string(), connector: connector.clone() })
+        }
         Err(_) => Err(Error::ReviewUnavailable),
     }
 }

@@ -1,5 +1,6 @@
-//! One principal's way to one connector: who it is and where its requests may go. A tunnel has one for each connector that its host belongs
-//! to, a connection in reverse mode one at a time. `grant` says whether it may be gone now.
+//! One principal's way to one connector: who it is and where its requests may go. A tunnel has one for each
+//! connector that its host belongs to, a connection in reverse mode one at a time. `grant` says whether it
+//! may be gone now.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -48,15 +49,16 @@ pub enum Aim {
     Address,
 }
 
-/// Granted: the principal may use the connector, its route is usable, its credential at hand and its target resolved.
+/// Granted: the principal may use the connector, its route is usable, its credential at hand and its target
+/// resolved.
 pub struct Grant {
     pub route: Arc<Route>,
     pub credential: Arc<Credential>,
     pub dial: Arc<Dial>,
 }
 
-/// A grant as it stands in its passage. A connection may idle for days: neither an old snapshot nor a credential that was rotated since
-/// may live on because of it.
+/// A grant as it stands in its passage. A connection may idle for days: neither an old snapshot nor a
+/// credential that was rotated since may live on because of it.
 pub(super) struct Standing {
     pub(super) route: Arc<Route>,
     pub(super) credential: Weak<Credential>,
@@ -66,7 +68,13 @@ pub(super) struct Standing {
 }
 
 impl Passage {
-    pub fn new(gateway: Arc<Gateway>, principal: Arc<Principal>, connector: ConnectorRef, aim: Aim, client: Client) -> Passage {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        principal: Arc<Principal>,
+        connector: ConnectorRef,
+        aim: Aim,
+        client: Client,
+    ) -> Passage {
         let expired = false;
         Passage {
             gateway,
@@ -89,13 +97,16 @@ impl Passage {
         route.targets.iter().take(most).filter(move |target| origin.is_none_or(|origin| origin.is(target)))
     }
 
-    /// For records and errors: the host that the client named, or that of the connector's address as far as it is known.
+    /// For records and errors: the host that the client named, or that of the connector's address as far as
+    /// it is known.
     pub fn host(&self) -> Cow<'_, str> {
         match &self.aim {
             Aim::Origin(origin) => Cow::Borrowed(&origin.host),
-            Aim::Address => {
-                self.standing.load().as_ref().map_or(Cow::Borrowed("-"), |standing| standing.dial.host.clone().into())
-            }
+            Aim::Address => self
+                .standing
+                .load()
+                .as_ref()
+                .map_or(Cow::Borrowed("-"), |standing| standing.dial.host.clone().into()),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The errors that we make, as `metav1.Status`: stable reason, words of the pod spec, the next step. What the client reads is here; what
-//! the log holds is the caller's. No text quotes a secret, a target's body or an address of the gateway.
+//! The errors that we make, as `metav1.Status`: stable reason, words of the pod spec, the next step. What the
+//! client reads is here; what the log holds is the caller's. No text quotes a secret, a target's body or an
+//! address of the gateway.
 
 use bytes::Bytes;
 use connectors_api::names::ALLOW_IMPERSONATION_ANNOTATION;
@@ -20,7 +21,8 @@ pub struct Failure {
 }
 
 pub const CONTENT_TYPE: &str = "application/json";
-/// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it unasked.
+/// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it
+/// unasked.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"connectors\"");
 
 impl Failure {
@@ -52,7 +54,9 @@ impl Failure {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         match self.code {
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => headers.insert(header::PROXY_AUTHENTICATE, CHALLENGE),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                headers.insert(header::PROXY_AUTHENTICATE, CHALLENGE)
+            }
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
             _ => None,
         };
@@ -63,7 +67,8 @@ impl Failure {
     }
 }
 
-/// Also for a connector that does not exist, unless the principal may `get` it: the two must not be told apart.
+/// Also for a connector that does not exist, unless the principal may `get` it: the two must not be told
+/// apart.
 pub fn forbidden(user: &str, connector: &ConnectorRef) -> Failure {
     let message = format!(
         "{} may not use connector {:?} in namespace {:?}: bind ClusterRole connectors-user",
@@ -95,19 +100,26 @@ pub fn not_found(connector: &ConnectorRef) -> Failure {
 
 /// `why` is the message of the connector's own condition.
 pub fn unusable(connector: &ConnectorRef, why: &str) -> Failure {
-    let message = format!("connector {:?} in namespace {:?} is not usable: {why}", connector.name, connector.namespace);
+    let message =
+        format!("connector {:?} in namespace {:?} is not usable: {why}", connector.name, connector.namespace);
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
 }
 
 /// The home API server does not answer and nothing is known of the client.
 pub fn unavailable() -> Failure {
-    let message = "the cluster's API server does not answer, so the token cannot be checked: try again".to_owned();
-    Failure { retry_after: Some(5), ..Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message) }
+    let message =
+        "the cluster's API server does not answer, so the token cannot be checked: try again".to_owned();
+    Failure {
+        retry_after: Some(5),
+        ..Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
 }
 
 /// Before the 200 of a CONNECT, with a challenge.
 pub fn proxy_authentication_required(why: &str) -> Failure {
-    let message = format!("proxy authentication required: {why}; log in as <namespace>/<connector> with a ServiceAccount token");
+    let message = format!(
+        "proxy authentication required: {why}; log in as <namespace>/<connector> with a ServiceAccount token"
+    );
     Failure::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "Unauthorized", message)
 }
 
@@ -137,20 +149,23 @@ pub fn unauthorized() -> Failure {
 
 /// CONNECT to what is no address of the connector.
 pub fn target_forbidden(authority: &str, connectors: &str) -> Failure {
-    let message =
-        format!("{authority} is not an address of connector {connectors}: correct the URL, or spec.address of the connector");
+    let message = format!(
+        "{authority} is not an address of connector {connectors}: correct the URL, or spec.address of the connector"
+    );
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
 /// The dial policy refuses the resolved address.
 pub fn target_denied(host: &str) -> Failure {
-    let message = format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+    let message =
+        format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
 /// A connector whose address leads back here.
 pub fn target_is_the_gateway(host: &str) -> Failure {
-    let message = format!("{host} is this gateway itself: set spec.address of the connector to the tool's own address");
+    let message =
+        format!("{host} is this gateway itself: set spec.address of the connector to the tool's own address");
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
@@ -173,7 +188,9 @@ pub fn bad_request(why: &str) -> Failure {
 
 /// TRACE and its like.
 pub fn method_not_carried(method: &str) -> Failure {
-    not_carried(&format!("the gateway does not carry {method}: its answer could hold the connector's credential"))
+    not_carried(&format!(
+        "the gateway does not carry {method}: its answer could hold the connector's credential"
+    ))
 }
 
 pub fn upgrade_not_carried(protocol: &str) -> Failure {
@@ -218,7 +235,11 @@ pub fn gateway_timeout(host: &str) -> Failure {
 
 /// Our own fault; the log has the cause.
 pub fn internal() -> Failure {
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "the gateway failed: its log has the cause".to_owned())
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "InternalError",
+        "the gateway failed: its log has the cause".to_owned(),
+    )
 }
 
 /// `serviceaccount demo/default`, as a user of Kubernetes says it.

@@ -1,5 +1,6 @@
-//! Everything that is asked of the home API server, with a deadline: reviews, signing keys, single Secrets. The traits are the seam to
-//! `standalone`, which answers the same from files. `table/watch` and `tls/issuer` hold the watches.
+//! Everything that is asked of the home API server, with a deadline: reviews, signing keys, single Secrets.
+//! The traits are the seam to `standalone`, which answers the same from files. `table/watch` and `tls/issuer`
+//! hold the watches.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,8 +28,14 @@ use crate::settings::Settings;
 /// What decides who a client is and what it may do.
 #[async_trait]
 pub trait Reviews: Send + Sync {
-    /// The bearer of a token if it is valid for `audience`. `expires` is the token's end as read from it; none if it cannot be read.
-    async fn token(&self, token: &SecretString, audience: &str, expires: Option<SystemTime>) -> Result<Option<Principal>, Away>;
+    /// The bearer of a token if it is valid for `audience`. `expires` is the token's end as read from it;
+    /// none if it cannot be read.
+    async fn token(
+        &self,
+        token: &SecretString,
+        audience: &str,
+        expires: Option<SystemTime>,
+    ) -> Result<Option<Principal>, Away>;
 
     async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away>;
 
@@ -80,11 +87,17 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 impl Cluster {
-    pub fn new(client: Client, runtime: Handle, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> Cluster {
+    pub fn new(
+        client: Client,
+        runtime: Handle,
+        settings: Arc<ArcSwap<Settings>>,
+        metrics: Arc<Metrics>,
+    ) -> Cluster {
         Cluster { client, runtime, settings, metrics }
     }
 
-    /// An answer of the API server within the deadline. A 404 or 403 is an answer, too; the caller says which of them it expects.
+    /// An answer of the API server within the deadline. A 404 or 403 is an answer, too; the caller says which
+    /// of them it expects.
     async fn ask<T, Q>(&self, what: &'static str, outcomes: &Outcomes, question: Q) -> Result<T, kube::Error>
     where
         T: Send + 'static,
@@ -105,7 +118,9 @@ impl Cluster {
             }
             // What could not be read is not quoted: it may be a token or of a Secret.
             let cause = match error {
-                kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "its answer cannot be read".to_owned(),
+                kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+                    "its answer cannot be read".to_owned()
+                }
                 other => other.to_string(),
             };
             tracing::warn!(what, cause, refused, "the API server did not give what was asked for");
@@ -116,15 +131,24 @@ impl Cluster {
 
 #[async_trait]
 impl Reviews for Cluster {
-    async fn token(&self, token: &SecretString, audience: &str, expires: Option<SystemTime>) -> Result<Option<Principal>, Away> {
-        let spec = TokenReviewSpec { token: token.expose_secret().to_owned(), audiences: Some(vec![audience.to_owned()]) };
+    async fn token(
+        &self,
+        token: &SecretString,
+        audience: &str,
+        expires: Option<SystemTime>,
+    ) -> Result<Option<Principal>, Away> {
+        let spec = TokenReviewSpec {
+            token: token.expose_secret().to_owned(),
+            audiences: Some(vec![audience.to_owned()]),
+        };
         let review = TokenReview { metadata: ObjectMeta::default(), spec, status: None };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let outcomes = &self.metrics.token_reviews;
         let question = async move { api.create(&PostParams::default(), &review).await };
         let reviewed = self.ask("token review", outcomes, question).await.map_err(|_| Away)?;
         let status = reviewed.status.ok_or(Away)?;
-        // An authenticator that knows no audiences leaves the list empty: such a yes is for the API server, not for us.
+        // An authenticator that knows no audiences leaves the list empty: such a yes is for the API server,
+        // not for us.
         let ours = status.audiences.iter().flatten().any(|one| one == audience);
         let accepted = status.authenticated == Some(true) && ours;
         if accepted {
@@ -192,7 +216,12 @@ pub fn content(secret: Secret) -> SecretContent {
     SecretContent {
         secret_type: secret.type_.unwrap_or_default(),
         resource_version: secret.metadata.resource_version.unwrap_or_default(),
-        data: secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect(),
+        data: secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, Zeroizing::new(value.0)))
+            .collect(),
     }
 }
 

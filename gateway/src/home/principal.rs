@@ -1,4 +1,5 @@
-//! Who a client is, as a verified token says. Made by `admit/authenticate`; `admit/authorize` asks about it, `record` names it.
+//! Who a client is, as a verified token says. Made by `admit/authenticate`; `admit/authorize` asks about it,
+//! `record` names it.
 
 use std::sync::Arc;
 use std::time::SystemTime;

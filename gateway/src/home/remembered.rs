@@ -1,5 +1,6 @@
-//! Answers of the home API server, remembered: fresh ones are used at once, older ones asked for again, and all are kept through an
-//! outage for a bounded time. One question per key is in flight, whoever asks. Used by `authenticate`, `authorize`, `credential`.
+//! Answers of the home API server, remembered: fresh ones are used at once, older ones asked for again, and
+//! all are kept through an outage for a bounded time. One question per key is in flight, whoever asks. Used
+//! by `authenticate`, `authorize`, `credential`.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -47,7 +48,13 @@ impl<K, V> Expiry<K, Answer<V>> for Life {
         Some(answer.life)
     }
 
-    fn expire_after_update(&self, _key: &K, answer: &Answer<V>, _now: Instant, _left: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        _key: &K,
+        answer: &Answer<V>,
+        _now: Instant,
+        _left: Option<Duration>,
+    ) -> Option<Duration> {
         Some(answer.life)
     }
 }
@@ -66,8 +73,8 @@ where
         }
     }
 
-    /// The answer if it is fresh. In the last fifth of its life it is asked for again in the background, so that a key in constant use
-    /// never waits.
+    /// The answer if it is fresh. In the last fifth of its life it is asked for again in the background, so
+    /// that a key in constant use never waits.
     pub async fn fresh<F, Q>(&self, key: &K, question: F) -> Option<V>
     where
         F: FnOnce() -> Q,
@@ -82,7 +89,8 @@ where
         Some(answer.value)
     }
 
-    /// Asks, together with everyone who asks the same now. Falls back to what was answered before if the API server is away.
+    /// Asks, together with everyone who asks the same now. Falls back to what was answered before if the API
+    /// server is away.
     pub async fn ask<Q>(&self, key: &K, question: Q) -> Result<V, Away>
     where
         Q: Future<Output = Result<Fresh<V>, Away>>,
@@ -121,7 +129,8 @@ where
         answer
     }
 
-    /// An earlier answer, made fresh for a moment so that an outage delays one request per key and moment, not each.
+    /// An earlier answer, made fresh for a moment so that an outage delays one request per key and moment,
+    /// not each.
     async fn prolonged(&self, key: &K) -> Option<Answer<V>> {
         let kept = self.kept.get(key).await?;
         let left = self.outage.checked_sub(kept.given.elapsed())?;

@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their body.
+/// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their
+/// body.
 pub const READ_SIZE: usize = 4 << 10;
 
 pub type Reader<'a> = &'a mut (dyn AsyncRead + Send + Unpin);

@@ -1,5 +1,5 @@
-//! What happens to each header field on its way, in one table. `relay` applies it to every request and response, whichever protocol the
-//! legs speak; the credential is added here and nowhere else.
+//! What happens to each header field on its way, in one table. `relay` applies it to every request and
+//! response, whichever protocol the legs speak; the credential is added here and nowhere else.
 
 use std::net::IpAddr;
 
@@ -8,28 +8,36 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
 
-/// What becomes of a field of a request on its way to the target: why it is dropped, or none if it passes. Names are in lower case.
-/// `impersonation`: the connector lets its users speak as others.
+/// What becomes of a field of a request on its way to the target: why it is dropped, or none if it passes.
+/// Names are in lower case. `impersonation`: the connector lets its users speak as others.
 fn dropped(name: &str, impersonation: bool) -> Option<&'static str> {
     match name {
         "authorization" => Some("the client's own goes nowhere: the connector's credential takes its place"),
         "audit-id" => Some("ours says who did it: a client must not write into another's trail"),
-        "forwarded" | "x-real-ip" => Some("says where a request came from: only we know (upstream.forwarded)"),
-        _ if of_one_connection(name) => Some("of one connection (RFC 9110, 7.6.1): an upgrade gets its own two by `set_upgrade`"),
+        "forwarded" | "x-real-ip" => {
+            Some("says where a request came from: only we know (upstream.forwarded)")
+        }
+        _ if of_one_connection(name) => {
+            Some("of one connection (RFC 9110, 7.6.1): an upgrade gets its own two by `set_upgrade`")
+        }
         _ if name.starts_with("x-forwarded-") => Some("as x-real-ip"),
         _ if name.starts_with("proxy-") => Some("meant for the gateway: the login is in there"),
         _ if name.starts_with("x-remote-") => {
             Some("request-header authentication of the API server: who sets it is somebody else")
         }
-        _ if name.starts_with(IMPERSONATE) && !impersonation => {
-            Some("impersonation: the credential's rights are not the client's. `request` refuses it; a trailer is left")
-        }
+        _ if name.starts_with(IMPERSONATE) && !impersonation => Some(
+            "impersonation: the credential's rights are not the client's. `request` refuses it; a trailer is left",
+        ),
         _ => None,
     }
 }
 
 /// The only value of a field that must not come twice; `twice` says so.
-pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, twice: &'static str) -> Result<Option<&'a HeaderValue>> {
+pub fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    twice: &'static str,
+) -> Result<Option<&'a HeaderValue>> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(Error::Malformed(twice)),
@@ -40,7 +48,8 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, twice: &'static str
 /// Prefix of the fields by which a client speaks as somebody else (kubectl --as).
 const IMPERSONATE: &str = "impersonate-";
 
-/// Whether the client speaks as somebody else. To be asked of its fields as they came, before `Connection` takes any of them away.
+/// Whether the client speaks as somebody else. To be asked of its fields as they came, before `Connection`
+/// takes any of them away.
 pub fn impersonates(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with(IMPERSONATE))
 }
@@ -67,7 +76,8 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Must not be nominated by `Connection`: the message would change its meaning for the target.
 const NEVER_NOMINATED: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
 
-/// Which installations of this gateway a request has passed: an id of each, so that one that comes back is known.
+/// Which installations of this gateway a request has passed: an id of each, so that one that comes back is
+/// known.
 const HOPS: HeaderName = HeaderName::from_static("connectors-gateway-hops");
 /// More gateways behind each other than anybody wants.
 const MAX_HOPS: usize = 8;
@@ -93,8 +103,9 @@ impl Protocol {
     }
 }
 
-/// The protocol that a request asks to change to. A wish for `h2c` is overlooked, as RFC 9110, 7.8 allows and Java's client expects on its
-/// first request; any other protocol, or a choice of several, is refused: the client would wait for what cannot come.
+/// The protocol that a request asks to change to. A wish for `h2c` is overlooked, as RFC 9110, 7.8 allows and
+/// Java's client expects on its first request; any other protocol, or a choice of several, is refused: the
+/// client would wait for what cannot come.
 pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
     if !connection_has(headers, "upgrade") {
         return Ok(None);
@@ -103,23 +114,27 @@ pub fn upgrade(headers: &HeaderMap) -> Result<Option<Protocol>> {
     wishes.retain(|wish| !wish.eq_ignore_ascii_case("h2c"));
     match wishes.as_slice() {
         [] => Ok(None),
-        [wish] => match Protocol::ALL.into_iter().find(|protocol| protocol.token().eq_ignore_ascii_case(wish)) {
-            Some(protocol) => Ok(Some(protocol)),
-            None => Err(Error::Upgrade(wish.clone())),
-        },
+        [wish] => {
+            match Protocol::ALL.into_iter().find(|protocol| protocol.token().eq_ignore_ascii_case(wish)) {
+                Some(protocol) => Ok(Some(protocol)),
+                None => Err(Error::Upgrade(wish.clone())),
+            }
+        }
         _ => Err(Error::Upgrade(wishes.join(", "))),
     }
 }
 
-/// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which drop those of the other.
+/// The fields that change the protocol of one connection. After `toward_target` or `toward_client`, which
+/// drop those of the other.
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: Protocol) {
     headers.remove(header::TE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(protocol.token()));
 }
 
-/// Turns the client's fields into those for an HTTP/1.1 target, except framing and `Host`, which belong to the leg. `ours` is the
-/// connector's credential. `TE: trailers` is true of us if it is of the client, and said again.
+/// Turns the client's fields into those for an HTTP/1.1 target, except framing and `Host`, which belong to
+/// the leg. `ours` is the connector's credential. `TE: trailers` is true of us if it is of the client, and
+/// said again.
 pub fn toward_target(headers: &mut HeaderMap, ours: Option<&HeaderValue>, impersonation: bool) -> Result<()> {
     let trailers = takes_trailers(headers);
     drop_nominated(headers)?;
@@ -150,7 +165,8 @@ pub fn pass_hop(headers: &mut HeaderMap, installation: &HeaderValue) -> Result<(
     Ok(())
 }
 
-/// Tells the target where a request came from (`upstream.forwarded`): the client's address, the scheme and host that it named.
+/// Tells the target where a request came from (`upstream.forwarded`): the client's address, the scheme and
+/// host that it named.
 pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, scheme: &'static str, host: &str) {
     if let Some(client) = client.and_then(|client| HeaderValue::try_from(client.to_string()).ok()) {
         headers.insert(HeaderName::from_static("x-forwarded-for"), client);
@@ -190,7 +206,8 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 /// Turns the target's fields into those for the client, except framing.
 pub fn toward_client(status: StatusCode, headers: &mut HeaderMap) {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
-        // No body follows, whatever the target says of one (RFC 9110, 8.6): a client that believed it would wait, or read another answer.
+        // No body follows, whatever the target says of one (RFC 9110, 8.6): a client that believed it would
+        // wait, or read another answer.
         headers.remove(header::CONTENT_LENGTH);
     }
     // A target that nominates nonsense harms only its own answer.
@@ -220,8 +237,8 @@ fn drop_nominated(headers: &mut HeaderMap) -> Result<()> {
         return Ok(());
     }
     for name in tokens(headers, header::CONNECTION) {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Malformed("a Connection header names no header field"))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Error::Malformed("a Connection header names no header field"))?;
         if NEVER_NOMINATED.contains(&name) {
             return Err(Error::Malformed("a Connection header names Host or Content-Length"));
         }
@@ -251,12 +268,18 @@ fn drop_bearer_subprotocols(headers: &mut HeaderMap) {
 /// The comma separated tokens of all lines of a field. Owned, because the callers change the map.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned).collect()
+    lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether the client says that it takes trailers. gRPC servers insist on it.
 fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TE) && tokens(headers, header::TE).iter().any(|token| token.eq_ignore_ascii_case("trailers"))
+    headers.contains_key(header::TE)
+        && tokens(headers, header::TE).iter().any(|token| token.eq_ignore_ascii_case("trailers"))
 }
 
 /// Whether `Connection` holds this token, in any case.
@@ -270,7 +293,10 @@ mod tests {
     use super::*;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -305,7 +331,8 @@ mod tests {
 
     #[test]
     fn impersonation_is_the_connectors_to_allow() {
-        let mut headers = map(&[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("x-remote-user", "admin")]);
+        let mut headers =
+            map(&[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("x-remote-user", "admin")]);
         toward_target(&mut headers, None, true).unwrap();
         assert_eq!(names(&headers), ["impersonate-group", "impersonate-user"]);
     }
@@ -328,11 +355,16 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_trailers_makes_a_gateway_that_takes_trailers() {
-        for (te, said) in [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)] {
+        for (te, said) in
+            [("trailers", true), ("gzip;q=0.5, Trailers", true), ("gzip", false), ("trailers2", false)]
+        {
             let mut headers = map(&[("te", te), ("connection", "TE, x-secret"), ("x-secret", "1")]);
             toward_target(&mut headers, None, false).unwrap();
             assert_eq!(names(&headers), if said { ["connection", "te"].as_slice() } else { &[] }, "{te}");
-            assert!(!said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te", "{te}");
+            assert!(
+                !said || headers[header::TE] == "trailers" && headers[header::CONNECTION] == "te",
+                "{te}"
+            );
             toward_h2(&mut headers);
             assert_eq!(names(&headers), if said { ["te"].as_slice() } else { &[] }, "{te}");
         }
@@ -370,8 +402,12 @@ mod tests {
 
     #[test]
     fn the_fields_of_an_upgrade_are_ours() {
-        let mut headers =
-            map(&[("connection", "Upgrade, X-Secret"), ("upgrade", "websocket"), ("x-secret", "1"), ("te", "trailers")]);
+        let mut headers = map(&[
+            ("connection", "Upgrade, X-Secret"),
+            ("upgrade", "websocket"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+        ]);
         toward_target(&mut headers, None, false).unwrap();
         set_upgrade(&mut headers, Protocol::WebSocket);
         assert_eq!(names(&headers), ["connection", "upgrade"]);

@@ -1,5 +1,5 @@
-//! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a peer that is gone without a
-//! word. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
+//! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
+//! peer that is gone without a word. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
 
 mod gather;
 
@@ -16,8 +16,8 @@ pub const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes that may wait for a stream's window.
 pub const SEND_BUFFER: usize = 256 << 10;
 
-/// Room for all streams of a connection at once: those whose readers have stopped leave the others theirs. Greater ones than 2 GiB do not
-/// exist (RFC 9113, 6.9.1).
+/// Room for all streams of a connection at once: those whose readers have stopped leave the others theirs.
+/// Greater ones than 2 GiB do not exist (RFC 9113, 6.9.1).
 pub fn connection_window(streams: u32) -> u32 {
     streams.saturating_mul(STREAM_WINDOW).clamp(STREAM_WINDOW, i32::MAX as u32)
 }

@@ -48,12 +48,15 @@ pub struct Whereto {
     pub path: PathAndQuery,
 }
 
-/// Reads a request target: origin-form with `Host`, or absolute-form, which wins over it (RFC 9112, 3.2.2). Takes `Host` out.
+/// Reads a request target: origin-form with `Host`, or absolute-form, which wins over it (RFC 9112, 3.2.2).
+/// Takes `Host` out.
 pub fn parse_target(target: bytes::Bytes, headers: &mut HeaderMap) -> Result<Whereto> {
     const INVALID: Error = Error::Malformed("the request target is not valid");
     let mut hosts = headers.get_all(header::HOST).into_iter();
     let authority = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| Error::Malformed("the Host header is not valid"))?.to_owned(),
+        (Some(host), None) => {
+            host.to_str().map_err(|_| Error::Malformed("the Host header is not valid"))?.to_owned()
+        }
         (None, _) => return Err(Error::Malformed("the Host header is missing")),
         (Some(_), Some(_)) => return Err(Error::Malformed("two Host headers")),
     };
@@ -71,7 +74,8 @@ pub fn parse_target(target: bytes::Bytes, headers: &mut HeaderMap) -> Result<Whe
     }
 }
 
-/// A path begins with a slash. An absolute URL may go without (`https://host?a`); anything else would make another request line of it.
+/// A path begins with a slash. An absolute URL may go without (`https://host?a`); anything else would make
+/// another request line of it.
 pub fn rooted(path: &PathAndQuery) -> Result<PathAndQuery> {
     const INVALID: Error = Error::Malformed("the path does not begin with a slash");
     match path.as_str().bytes().next() {

@@ -1,5 +1,6 @@
-//! What a target's answer points to, as a client in reverse mode can find it: `Location`, `Content-Location` and cookies. `reverse` says how
-//! the client came, `relay` applies it to the answer. In a tunnel nothing is changed: client and target use the same names there.
+//! What a target's answer points to, as a client in reverse mode can find it: `Location`, `Content-Location`
+//! and cookies. `reverse` says how the client came, `relay` applies it to the answer. In a tunnel nothing is
+//! changed: client and target use the same names there.
 
 use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -21,7 +22,10 @@ impl Rewrite {
     /// Changes an answer of `target`, the connector's address.
     pub fn apply(&self, headers: &mut HeaderMap, target: &Target) {
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let url = headers.get(&name).and_then(|value| value.to_str().ok()).and_then(|url| self.url(url, target));
+            let url = headers
+                .get(&name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|url| self.url(url, target));
             if let Some(url) = url.and_then(|url| HeaderValue::try_from(url).ok()) {
                 headers.insert(name, url);
             }
@@ -49,8 +53,8 @@ impl Rewrite {
             _ => return None,
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let same =
-            Authority::parse(authority).is_ok_and(|authority| authority.is(&target.host, target.port, default_port(target.tls)));
+        let same = Authority::parse(authority)
+            .is_ok_and(|authority| authority.is(&target.host, target.port, default_port(target.tls)));
         let slash = if path.starts_with('/') { "" } else { "/" };
         same.then(|| format!("{}{}", self.origin, self.path(&format!("{slash}{path}"), target)))
     }
@@ -65,7 +69,8 @@ impl Rewrite {
         format!("{}{slash}{short}", self.mount)
     }
 
-    /// A cookie for the target's host becomes one for the host that the client knows; one for TLS only would be lost on a plain leg.
+    /// A cookie for the target's host becomes one for the host that the client knows; one for TLS only would
+    /// be lost on a plain leg.
     fn cookie(&self, cookie: &HeaderValue, target: &Target) -> HeaderValue {
         let Ok(text) = cookie.to_str() else { return cookie.clone() };
         let mut parts = text.split(';');
@@ -98,7 +103,12 @@ mod tests {
     }
 
     fn by_path(added: bool) -> Rewrite {
-        Rewrite { origin: "https://gateway".to_owned(), mount: "/namespaces/demo/connectors/git".to_owned(), added, secure: true }
+        Rewrite {
+            origin: "https://gateway".to_owned(),
+            mount: "/namespaces/demo/connectors/git".to_owned(),
+            added,
+            secure: true,
+        }
     }
 
     #[test]
@@ -115,10 +125,18 @@ mod tests {
             (by_host(true), "https://other.example.com/base/a", "https://other.example.com/base/a"),
             (by_host(true), "http://git.example.com/base/a", "http://git.example.com/base/a"),
             (by_host(true), "https://git.example.com:444/base/a", "https://git.example.com:444/base/a"),
-            (by_path(true), "https://git.example.com/base/a", "https://gateway/namespaces/demo/connectors/git/a"),
+            (
+                by_path(true),
+                "https://git.example.com/base/a",
+                "https://gateway/namespaces/demo/connectors/git/a",
+            ),
             (by_path(true), "/base/a", "/namespaces/demo/connectors/git/a"),
             (by_path(false), "/base/a", "/namespaces/demo/connectors/git/base/a"),
-            (by_path(true), "https://git.example.com?x=1", "https://gateway/namespaces/demo/connectors/git/?x=1"),
+            (
+                by_path(true),
+                "https://git.example.com?x=1",
+                "https://gateway/namespaces/demo/connectors/git/?x=1",
+            ),
         ] {
             let mut headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
             rewrite.apply(&mut headers, &target);
@@ -130,7 +148,11 @@ mod tests {
     fn a_cookie_comes_back_to_where_the_client_got_it() {
         let target = Target::parse("https://git.example.com/base").unwrap();
         for (rewrite, cookie, expected) in [
-            (by_host(true), "a=1; Domain=git.example.com; Path=/base; Secure; HttpOnly", "a=1; Path=/; HttpOnly"),
+            (
+                by_host(true),
+                "a=1; Domain=git.example.com; Path=/base; Secure; HttpOnly",
+                "a=1; Path=/; HttpOnly",
+            ),
             (by_host(false), "a=1; path=/base/x", "a=1; Path=/base/x"),
             (by_path(true), "a=1; Path=/; Secure", "a=1; Path=/namespaces/demo/connectors/git/; Secure"),
             (by_path(true), "a=b=c; Max-Age=5", "a=b=c; Max-Age=5"),

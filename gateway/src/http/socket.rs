@@ -5,7 +5,8 @@ use std::time::Duration;
 use pingora_core::protocols::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one packet a minute.
+/// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one
+/// packet a minute.
 pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(60),
     interval: Duration::from_secs(20),
@@ -15,7 +16,8 @@ pub const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
-/// What a client still sends when we close is read for so long, or the reset of a close would take our last answer away from it.
+/// What a client still sends when we close is read for so long, or the reset of a close would take our last
+/// answer away from it.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Closes our side, then reads away what the peer still sends, bounded.

@@ -1,5 +1,6 @@
-//! HTTP/1.1 on the wire, without I/O: heads and bodies out of a buffer, and into one. Strict where leniency would let the target see
-//! another message than we do. `listen/head` reads first heads with it, `serve/h1` and `relay` everything else.
+//! HTTP/1.1 on the wire, without I/O: heads and bodies out of a buffer, and into one. Strict where leniency
+//! would let the target see another message than we do. `listen/head` reads first heads with it, `serve/h1`
+//! and `relay` everything else.
 
 mod codec;
 
@@ -76,7 +77,8 @@ pub fn take_request(buf: &mut BytesMut, limit: usize) -> Result<Option<RequestHe
     let mut parsed = httparse::Request::new(&mut slots);
     let Some(end) = complete(parsed.parse(buf), buf.len(), limit)? else { return Ok(None) };
     let method = parsed.method.unwrap_or_default();
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| WireError::Invalid("the method is not valid"))?;
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| WireError::Invalid("the method is not valid"))?;
     let target = range(buf, parsed.path.unwrap_or_default().as_bytes());
     let minor = parsed.version.unwrap_or(1);
     let count = note(buf, parsed.headers, &mut fields);
@@ -91,8 +93,8 @@ pub fn take_response(buf: &mut BytesMut, limit: usize) -> Result<Option<Response
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut slots);
     let Some(end) = complete(parsed.parse(buf), buf.len(), limit)? else { return Ok(None) };
-    let status =
-        StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| WireError::Invalid("the status is not valid"))?;
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
+        .map_err(|_| WireError::Invalid("the status is not valid"))?;
     let minor = parsed.version.unwrap_or(1);
     let count = note(buf, parsed.headers, &mut fields);
     let head = split(buf, end)?;
@@ -144,16 +146,21 @@ fn headers(head: &Bytes, fields: &[Field]) -> Result<HeaderMap, WireError> {
     for field in fields {
         let name = HeaderName::from_bytes(&head[field.name.0 as usize..field.name.1 as usize]);
         let value = HeaderValue::from_maybe_shared(slice(head, field.value));
-        let (Ok(name), Ok(value)) = (name, value) else { return Err(WireError::Invalid("a header field is not valid")) };
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(WireError::Invalid("a header field is not valid"));
+        };
         headers.append(name, value);
     }
     Ok(headers)
 }
 
-/// Request framing. Two lengths, a length beside chunks, another coding than chunked: refused, for the target might choose differently.
+/// Request framing. Two lengths, a length beside chunks, another coding than chunked: refused, for the target
+/// might choose differently.
 pub fn request_framing(headers: &HeaderMap, minor: u8) -> Result<Framing, WireError> {
     match (chunked(headers, minor)?, length(headers)?) {
-        (true, Some(_)) => Err(WireError::Invalid("Content-Length and Transfer-Encoding contradict each other")),
+        (true, Some(_)) => {
+            Err(WireError::Invalid("Content-Length and Transfer-Encoding contradict each other"))
+        }
         (true, None) => Ok(Framing::Chunked),
         (false, Some(0)) | (false, None) => Ok(Framing::None),
         (false, Some(length)) => Ok(Framing::Length(length)),
@@ -162,9 +169,12 @@ pub fn request_framing(headers: &HeaderMap, minor: u8) -> Result<Framing, WireEr
 
 /// Response framing (RFC 9112, 6.3), as strict.
 pub fn response_framing(head: &ResponseHead, to: &Method) -> Result<Framing, WireError> {
-    let empty = *to == Method::HEAD || head.status.is_informational() || matches!(head.status.as_u16(), 204 | 304);
+    let empty =
+        *to == Method::HEAD || head.status.is_informational() || matches!(head.status.as_u16(), 204 | 304);
     match (chunked(&head.headers, head.minor)?, length(&head.headers)?) {
-        (true, Some(_)) => Err(WireError::Invalid("Content-Length and Transfer-Encoding contradict each other")),
+        (true, Some(_)) => {
+            Err(WireError::Invalid("Content-Length and Transfer-Encoding contradict each other"))
+        }
         _ if empty => Ok(Framing::None),
         (true, None) => Ok(Framing::Chunked),
         (false, Some(length)) => Ok(Framing::Length(length)),
@@ -193,7 +203,14 @@ pub fn length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
 }
 
 /// Writes a request head. A `Content-Length` stands in `headers`; `Host` and `Transfer-Encoding` must not.
-pub fn put_request(out: &mut BytesMut, method: &Method, path: &str, host: &str, headers: &HeaderMap, framing: Framing) {
+pub fn put_request(
+    out: &mut BytesMut,
+    method: &Method,
+    path: &str,
+    host: &str,
+    headers: &HeaderMap,
+    framing: Framing,
+) {
     out.reserve(256 + path.len());
     for part in [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n"] {
         out.put_slice(part.as_bytes());
@@ -205,8 +222,15 @@ pub fn put_request(out: &mut BytesMut, method: &Method, path: &str, host: &str, 
     out.put_slice(b"\r\n");
 }
 
-/// Writes a response head. A `Content-Length` in `headers` is written as it is: it is the only one in an answer to HEAD.
-pub fn put_response(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap, framing: Framing, persistence: Persistence) {
+/// Writes a response head. A `Content-Length` in `headers` is written as it is: it is the only one in an
+/// answer to HEAD.
+pub fn put_response(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    persistence: Persistence,
+) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());

@@ -1,5 +1,5 @@
-//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is bounded. `detect`
-//! walks on.
+//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is
+//! bounded. `detect` walks on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ impl Accept {
     }
 }
 
-/// The services for `Server::add_service`, bound at start of the server: `listeners.http` and `listeners.https`.
+/// The services for `Server::add_service`, bound at start of the server: `listeners.http` and
+/// `listeners.https`.
 pub fn services(gateway: &Arc<Gateway>) -> [Service<Accept>; 2] {
     let settings = gateway.parts.settings.load_full();
     let threads = settings.worker_threads();
@@ -41,7 +42,8 @@ fn service(name: &str, address: SocketAddr, threads: usize, accept: Accept) -> S
     let mut service = Service::new(name.to_owned(), accept);
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(KEEPALIVE);
-    // pingora would keep 64 KiB for each connection. A head is read into a buffer of ours, and TLS reads ahead for itself.
+    // pingora would keep 64 KiB for each connection. A head is read into a buffer of ours, and TLS reads
+    // ahead for itself.
     let listener = ListenerConfig::tcp(address.to_string()).tcp_socket_options(options);
     service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
     service.threads = Some(threads);
@@ -59,7 +61,8 @@ impl ServerApp for Accept {
             parts.metrics.count_refusal(Refusal::Limit);
             return None;
         }
-        // Boxed: an async function keeps room for its argument beside the future that it awaits, and a tunnel's is large.
+        // Boxed: an async function keeps room for its argument beside the future that it awaits, and a
+        // tunnel's is large.
         let work = Box::pin(detect::serve(self.gateway.clone(), stream, self.secure, shutdown));
         self.gateway.connections.serve(work).await;
         drop(open);

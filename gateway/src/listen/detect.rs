@@ -1,6 +1,7 @@
-//! A connection on a proxy port, from its first byte: the first bytes decide what it is. A CONNECT opens a tunnel; all else are requests that each
-//! say where they belong. Then `serve` has it. The https listener (`secure`) does its handshake here and is the same from there on: ALPN
-//! is not asked, for Go writes an HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
+//! A connection on a proxy port, from its first byte: the first bytes decide what it is. A CONNECT opens a
+//! tunnel; all else are requests that each say where they belong. Then `serve` has it. The https listener
+//! (`secure`) does its handshake here and is the same from there on: ALPN is not asked, for Go writes an
+//! HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,8 +59,9 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
         let settings = gateway.parts.settings.load();
         (settings.limits.head_bytes, settings.timeouts.head)
     };
-    let address =
-        stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet()).map(SocketAddr::ip));
+    let address = stream
+        .get_socket_digest()
+        .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet()).map(SocketAddr::ip));
     let client = Client { address, secure: name.is_some() };
     let first = tokio::select! {
         biased;
@@ -67,17 +69,21 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
         // Half a head must not hold up a drain.
         () = let_go(shutdown.clone()) => return,
     };
-    let reverse = |gateway| Mode::Reverse(Arc::new(Reverse::new(gateway, client, name.filter(|name| !name.is_empty()))));
+    let reverse = |gateway| {
+        Mode::Reverse(Arc::new(Reverse::new(gateway, client, name.filter(|name| !name.is_empty()))))
+    };
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     match first {
         Ok(None) => {}
-        Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => match tunnel::connect(&head, rest.freeze()) {
-            Ok(connect) => {
-                drop(head);
-                Box::pin(through(gateway, stream, connect, client, shutdown)).await;
+        Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => {
+            match tunnel::connect(&head, rest.freeze()) {
+                Ok(connect) => {
+                    drop(head);
+                    Box::pin(through(gateway, stream, connect, client, shutdown)).await;
+                }
+                Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
             }
-            Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
-        },
+        }
         Ok(Some(First::Head(head, rest))) => {
             Box::pin(serve::h1::serve(&reverse(gateway), stream, Some(head), rest, shutdown)).await;
         }
@@ -90,7 +96,13 @@ async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, 
 }
 
 /// A tunnel, to its end.
-async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client: Client, shutdown: &ShutdownWatch) {
+async fn through(
+    gateway: Arc<Gateway>,
+    stream: Stream,
+    connect: Connect,
+    client: Client,
+    shutdown: &ShutdownWatch,
+) {
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
     // Boxed, each for itself: what waits in one of them for days has no room for the others.
     let (tunnel, context, rest) = match Box::pin(tunnel::admit(&gateway, connect, client.address)).await {
@@ -101,7 +113,9 @@ async fn through(gateway: Arc<Gateway>, stream: Stream, connect: Connect, client
     drop(context);
     let tunnel = Arc::new(tunnel);
     let error = match opened {
-        Ok((stream, ALPN::H2)) => return Box::pin(serve::h2::serve(&Mode::Tunnel(tunnel), stream, shutdown)).await,
+        Ok((stream, ALPN::H2)) => {
+            return Box::pin(serve::h2::serve(&Mode::Tunnel(tunnel), stream, shutdown)).await;
+        }
         Ok((stream, _)) => {
             let mode = Mode::Tunnel(tunnel);
             return Box::pin(serve::h1::serve(&mode, stream, None, BytesMut::new(), shutdown)).await;

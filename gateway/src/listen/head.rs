@@ -1,4 +1,5 @@
-//! The first head of a connection: from a bounded buffer, under a deadline that the accept started. What was read past it is kept.
+//! The first head of a connection: from a bounded buffer, under a deadline that the accept started. What was
+//! read past it is kept.
 
 use std::future::Future;
 
@@ -21,7 +22,12 @@ pub enum First {
 }
 
 /// Reads the first bytes. None: the client left without one. `http2`: is expected too.
-pub async fn read(stream: &mut Stream, limit: usize, http2: bool, deadline: Instant) -> Result<Option<First>> {
+pub async fn read(
+    stream: &mut Stream,
+    limit: usize,
+    http2: bool,
+    deadline: Instant,
+) -> Result<Option<First>> {
     within(deadline, take(stream, limit, http2)).await
 }
 

@@ -1,6 +1,6 @@
-//! Where lines wait to be written together: a write(2) for each access record is a good part of what a small request costs. A line waits
-//! for `DELAY` at most; a warning or an error takes what waits along at once. Comes after `Json` or tracing-subscriber's text, before standard
-//! error.
+//! Where lines wait to be written together: a write(2) for each access record is a good part of what a small
+//! request costs. A line waits for `DELAY` at most; a warning or an error takes what waits along at once.
+//! Comes after `Json` or tracing-subscriber's text, before standard error.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,8 +21,9 @@ pub struct Lines(Arc<Shared>);
 struct Shared {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
-    /// Held while writing, taken before `waiting`: batches leave in the order in which their lines came, and while the reader is stuck
-    /// lines can still wait until the buffer is full. After that whoever logs is blocked, as by a write of its own.
+    /// Held while writing, taken before `waiting`: batches leave in the order in which their lines came, and
+    /// while the reader is stuck lines can still wait until the buffer is full. After that whoever logs is
+    /// blocked, as by a write of its own.
     out: Mutex<Out>,
 }
 
@@ -43,11 +44,13 @@ impl Lines {
         Lines(Arc::new(Shared { waiting: Mutex::default(), arrived: Condvar::new(), out: Mutex::new(out) }))
     }
 
-    /// To be called once every way in which the process can end by itself leads to `end`: what waits would be lost otherwise.
+    /// To be called once every way in which the process can end by itself leads to `end`: what waits would be
+    /// lost otherwise.
     pub fn gather(&self) -> io::Result<()> {
         lock(&self.0.waiting).gathering = true;
         let shared = self.0.clone();
-        let started = std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_in_time());
+        let started =
+            std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_in_time());
         if started.is_err() {
             self.end();
         }
@@ -95,7 +98,8 @@ impl Shared {
     fn write_in_time(&self) {
         loop {
             let idle = |waiting: &mut Waiting| waiting.gathering && waiting.lines.is_empty();
-            let waiting = self.arrived.wait_while(lock(&self.waiting), idle).unwrap_or_else(PoisonError::into_inner);
+            let waiting =
+                self.arrived.wait_while(lock(&self.waiting), idle).unwrap_or_else(PoisonError::into_inner);
             if !waiting.gathering {
                 return;
             }

@@ -1,4 +1,5 @@
-//! A login names connectors. Which of them has the host that the client wants, and may it know? For tunnels and for absolute URLs alike.
+//! A login names connectors. Which of them has the host that the client wants, and may it know? For tunnels
+//! and for absolute URLs alike.
 
 use connectors_api::proxy_auth::{self, ConnectorRef, Login, LoginError};
 use connectors_api::target::PathMatch;
@@ -28,9 +29,11 @@ pub fn bounded(gateway: &Gateway, login: &Login) -> Result<()> {
     }
 }
 
-/// The connectors of the login that have this address; without one, the first, that the answer inside can speak of.
+/// The connectors of the login that have this address; without one, the first, that the answer inside can
+/// speak of.
 pub fn serving(table: &Table, login: &Login, origin: &Origin) -> Vec<ConnectorRef> {
-    let mut serving: Vec<_> = login.connectors.iter().filter(|connector| has_target(table, connector, origin)).cloned().collect();
+    let mut serving: Vec<_> =
+        login.connectors.iter().filter(|connector| has_target(table, connector, origin)).cloned().collect();
     if serving.is_empty() {
         serving.extend(login.connectors.first().cloned());
     }
@@ -54,8 +57,9 @@ fn usable<'a>(table: &'a Table, connector: &ConnectorRef) -> Option<&'a Route> {
     }
 }
 
-/// An address that is not the connector's is refused at once, but only to those who may use the connector: others must not learn its
-/// addresses. They, and the users of an unusable connector, are answered later, when a request is admitted.
+/// An address that is not the connector's is refused at once, but only to those who may use the connector:
+/// others must not learn its addresses. They, and the users of an unusable connector, are answered later,
+/// when a request is admitted.
 pub async fn reachable(
     gateway: &Gateway,
     principal: &Principal,

@@ -1,6 +1,7 @@
-//! Requests without a tunnel: in reverse mode the host (`c-<name>.<ns>.svc`) or the path (`/namespaces/<ns>/connectors/<name>/…`) names the
-//! connector and `Authorization` brings the ServiceAccount's token; an absolute `http://` URL names a target, with a login as for a
-//! CONNECT. `admit` takes both like any other.
+//! Requests without a tunnel: in reverse mode the host (`c-<name>.<ns>.svc`) or the path
+//! (`/namespaces/<ns>/connectors/<name>/…`) names the connector and `Authorization` brings the
+//! ServiceAccount's token; an absolute `http://` URL names a target, with a login as for a CONNECT. `admit`
+//! takes both like any other.
 
 use std::sync::Arc;
 
@@ -53,9 +54,12 @@ impl Reverse {
 
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
         if request.method == http::Method::CONNECT {
-            return Err(Error::Malformed("a CONNECT must be the first request of its connection, over HTTP/1.1"));
+            return Err(Error::Malformed(
+                "a CONNECT must be the first request of its connection, over HTTP/1.1",
+            ));
         }
-        let authority = Authority::parse(&request.authority).map_err(|_| Error::Malformed("the Host header is not valid"))?;
+        let authority = Authority::parse(&request.authority)
+            .map_err(|_| Error::Malformed("the Host header is not valid"))?;
         let table = self.gateway.parts.table.load_full();
         match place(&table, &authority, request, self.client.secure)? {
             Place::Connector { connector, mount } => {
@@ -68,7 +72,8 @@ impl Reverse {
         }
     }
 
-    /// A certificate vouches for one host: what a client asks of another belongs on another connection (RFC 9110, 7.4).
+    /// A certificate vouches for one host: what a client asks of another belongs on another connection (RFC
+    /// 9110, 7.4).
     fn named(&self, authority: &Authority) -> Result<()> {
         match &self.name {
             Some(name) if *name != authority.host => Err(Error::Misdirected(authority.host.clone())),
@@ -78,7 +83,9 @@ impl Reverse {
 
     async fn bearer(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
         let token = match single(headers, &header::AUTHORIZATION, "two Authorization headers")? {
-            Some(value) => proxy_auth::parse_token(value.as_bytes()).map_err(|error| Error::Token(error.to_string()))?,
+            Some(value) => {
+                proxy_auth::parse_token(value.as_bytes()).map_err(|error| Error::Token(error.to_string()))?
+            }
             None => return Err(Error::Token("no Authorization was sent".to_owned())),
         };
         self.valid(&token).await?.map_err(|why| Error::Token(why.to_owned()))
@@ -94,15 +101,22 @@ impl Reverse {
         }
     }
 
-    /// The request as the target shall see it, and the way back for what its answer points to. Without a usable route both stay: the
-    /// request will not be forwarded.
-    fn turn(&self, table: &Table, connector: &ConnectorRef, mount: usize, request: &mut Request) -> Result<()> {
+    /// The request as the target shall see it, and the way back for what its answer points to. Without a
+    /// usable route both stay: the request will not be forwarded.
+    fn turn(
+        &self,
+        table: &Table,
+        connector: &ConnectorRef,
+        mount: usize,
+        request: &mut Request,
+    ) -> Result<()> {
         let Some(Entry::Usable(route)) = table.lookup(connector) else { return Ok(()) };
         let Some(target) = route.targets.first() else { return Ok(()) };
         let (asked, added) = joined(request.path.as_str(), mount, target);
         let mount = request.path.as_str()[..mount].to_owned();
         if let Some(path) = asked {
-            request.path = PathAndQuery::try_from(path).map_err(|_| Error::Malformed("the path is not valid"))?;
+            request.path =
+                PathAndQuery::try_from(path).map_err(|_| Error::Malformed("the path is not valid"))?;
         }
         let scheme = if self.client.secure { "https" } else { "http" };
         let origin = format!("{scheme}://{}", request.authority);
@@ -116,7 +130,8 @@ impl Reverse {
         login::bounded(&self.gateway, &given)?;
         let principal = self.valid(&given.token).await?.map_err(|why| Error::Login(why.to_owned()))?;
         let serving = login::serving(table, &given, &origin);
-        let covers = |connector: &&ConnectorRef| login::covers(table, connector, &origin, request.path.as_str());
+        let covers =
+            |connector: &&ConnectorRef| login::covers(table, connector, &origin, request.path.as_str());
         let connector = serving.iter().find(covers).or(serving.first()).cloned();
         let connector = connector.ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
         login::reachable(&self.gateway, &principal, table, &connector, &given, &origin).await?;
@@ -138,7 +153,8 @@ impl Reverse {
     }
 }
 
-/// Where a request belongs. A connector's own host comes first; then an `http://` URL of somebody else's; then the path.
+/// Where a request belongs. A connector's own host comes first; then an `http://` URL of somebody else's;
+/// then the path.
 fn place(table: &Table, authority: &Authority, request: &Request, secure: bool) -> Result<Place> {
     if let Some(connector) = table.lookup_host(&authority.host) {
         return Ok(Place::Connector { connector: connector.clone(), mount: 0 });
@@ -157,7 +173,8 @@ fn place(table: &Table, authority: &Authority, request: &Request, secure: bool) 
     }
 }
 
-/// `/namespaces/<ns>/connectors/<name>` at the beginning of a path: the connector, and how many bytes name it.
+/// `/namespaces/<ns>/connectors/<name>` at the beginning of a path: the connector, and how many bytes name
+/// it.
 fn mounted(path: &str) -> Option<(ConnectorRef, usize)> {
     let rest = path.strip_prefix("/namespaces/")?;
     let (namespace, rest) = rest.split_once("/connectors/")?;
@@ -166,9 +183,10 @@ fn mounted(path: &str) -> Option<(ConnectorRef, usize)> {
     Some((connector, "/namespaces/".len() + namespace.len() + "/connectors/".len() + name.len()))
 }
 
-/// The path for the target, if it is another than the client's; and whether the address's prefix was put before it. A path that has the
-/// prefix already stays: kubeconfigs name it, and so does what a target says of itself. Where a connector's address ends in `/a` and the
-/// target has an `/a/a`, a client must name the first too.
+/// The path for the target, if it is another than the client's; and whether the address's prefix was put
+/// before it. A path that has the prefix already stays: kubeconfigs name it, and so does what a target says
+/// of itself. Where a connector's address ends in `/a` and the target has an `/a/a`, a client must name the
+/// first too.
 fn joined(path: &str, mount: usize, target: &Target) -> (Option<String>, bool) {
     let rest = &path[mount..];
     let slash = if rest.starts_with('/') { "" } else { "/" };

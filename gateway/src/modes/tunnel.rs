@@ -1,5 +1,6 @@
-//! A CONNECT: who is it, which connector has this host, the 200, TLS. Every refusal before the 200 is a 407, a 403 for what is no address
-//! of the connector, or a malformed head; all else is told inside, where clients show it.
+//! A CONNECT: who is it, which connector has this host, the 200, TLS. Every refusal before the 200 is a 407,
+//! a 403 for what is no address of the connector, or a malformed head; all else is told inside, where clients
+//! show it.
 
 use std::iter;
 use std::net::IpAddr;
@@ -79,18 +80,26 @@ impl Drop for Tunnel {
 
 /// A CONNECT has no body (RFC 9110, 9.3.6): whoever announces one would hide bytes from us.
 pub fn connect(head: &RequestHead, rest: Bytes) -> Result<Connect> {
-    if head.headers.contains_key(header::CONTENT_LENGTH) || head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
+    {
         return Err(Error::Malformed("a CONNECT must not announce a body"));
     }
-    let text = std::str::from_utf8(&head.target).map_err(|_| Error::Malformed("the CONNECT authority is not valid"))?;
-    let authority = Authority::parse(text).map_err(|_| Error::Malformed("the CONNECT authority is not host:port"))?;
+    let text = std::str::from_utf8(&head.target)
+        .map_err(|_| Error::Malformed("the CONNECT authority is not valid"))?;
+    let authority =
+        Authority::parse(text).map_err(|_| Error::Malformed("the CONNECT authority is not host:port"))?;
     let port = authority.port.ok_or(Error::Malformed("the CONNECT authority has no port"))?;
     let login = login::login(&head.headers)?;
     Ok(Connect { origin: Origin { tls: true, host: authority.host, port }, login, rest })
 }
 
 /// Who is it, and is what it asks for a tunnel that we open at all?
-pub async fn admit(gateway: &Arc<Gateway>, connect: Connect, address: Option<IpAddr>) -> Result<(Tunnel, SslContext, Bytes)> {
+pub async fn admit(
+    gateway: &Arc<Gateway>,
+    connect: Connect,
+    address: Option<IpAddr>,
+) -> Result<(Tunnel, SslContext, Bytes)> {
     let Connect { origin, login: given, rest } = connect;
     let given = given.map_err(|error| Error::Login(error.to_string()))?;
     login::bounded(gateway, &given)?;
@@ -104,11 +113,18 @@ pub async fn admit(gateway: &Arc<Gateway>, connect: Connect, address: Option<IpA
     let connectors = login::serving(&table, &given, &origin);
     let first = connectors.first().ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
     login::reachable(gateway, &principal, &table, first, &given, &origin).await?;
-    // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and the key stays here.
+    // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and
+    // the key stays here.
     let context = gateway.leaves.context(&origin.host, login::has_target(&table, first, &origin))?;
     let passages = connectors.into_iter().map(|connector| {
         let aim = Aim::Origin(origin.clone());
-        let mut passage = Passage::new(gateway.clone(), principal.clone(), connector, aim, Client { address, secure: true });
+        let mut passage = Passage::new(
+            gateway.clone(),
+            principal.clone(),
+            connector,
+            aim,
+            Client { address, secure: true },
+        );
         passage.expired = expired;
         passage
     });
@@ -138,7 +154,8 @@ pub async fn open(
     let gone = |error: std::io::Error| Error::ClientGone(error.to_string());
     stream.write_all(ESTABLISHED).await.map_err(gone)?;
     stream.flush().await.map_err(gone)?;
-    let rest = timeout_at(deadline, first_bytes(&mut stream, rest)).await.unwrap_or(Err(Error::HeadTimeout))?;
+    let rest =
+        timeout_at(deadline, first_bytes(&mut stream, rest)).await.unwrap_or(Err(Error::HeadTimeout))?;
     if rest.first() != Some(&TLS_HANDSHAKE) {
         let error = Error::Malformed("plain HTTP inside of the tunnel: the target's URL must be https");
         return Err(Unopened::Plain(stream, error));

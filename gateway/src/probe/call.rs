@@ -1,5 +1,5 @@
-//! One HTTP probe of a class: rendered, sent to a target of the connector and nowhere else, redirects included, and judged by the class's
-//! CEL or by 2xx.
+//! One HTTP probe of a class: rendered, sent to a target of the connector and nowhere else, redirects
+//! included, and judged by the class's CEL or by 2xx.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use crate::probe::fetch::Fetched;
 const REDIRECTS: usize = 5;
 /// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.
 const JUDGE_TIME: Duration = Duration::from_secs(2);
-/// CEL cannot be stopped: what runs on after its time keeps its place, so that a hopeless one costs so many threads at most.
+/// CEL cannot be stopped: what runs on after its time keeps its place, so that a hopeless one costs so many
+/// threads at most.
 static JUDGES: Semaphore = Semaphore::const_new(4);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,11 @@ struct Call {
     headers: HeaderMap,
 }
 
-pub(super) async fn call(subject: &Subject<'_>, probe: &HttpProbe, injection: Injection) -> Result<Answer, Failed> {
+pub(super) async fn call(
+    subject: &Subject<'_>,
+    probe: &HttpProbe,
+    injection: Injection,
+) -> Result<Answer, Failed> {
     let mut call = prepare(subject, probe)?;
     for _ in 0..=REDIRECTS {
         let fetched = send(subject, &call, injection).await?;
@@ -67,14 +72,16 @@ pub(super) async fn call(subject: &Subject<'_>, probe: &HttpProbe, injection: In
     Err(Failed::Class(format!("{} redirects more than {REDIRECTS} times", call.target.host)))
 }
 
-/// The credential is for the connector's targets only, path prefix included; elsewhere on the same server the probe is anonymous.
+/// The credential is for the connector's targets only, path prefix included; elsewhere on the same server the
+/// probe is anonymous.
 fn covered(subject: &Subject<'_>, target: &Target, path: &str) -> bool {
     let origin = target.origin();
     subject.route.targets.iter().any(|one| one.origin() == origin && one.covers(path) == PathMatch::Inside)
 }
 
 async fn send(subject: &Subject<'_>, call: &Call, injection: Injection) -> Result<Fetched, Failed> {
-    let mut request = Request::builder().method(call.method.clone()).uri(&call.path).body(()).map_err(|_| unfit("path"))?;
+    let mut request =
+        Request::builder().method(call.method.clone()).uri(&call.path).body(()).map_err(|_| unfit("path"))?;
     let mut credential = None;
     if covered(subject, &call.target, &call.path) {
         *request.headers_mut() = call.headers.clone();
@@ -126,7 +133,9 @@ fn unfit(part: &str) -> Failed {
 
 /// Scheme and host: the address's, unless the class says otherwise; another host without scheme means http.
 fn destination(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Target, Failed> {
-    let Some(first) = subject.route.targets.first() else { return Err(Failed::Class("the connector has no address".to_owned())) };
+    let Some(first) = subject.route.targets.first() else {
+        return Err(Failed::Class("the connector has no address".to_owned()));
+    };
     let host = probe.host.as_deref().filter(|host| !host.is_empty());
     let authority = host.map(Authority::parse).transpose().map_err(|_| unfit("host"))?;
     let other = authority.filter(|authority| !authority.is(&first.host, first.port, default_port(first.tls)));
@@ -136,7 +145,9 @@ fn destination(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Target, Faile
     };
     let port = default_port(tls);
     let wanted = match other {
-        Some(other) => Target { tls, port: other.port.unwrap_or(port), host: other.host, prefix: String::new() },
+        Some(other) => {
+            Target { tls, port: other.port.unwrap_or(port), host: other.host, prefix: String::new() }
+        }
         None => Target { tls, ..first.clone() },
     };
     known(subject, &wanted)
@@ -146,7 +157,9 @@ fn destination(subject: &Subject<'_>, probe: &HttpProbe) -> Result<Target, Faile
 fn known(subject: &Subject<'_>, wanted: &Target) -> Result<Target, Failed> {
     let origin = wanted.origin();
     let own = subject.route.targets.iter().find(|target| target.origin() == origin);
-    own.cloned().ok_or_else(|| Failed::Class(format!("the probe leads to {origin}, which is no address of the connector")))
+    own.cloned().ok_or_else(|| {
+        Failed::Class(format!("the probe leads to {origin}, which is no address of the connector"))
+    })
 }
 
 /// Within the connector's targets only: a redirect must not carry a credential, or a probe, anywhere else.
@@ -154,15 +167,16 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
     let location = location.split('#').next().unwrap_or_default();
     if location.contains("://") {
         let (url, query) = location.split_once('?').map_or((location, ""), |(url, query)| (url, query));
-        let target =
-            Target::parse(url).map_err(|_| Failed::Class(format!("{} redirects to a broken address", call.target.host)))?;
+        let target = Target::parse(url)
+            .map_err(|_| Failed::Class(format!("{} redirects to a broken address", call.target.host)))?;
         let path = if target.prefix.is_empty() { "/".to_owned() } else { target.prefix.clone() };
         call.path = if query.is_empty() { path } else { format!("{path}?{query}") };
         call.target = known(subject, &target)?;
     } else if location.starts_with('/') && !location.starts_with("//") {
         call.path = location.to_owned();
     } else {
-        let folder = call.path.split('?').next().unwrap_or_default().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder =
+            call.path.split('?').next().unwrap_or_default().rsplit_once('/').map_or("", |(folder, _)| folder);
         call.path = format!("{folder}/{location}");
     }
     // As browsers and Go do: only 307 and 308 repeat the method.
@@ -179,7 +193,10 @@ async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
         return Ok(Answer { status, success: status.is_success() });
     }
     let unfit = |why: &dyn std::fmt::Display| {
-        Failed::Class(format!("the class's CEL does not fit the answer (status code {}): {why}", status.as_u16()))
+        Failed::Class(format!(
+            "the class's CEL does not fit the answer (status code {}): {why}",
+            status.as_u16()
+        ))
     };
     let cel = cel.to_owned();
     let judged = async {
@@ -200,7 +217,8 @@ async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
 
 fn verdict(cel: &str, fetched: &Fetched) -> Result<bool, ExpressionError> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: Vec<(String, String)> = fetched.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let headers: Vec<(String, String)> =
+        fetched.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let response = Response { status: fetched.status.as_u16(), headers: &headers, body: &fetched.body };
     Expression::compile(cel)?.evaluate(&response)
 }

@@ -1,4 +1,5 @@
-//! What a probe's templates see: Go-style capitalised fields, `.Connector` and `.Secret.StringData`. Wiped after use.
+//! What a probe's templates see: Go-style capitalised fields, `.Connector` and `.Secret.StringData`. Wiped
+//! after use.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,10 @@ impl Data {
     /// `secret`: none for a connector without Secret, and for a probe that must not see it.
     pub fn new(connector: &Connector, secret: Option<&BTreeMap<String, Zeroizing<Vec<u8>>>>) -> Data {
         let secret = secret.map_or(Value::Null, |values| {
-            let text = |value: &Zeroizing<Vec<u8>>| Value::String(String::from_utf8_lossy(value).into_owned());
-            let data: Map<String, Value> = values.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+            let text =
+                |value: &Zeroizing<Vec<u8>>| Value::String(String::from_utf8_lossy(value).into_owned());
+            let data: Map<String, Value> =
+                values.iter().map(|(key, value)| (key.clone(), text(value))).collect();
             json!({ "StringData": data })
         });
         Data(json!({ "Connector": self::connector(connector), "Secret": secret }))
@@ -104,7 +107,9 @@ mod tests {
         let connector: Connector = serde_json::from_value(connector).unwrap();
         let values = BTreeMap::from([("token".to_owned(), Zeroizing::new(b"t0ken".to_vec()))]);
         let data = Data::new(&connector, secret.then_some(&values));
-        Template::parse(template).and_then(|template| template.render(&data.0)).map_err(|error| error.to_string())
+        Template::parse(template)
+            .and_then(|template| template.render(&data.0))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -126,6 +131,9 @@ mod tests {
 
     #[test]
     fn a_connector_without_secret_renders_the_guarded_header_empty() {
-        assert_eq!(rendered("{{- if .Secret }}Bearer {{ .Secret.StringData.token }}{{ end }}", false).as_deref(), Ok(""));
+        assert_eq!(
+            rendered("{{- if .Secret }}Bearer {{ .Secret.StringData.token }}{{ end }}", false).as_deref(),
+            Ok("")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! One question to a target for `probe`: the dial, trust and credential of a user's request, one answer, bounded. Also the first contact,
-//! which sends no credential and finds what to pin.
+//! One question to a target for `probe`: the dial, trust and credential of a user's request, one answer,
+//! bounded. Also the first contact, which sends no credential and finds what to pin.
 
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub struct Fetched {
     pub body: Bytes,
 }
 
-/// What the target's certificate is worth. Nothing but a handshake and, without a credential, one GET has reached the target.
+/// What the target's certificate is worth. Nothing but a handshake and, without a credential, one GET has
+/// reached the target.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FirstContact {
     /// A known CA or a pin vouches for it; or it is plain http.
@@ -69,7 +70,8 @@ impl Gateway {
         request: http::Request<()>,
         credential: Option<&Credential>,
     ) -> Result<Fetched> {
-        let fetched = tokio::time::timeout(FETCH_TIME, self.fetch_slowly(route, target, request, credential)).await;
+        let fetched =
+            tokio::time::timeout(FETCH_TIME, self.fetch_slowly(route, target, request, credential)).await;
         fetched.unwrap_or_else(|_| Err(Error::HeaderTimeout { host: target.host.clone() }))
     }
 
@@ -117,22 +119,32 @@ impl Gateway {
         let changed = match verdict {
             None | Some(Judgement::Trusted) => return Ok(FirstContact::Verified),
             Some(Judgement::Changed { .. }) => true,
-            Some(Judgement::Unknown { cause }) if self.parts.settings.load().upstream.unverified != Unverified::Pin => {
+            Some(Judgement::Unknown { cause })
+                if self.parts.settings.load().upstream.unverified != Unverified::Pin =>
+            {
                 return Ok(FirstContact::Unverified { cause });
             }
             Some(Judgement::Unknown { .. }) => false,
         };
-        let served: Vec<X509> = stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
+        let served: Vec<X509> =
+            stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
         let offered = cluster_info(&mut stream, target).await;
         let pin = trust::pin(target, &served, &offered);
-        let pin =
-            pin.ok_or_else(|| Error::Unverified { host: target.host.clone(), cause: "it presents no certificate".to_owned() })?;
+        let pin = pin.ok_or_else(|| Error::Unverified {
+            host: target.host.clone(),
+            cause: "it presents no certificate".to_owned(),
+        })?;
         Ok(if changed { FirstContact::Changed(pin) } else { FirstContact::Pin(pin) })
     }
 
     /// Resolved now, with what the Secrets give now.
     async fn dial(&self, route: &Route, target: &Target) -> Result<Dial> {
-        let given = self.parts.credentials.certificates(route).await.map_err(|error| grant::unusable(route, error))?;
+        let given = self
+            .parts
+            .credentials
+            .certificates(route)
+            .await
+            .map_err(|error| grant::unusable(route, error))?;
         self.upstream.resolve(route, target, &given).await
     }
 
@@ -154,7 +166,11 @@ impl Gateway {
     }
 }
 
-async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, request: &Request, host: &str) -> Result<Fetched> {
+async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(
+    stream: &mut S,
+    request: &Request,
+    host: &str,
+) -> Result<Fetched> {
     let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
     put_head(&mut out, request, &request.authority);
     let sent = H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await;
@@ -164,7 +180,14 @@ async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, reques
 }
 
 fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> AnswerReader<'a> {
-    AnswerReader { source, host, method: &request.method, taken: Taken::New, persistence: Persistence::KeepAlive, upgrade: false }
+    AnswerReader {
+        source,
+        host,
+        method: &request.method,
+        taken: Taken::New,
+        persistence: Persistence::KeepAlive,
+        upgrade: false,
+    }
 }
 
 async fn collect(mut answers: AnswerReader<'_>) -> Result<Fetched> {
@@ -189,7 +212,9 @@ async fn collect(mut answers: AnswerReader<'_>) -> Result<Fetched> {
 
 /// The CAs that a Kubernetes API server shows to everyone; none if it shows none.
 async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X509> {
-    let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else { return Vec::new() };
+    let Ok(path) = PathAndQuery::try_from(format!("{}{CLUSTER_INFO}", target.prefix)) else {
+        return Vec::new();
+    };
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
     let request = Request {
         method: Method::GET,
@@ -210,7 +235,8 @@ async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X5
 /// `data.kubeconfig` of the ConfigMap holds one cluster with its CA.
 fn authorities(body: &[u8]) -> Option<Vec<X509>> {
     let config_map: Value = serde_json::from_slice(body).ok()?;
-    let kubeconfig: Value = serde_yaml_ng::from_str(config_map.pointer("/data/kubeconfig")?.as_str()?).ok()?;
+    let kubeconfig: Value =
+        serde_yaml_ng::from_str(config_map.pointer("/data/kubeconfig")?.as_str()?).ok()?;
     let pem = kubeconfig.pointer("/clusters/0/cluster/certificate-authority-data")?.as_str()?;
     X509::stack_from_pem(&STANDARD.decode(pem).ok()?).ok()
 }

@@ -1,5 +1,6 @@
-//! First step of a probe: does something vouch for each target? If nothing does and the policy allows it, the target is pinned, before the
-//! credential is ever sent. A changed target is pinned anew only if the operator accepted the fingerprint.
+//! First step of a probe: does something vouch for each target? If nothing does and the policy allows it, the
+//! target is pinned, before the credential is ever sent. A changed target is pinned anew only if the operator
+//! accepted the fingerprint.
 
 use connectors_api::conditions::reason;
 use connectors_api::connector::Pin;
@@ -30,9 +31,14 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
             FirstContact::Unverified { cause } => return Err(Failed::Target(unverified(&target, &cause))),
             // Whoever gave a CA wants that one.
             FirstContact::Pin(_) if given => {
-                return Err(Failed::Target(unverified(&target, "it does not verify under the CA that the connector gives")));
+                return Err(Failed::Target(unverified(
+                    &target,
+                    "it does not verify under the CA that the connector gives",
+                )));
             }
-            FirstContact::Changed(pin) if !is_accepted(&pin, accepted) => return Err(Failed::Target(changed(&target, &pin))),
+            FirstContact::Changed(pin) if !is_accepted(&pin, accepted) => {
+                return Err(Failed::Target(changed(&target, &pin)));
+            }
             FirstContact::Pin(pin) | FirstContact::Changed(pin) => take(subject, pin, accepted),
         }
     }
@@ -40,7 +46,8 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
     Ok(told(subject, given))
 }
 
-/// Of the pins before, those stay that are for other targets or that the operator accepts too (API servers of one address may differ).
+/// Of the pins before, those stay that are for other targets or that the operator accepts too (API servers of
+/// one address may differ).
 fn take(subject: &mut Subject<'_>, pin: Pin, accepted: &[String]) {
     let pins = &mut subject.route.trust.pins;
     pins.retain(|held| held.origin != pin.origin || is_accepted(held, accepted));
@@ -50,20 +57,28 @@ fn take(subject: &mut Subject<'_>, pin: Pin, accepted: &[String]) {
 fn told(subject: &Subject<'_>, given: bool) -> Outcome {
     let held = |target: &Target| subject.route.trust.pins.iter().any(|pin| pin.origin == target.origin());
     match subject.connector.spec.ca_secret() {
-        Some(name) if given => {
-            outcome(OutcomeStatus::True, reason::VALID, &format!("CA certificate loaded from secret {name:?}"))
+        Some(name) if given => outcome(
+            OutcomeStatus::True,
+            reason::VALID,
+            &format!("CA certificate loaded from secret {name:?}"),
+        ),
+        _ if given => {
+            outcome(OutcomeStatus::True, reason::VALID, "CA certificate loaded from the credential's secret")
         }
-        _ if given => outcome(OutcomeStatus::True, reason::VALID, "CA certificate loaded from the credential's secret"),
-        _ if subject.route.targets.iter().any(held) => {
-            outcome(OutcomeStatus::True, reason::PINNED, "the target is held to what it showed at first contact")
-        }
+        _ if subject.route.targets.iter().any(held) => outcome(
+            OutcomeStatus::True,
+            reason::PINNED,
+            "the target is held to what it showed at first contact",
+        ),
         _ => outcome(OutcomeStatus::True, reason::NO_CA_CERT, ""),
     }
 }
 
 /// In the spellings of usual tools: with or without colons, in either case.
 fn is_accepted(pin: &Pin, accepted: &[String]) -> bool {
-    let plain = |text: &str| text.trim().chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect::<String>();
+    let plain = |text: &str| {
+        text.trim().chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect::<String>()
+    };
     accepted.iter().any(|accepted| plain(accepted) == pin.sha256)
 }
 
@@ -77,7 +92,9 @@ fn changed(target: &Target, pin: &Pin) -> Outcome {
 
 fn unverified(target: &Target, cause: &str) -> Outcome {
     let origin = target.origin();
-    let message = format!("no known CA vouches for {origin} ({cause}): put its CA into the secret that caCertSecretRef names");
+    let message = format!(
+        "no known CA vouches for {origin} ({cause}): put its CA into the secret that caCertSecretRef names"
+    );
     failed(reason::TARGET_UNVERIFIED, &message)
 }
 
@@ -90,7 +107,12 @@ mod tests {
     #[test]
     fn a_fingerprint_is_accepted_in_the_spellings_of_usual_tools_and_no_other_is() {
         let sha256 = "0a".repeat(32);
-        let pin = Pin { origin: "https://t:443".into(), kind: PinKind::PublicKey, sha256: sha256.clone(), certificate: None };
+        let pin = Pin {
+            origin: "https://t:443".into(),
+            kind: PinKind::PublicKey,
+            sha256: sha256.clone(),
+            certificate: None,
+        };
         for accepted in [sha256.clone(), sha256.to_uppercase(), ["0A"; 32].join(":"), format!(" {sha256} ")] {
             assert!(is_accepted(&pin, std::slice::from_ref(&accepted)), "{accepted}");
         }

@@ -39,11 +39,24 @@ pub struct AnswerReader<'a> {
 
 /// Puts a request's head into `out`.
 pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
-    wire::put_request(out, &request.method, request.path.as_str(), authority, &request.headers, request.framing);
+    wire::put_request(
+        out,
+        &request.method,
+        request.path.as_str(),
+        authority,
+        &request.headers,
+        request.framing,
+    );
 }
 
-/// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the target has seen nothing of it.
-pub fn send_head(lent: &mut Lent, request: &Request, authority: &Authority, host: &str) -> Result<(Incoming, SendStream<Bytes>)> {
+/// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the
+/// target has seen nothing of it.
+pub fn send_head(
+    lent: &mut Lent,
+    request: &Request,
+    authority: &Authority,
+    host: &str,
+) -> Result<(Incoming, SendStream<Bytes>)> {
     let mut parts = uri::Parts::default();
     (parts.scheme, parts.authority) = (Some(Scheme::HTTPS), Some(authority.clone()));
     parts.path_and_query = Some(request.path.clone());
@@ -71,13 +84,16 @@ impl AnswerReader<'_> {
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
-            return Err(Error::Protocol { host: host.to_owned(), cause: "101 without an upgrade".to_owned() });
+            return Err(Error::Protocol {
+                host: host.to_owned(),
+                cause: "101 without an upgrade".to_owned(),
+            });
         }
         Ok(answer)
     }
 
-    /// Resolves when an HTTP/1.1 target, whose answer is complete, closes or says more. One of HTTP/2 resets its stream, as the sender of
-    /// the request notices.
+    /// Resolves when an HTTP/1.1 target, whose answer is complete, closes or says more. One of HTTP/2 resets
+    /// its stream, as the sender of the request notices.
     pub async fn closed(&mut self) {
         match &mut self.source {
             Source::H1(h1) => drop(buffer::fill(h1.io, h1.buf, buffer::READ_SIZE).await),
@@ -97,7 +113,9 @@ async fn h1_head(
     loop {
         if let Some(head) = wire::take_response(source.buf, MAX_HEAD).map_err(invalid)? {
             let framing = wire::response_framing(&head, method).map_err(invalid)?;
-            let ends = head.minor == 0 || framing == Framing::UntilClose || headers::connection_has(&head.headers, "close");
+            let ends = head.minor == 0
+                || framing == Framing::UntilClose
+                || headers::connection_has(&head.headers, "close");
             *persistence = if ends { Persistence::Close } else { Persistence::KeepAlive };
             *source.decoder = framing.into();
             return Ok(Answer { status: head.status, headers: head.headers, framing });
@@ -120,7 +138,8 @@ async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Ta
     })?;
     let ended = incoming.body.as_ref().is_none_or(RecvStream::is_end_stream);
     let length = wire::length(head.headers());
-    let length = length.map_err(|error| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") })?;
+    let length =
+        length.map_err(|error| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") })?;
     let framing = match length {
         _ if ended || *method == Method::HEAD || matches!(head.status().as_u16(), 204 | 304) => Framing::None,
         Some(length) => Framing::Length(length),
@@ -133,7 +152,8 @@ async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Ta
 /// What an error of a stream says about its request.
 fn retry(error: &h2::Error, taken: Taken) -> Retry {
     match error {
-        // Such an error comes only to streams above the last one that the target will answer for (RFC 9113, 6.8).
+        // Such an error comes only to streams above the last one that the target will answer for (RFC 9113,
+        // 6.8).
         _ if error.is_remote() && error.is_go_away() => Retry::Always,
         _ if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Retry::Always,
         // The connection broke, and the request may have been acted on before.

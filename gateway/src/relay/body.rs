@@ -1,5 +1,5 @@
-//! Bodies on their way between two legs, whatever each speaks. One task carries both directions; at most one read and one write buffer
-//! per direction exist, so a slow reader stops the writer.
+//! Bodies on their way between two legs, whatever each speaks. One task carries both directions; at most one
+//! read and one write buffer per direction exist, so a slow reader stops the writer.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,7 +131,11 @@ impl Sink<'_> {
                 if last {
                     return self.finish(None).await;
                 }
-                if h1.out.len() < WRITE_SIZE { Ok(()) } else { h1.flush().await.map_err(|error| error.to_string()) }
+                if h1.out.len() < WRITE_SIZE {
+                    Ok(())
+                } else {
+                    h1.flush().await.map_err(|error| error.to_string())
+                }
             }
             Sink::H2(stream) => send(stream, data, last).await,
             Sink::None => Ok(()),
@@ -144,8 +148,12 @@ impl Sink<'_> {
                 h1.encoder.end(trailers.as_ref(), h1.out).map_err(|error| format!("{error:?}"))?;
                 h1.flush().await.map_err(|error| error.to_string())
             }
-            (Sink::H2(stream), Some(trailers)) => stream.send_trailers(trailers).map_err(|error| error.to_string()),
-            (Sink::H2(stream), None) => stream.send_data(Bytes::new(), true).map_err(|error| error.to_string()),
+            (Sink::H2(stream), Some(trailers)) => {
+                stream.send_trailers(trailers).map_err(|error| error.to_string())
+            }
+            (Sink::H2(stream), None) => {
+                stream.send_data(Bytes::new(), true).map_err(|error| error.to_string())
+            }
             (Sink::None, _) => Ok(()),
         }
     }
@@ -186,8 +194,8 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
     Ok(())
 }
 
-/// Carries a body to its end, adding to `count` what it delivered. Bytes are written as soon as no more are at hand: a watch's event waits
-/// for nothing.
+/// Carries a body to its end, adding to `count` what it delivered. Bytes are written as soon as no more are
+/// at hand: a watch's event waits for nothing.
 pub async fn copy(source: &mut Source<'_>, sink: &mut Sink<'_>, count: &AtomicU64) -> Result<(), Broken> {
     let mut at_hand = source.buffered();
     loop {

@@ -36,7 +36,8 @@ impl Body<'_> {
         matches!(self, Body::H1 { decoder: Decoder::Broken, .. })
     }
 
-    /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is kept for later.
+    /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is
+    /// kept for later.
     pub async fn gone(&mut self) -> String {
         let Body::H1 { io, buf, .. } = self else { return pending().await };
         while buf.len() < MAX_PIPELINED {
@@ -70,7 +71,13 @@ impl Reply<'_> {
     }
 
     /// The head of the answer, and where its body goes.
-    pub fn head(&mut self, method: &Method, status: StatusCode, mut headers: HeaderMap, framing: Framing) -> Result<Sink<'_>> {
+    pub fn head(
+        &mut self,
+        method: &Method,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        framing: Framing,
+    ) -> Result<Sink<'_>> {
         match self {
             Reply::H1 { io, out, minor, close, shutdown } => {
                 let framing = for_h1(framing, *minor);
@@ -94,7 +101,8 @@ impl Reply<'_> {
         }
     }
 
-    /// HTTP/1.1: the connection is in a defined state and may carry another answer. HTTP/2: an answer was begun.
+    /// HTTP/1.1: the connection is in a defined state and may carry another answer. HTTP/2: an answer was
+    /// begun.
     pub fn open(&self) -> bool {
         match self {
             Reply::H1 { close, .. } => !close,
@@ -121,7 +129,8 @@ impl Reply<'_> {
             out.clear();
             *close |= matches!(error, Error::Body(_));
         }
-        let framing = if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
+        let framing =
+            if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
         let mut sink = self.head(method, failure.code, headers, framing)?;
         if framing == Framing::None { sink.flush().await } else { sink.data(body, true).await }.map_err(gone)
     }
@@ -138,7 +147,8 @@ impl Reply<'_> {
 
 /// Whether HTTP/1.1 looks for a body behind this head (RFC 9112, 6.3).
 fn may_have_body(method: &Method, status: StatusCode) -> bool {
-    let without = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let without =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !without && *method != Method::HEAD
 }
 
@@ -164,5 +174,8 @@ fn gone(error: impl std::fmt::Display) -> Error {
 
 /// Says `100 Continue` where the target's leg cannot.
 pub fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).map(HeaderValue::as_bytes).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .map(HeaderValue::as_bytes)
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// A target that has answered completely and takes nothing more of the request for so long will not. The client may have left: one of
-/// HTTP/1.1 whose body nobody takes cannot be seen to.
+/// A target that has answered completely and takes nothing more of the request for so long will not. The
+/// client may have left: one of HTTP/1.1 whose body nobody takes cannot be seen to.
 const STALLED: Duration = Duration::from_secs(5);
 
 /// How much of a request the target has been given.

@@ -1,6 +1,6 @@
-//! Upgrades: exec, attach, cp and port-forward over WebSocket or SPDY. Entered from `relay` in place of an exchange's two bodies, with a
-//! connection of their own to the target. Its 101 makes both connections one stream of bytes (`splice`); any other answer arrives as it
-//! is, so that clients fall back.
+//! Upgrades: exec, attach, cp and port-forward over WebSocket or SPDY. Entered from `relay` in place of an
+//! exchange's two bodies, with a connection of their own to the target. Its 101 makes both connections one
+//! stream of bytes (`splice`); any other answer arrives as it is, so that clients fall back.
 
 mod splice;
 
@@ -22,7 +22,8 @@ use crate::http::headers::{self, Protocol};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 use crate::upstream::{Left, Taken};
 
-/// Bytes that a client may send before it has its answer. Clients wait for the 101; one that does not is held here.
+/// Bytes that a client may send before it has its answer. Clients wait for the 101; one that does not is held
+/// here.
 const MAX_AHEAD: usize = 16 << 10;
 
 /// The target's side when it has agreed.
@@ -66,7 +67,14 @@ impl Exchange<'_> {
                 why = gone(body, ended) => Err(Error::ClientGone(why)),
             };
         }
-        self.switch(protocol, Switched { answer, first, read: &mut read, write: &mut write }, body, ended, reply).await?;
+        self.switch(
+            protocol,
+            Switched { answer, first, read: &mut read, write: &mut write },
+            body,
+            ended,
+            reply,
+        )
+        .await?;
         Ok(Turn::Done(Left::Spent))
     }
 
@@ -81,7 +89,10 @@ impl Exchange<'_> {
     ) -> Result<()> {
         let Switched { answer: Answer { status, mut headers, .. }, first, read, write } = target;
         if headers::upgrade(&headers).ok().flatten() != Some(protocol) {
-            return Err(Error::Protocol { host: self.grant.dial.host.clone(), cause: "101 to another protocol".to_owned() });
+            return Err(Error::Protocol {
+                host: self.grant.dial.host.clone(),
+                cause: "101 to another protocol".to_owned(),
+            });
         }
         headers::toward_client(status, &mut headers);
         headers::set_upgrade(&mut headers, protocol);
@@ -101,12 +112,15 @@ impl Exchange<'_> {
         let down = Direction::new(read, &mut **to, &self.record.down, BytesMut::new(), false);
         splice(up, down).await.map_err(|gone| match gone {
             Gone::Client(why) => Error::ClientGone(why),
-            Gone::Target(cause) => Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never },
+            Gone::Target(cause) => {
+                Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never }
+            }
         })
     }
 }
 
-/// Keeps what the client sends while it waits, and notes that it has ended its direction. Comes back only when it is gone.
+/// Keeps what the client sends while it waits, and notes that it has ended its direction. Comes back only
+/// when it is gone.
 async fn ahead(body: &mut Body<'_>, ended: &mut bool) -> String {
     let Body::H1 { io, buf, .. } = body else { return pending().await };
     while !*ended && buf.len() < MAX_AHEAD {
@@ -119,7 +133,8 @@ async fn ahead(body: &mut Body<'_>, ended: &mut bool) -> String {
     pending().await
 }
 
-/// Resolves when a client leaves that has been refused. One that had ended its direction before is noticed by its not reading.
+/// Resolves when a client leaves that has been refused. One that had ended its direction before is noticed by
+/// its not reading.
 async fn gone(body: &mut Body<'_>, ended: bool) -> String {
     if ended { pending().await } else { body.gone().await }
 }

@@ -1,5 +1,5 @@
-//! The requests of a client that speaks HTTP/1.1: one after the other, kept alive, pipelined ones in order. While it waits, a connection
-//! holds no buffer and none to a target.
+//! The requests of a client that speaks HTTP/1.1: one after the other, kept alive, pipelined ones in order.
+//! While it waits, a connection holds no buffer and none to a target.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -24,7 +24,8 @@ use crate::relay::client::{self, Body, Reply};
 
 /// Read while idle: most heads of Kubernetes clients fit, and it is all that a waiting tunnel allocates.
 const IDLE_READ: usize = 512;
-/// What is left of a body that the target did not want is read away up to here, so that the client sees the answer. As Go's server.
+/// What is left of a body that the target did not want is read away up to here, so that the client sees the
+/// answer. As Go's server.
 const MAX_DRAINED: usize = 256 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
@@ -36,7 +37,13 @@ struct Connection {
 }
 
 /// Serves a connection to its end. `first` and, behind it, `buf` were read already.
-pub async fn serve(mode: &Mode, stream: Stream, mut first: Option<RequestHead>, buf: BytesMut, shutdown: &ShutdownWatch) {
+pub async fn serve(
+    mode: &Mode,
+    stream: Stream,
+    mut first: Option<RequestHead>,
+    buf: BytesMut,
+    shutdown: &ShutdownWatch,
+) {
     let (read, write) = tokio::io::split(stream);
     let mut connection = Connection { read, write, buf, out: BytesMut::new() };
     let mut ending = pin!(let_go(shutdown.clone()));
@@ -64,7 +71,8 @@ pub async fn serve(mode: &Mode, stream: Stream, mut first: Option<RequestHead>, 
 }
 
 impl Connection {
-    /// The next head; none when the client has left between two. Waits for its first byte as long as a known client likes.
+    /// The next head; none when the client has left between two. Waits for its first byte as long as a known
+    /// client likes.
     async fn head(&mut self, mode: &Mode, first: &mut Option<RequestHead>) -> Result<Option<RequestHead>> {
         if let Some(head) = first.take() {
             return Ok(Some(head));
@@ -120,7 +128,8 @@ impl Connection {
                 return false;
             }
         };
-        // What follows a refused upgrade may be meant for the other protocol: it must not be taken for a request.
+        // What follows a refused upgrade may be meant for the other protocol: it must not be taken for a
+        // request.
         let last = minor == 0 || request.upgrade.is_some();
         let close = last || headers::connection_has(&request.headers, "close");
         let untouched = Decoder::from(request.framing);
@@ -159,7 +168,8 @@ impl Connection {
             return;
         }
         record::turned_away(mode.gateway(), mode.known(), error, "h1");
-        let mut reply = Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
+        let mut reply =
+            Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, error).await {
             tracing::debug!(%error, "client left before it could be refused");
         }

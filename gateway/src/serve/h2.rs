@@ -1,5 +1,5 @@
-//! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here, with PINGs that find
-//! dead clients and a GOAWAY on flusher.
+//! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here,
+//! with PINGs that find dead clients and a GOAWAY on flusher.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -18,15 +18,17 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::http::headers;
-use crate::http::http2::{Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::http2::{
+    Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence,
+};
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
 use crate::modes::Mode;
 use crate::record;
 use crate::relay::client::{Body, Reply};
 
-/// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of them. Each costs a
-/// target's time, on a connection that others use too (CVE-2023-44487).
+/// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of
+/// them. Each costs a target's time, on a connection that others use too (CVE-2023-44487).
 const TAKEN_BACK: usize = 500;
 
 /// Serves a connection to its end.
@@ -145,15 +147,19 @@ fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
         (None, None) => return Err(Error::Malformed("the request names no host")),
     };
     let path = request::rooted(uri.path_and_query().ok_or(Error::Malformed("the request has no path"))?)?;
-    let length = wire::length(&headers).map_err(|_| Error::Malformed("the Content-Length is not one number"))?;
+    let length =
+        wire::length(&headers).map_err(|_| Error::Malformed("the Content-Length is not one number"))?;
     let framing = match length {
         _ if ended => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
     headers::join_cookies(&mut headers);
-    // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that try either.
-    let scheme = uri.scheme_str().map(|scheme| Scheme::parse(scheme).ok_or(Error::Malformed("the scheme is not http or https")));
+    // HTTP/2 has no Upgrade, and extended CONNECT (RFC 8441) is not offered: the h2 crate resets streams that
+    // try either.
+    let scheme = uri
+        .scheme_str()
+        .map(|scheme| Scheme::parse(scheme).ok_or(Error::Malformed("the scheme is not http or https")));
     let scheme = scheme.transpose()?;
     Ok(Request { method, scheme, authority, path, headers, framing, upgrade: None, rewrite: None })
 }

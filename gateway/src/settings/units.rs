@@ -13,7 +13,9 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     match parse_duration(&text) {
         Some(duration) if duration <= LONGEST => Ok(duration),
         Some(_) => Err(serde::de::Error::custom(format!("{text:?} is too long: 8760h, a year, is the most"))),
-        None => Err(serde::de::Error::custom(format!("{text:?} is no duration: write it like 500ms, 10s, 5m or 24h"))),
+        None => Err(serde::de::Error::custom(format!(
+            "{text:?} is no duration: write it like 500ms, 10s, 5m or 24h"
+        ))),
     }
 }
 
@@ -21,8 +23,9 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: &String| {
-        text.parse()
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no network: write it like 10.0.0.0/8 or fd00::/8")))
+        text.parse().map_err(|_| {
+            serde::de::Error::custom(format!("{text:?} is no network: write it like 10.0.0.0/8 or fd00::/8"))
+        })
     };
     texts.iter().map(parse).collect()
 }

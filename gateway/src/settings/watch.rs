@@ -1,5 +1,6 @@
-//! Follows the mounted settings: a changed file that validates is swapped in, a broken one changes nothing but log, metric and readiness
-//! detail. kubelet swaps the directory's `..data` link, up to 90 s after an edit.
+//! Follows the mounted settings: a changed file that validates is swapped in, a broken one changes nothing
+//! but log, metric and readiness detail. kubelet swaps the directory's `..data` link, up to 90 s after an
+//! edit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::{FILE, Settings, SettingsError};
 use crate::metrics::Metrics;
 
-/// Between two looks at the file. It is small and cached by the kernel, and a look needs no watch that an exchanged directory would lose.
+/// Between two looks at the file. It is small and cached by the kernel, and a look needs no watch that an
+/// exchanged directory would lose.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings in force and, while a broken file is ignored, what is wrong with it.
@@ -25,7 +27,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Fails on a broken file, and on a missing or blank one where it is `required`: there is no last good one yet.
+    /// Fails on a broken file, and on a missing or blank one where it is `required`: there is no last good
+    /// one yet.
     pub fn load(directory: &Path, required: bool) -> Result<Live, SettingsError> {
         let seen = std::fs::read(directory.join(FILE)).ok();
         let settings = Settings::load(directory, required)?;

@@ -1,4 +1,5 @@
-//! One connector and its class → one route, or the words why not. Pure; uses the same rules as the controller, so both say the same.
+//! One connector and its class → one route, or the words why not. Pure; uses the same rules as the
+//! controller, so both say the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub struct ClassState {
 pub struct Unusable {
     pub reason: String,
     pub message: String,
-    /// The fault lies in an edit beside the connector: a route made of the same spec is still what its owner asked for.
+    /// The fault lies in an edit beside the connector: a route made of the same spec is still what its owner
+    /// asked for.
     pub keep_last_good: bool,
 }
 
@@ -48,7 +50,9 @@ impl ClassState {
         let kept = |unusable: Unusable| Unusable { keep_last_good: true, ..unusable };
         let version = class.meta().resource_version.clone();
         let class = match class.into_read() {
-            Ok(class) => rules::check_class(&class).map(|()| class).map_err(|violation| kept(violation.into())),
+            Ok(class) => {
+                rules::check_class(&class).map(|()| class).map_err(|violation| kept(violation.into()))
+            }
             Err(unreadable) => {
                 let message = format!("class cannot be read: {}", unreadable.error);
                 Err(kept(Unusable::new(reason::CLASS_INVALID, message)))
@@ -64,11 +68,15 @@ pub fn unreadable(unreadable: &Unreadable) -> Unusable {
     Unusable { keep_last_good: true, ..Unusable::new(reason::INVALID_PARAMETERS, message) }
 }
 
-/// The route of a watched connector. Its Secret must have been found by the controller, and its targets must be trusted.
+/// The route of a watched connector. Its Secret must have been found by the controller, and its targets must
+/// be trusted.
 pub fn route(connector: &Connector, class: Option<&ClassState>) -> Result<Route, Unusable> {
     let name = &connector.spec.connector_class_name;
     let class = class.ok_or_else(|| {
-        Unusable::new(reason::CONNECTOR_CLASS_NOT_FOUND, format!("connectorclass.connectors.alauda.io {name:?} not found"))
+        Unusable::new(
+            reason::CONNECTOR_CLASS_NOT_FOUND,
+            format!("connectorclass.connectors.alauda.io {name:?} not found"),
+        )
     })?;
     let class = class.class.as_ref().map_err(Clone::clone)?;
     let status = connector.status.as_ref();
@@ -131,7 +139,8 @@ fn allows_impersonation(annotations: &BTreeMap<String, String>) -> bool {
 
 /// How the class's Secret type is sent.
 fn scheme(connector: &Connector, class: &ConnectorClass) -> Result<(String, AuthScheme), Unusable> {
-    let secret_type = rules::auth_type(connector, class).and_then(|auth| auth.secret_type.clone()).unwrap_or_default();
+    let secret_type =
+        rules::auth_type(connector, class).and_then(|auth| auth.secret_type.clone()).unwrap_or_default();
     match secret_type.as_str() {
         BEARER_SECRET_TYPE => Ok((secret_type, AuthScheme::Bearer)),
         BASIC_SECRET_TYPE => Ok((secret_type, AuthScheme::Basic)),
@@ -147,7 +156,8 @@ fn scheme(connector: &Connector, class: &ConnectorClass) -> Result<(String, Auth
 
 fn targets(connector: &Connector, class: &ConnectorClass) -> Result<Vec<Target>, Unusable> {
     let parse = |address: &str| {
-        Target::parse(address).map_err(|error| Unusable::new(reason::INVALID_ADDRESS, format!("address {address:?} {error}")))
+        Target::parse(address)
+            .map_err(|error| Unusable::new(reason::INVALID_ADDRESS, format!("address {address:?} {error}")))
     };
     rules::addresses(connector, class).into_iter().map(parse).collect()
 }
@@ -155,14 +165,16 @@ fn targets(connector: &Connector, class: &ConnectorClass) -> Result<Vec<Target>,
 fn trust(connector: &Connector, secret: impl Fn(&str, String) -> SecretKey) -> TrustSource {
     let trust = connector.status.as_ref().and_then(|status| status.trust.clone()).unwrap_or_default();
     let ca_secret = connector.spec.ca_secret();
-    let ca_secret = ca_secret.map(|name| Arc::new(secret(name, trust.ca_resource_version.unwrap_or_default())));
+    let ca_secret =
+        ca_secret.map(|name| Arc::new(secret(name, trust.ca_resource_version.unwrap_or_default())));
     TrustSource { ca_secret, pins: trust.pins }
 }
 
 /// The one informational condition that stops traffic.
 fn certificate_changed(status: &ConnectorStatus) -> Option<Unusable> {
     let condition = conditions::find(&status.conditions, conditions::CA_CERT_READY)?;
-    let changed = condition.status == "False" && condition.reason.as_deref() == Some(reason::TARGET_CERTIFICATE_CHANGED);
+    let changed = condition.status == "False"
+        && condition.reason.as_deref() == Some(reason::TARGET_CERTIFICATE_CHANGED);
     changed.then(|| own_words(condition))
 }
 
@@ -170,8 +182,10 @@ fn certificate_changed(status: &ConnectorStatus) -> Option<Unusable> {
 fn not_ready(status: Option<&ConnectorStatus>, secret: &str) -> Unusable {
     let types = [conditions::CONNECTOR_CLASS_READY, conditions::SECRET_READY, conditions::CA_CERT_READY];
     let conditions = status.map_or(&[][..], |status| status.conditions.as_slice());
-    let failed =
-        types.iter().filter_map(|type_| conditions::find(conditions, type_)).find(|condition| condition.status == "False");
+    let failed = types
+        .iter()
+        .filter_map(|type_| conditions::find(conditions, type_))
+        .find(|condition| condition.status == "False");
     failed.map(own_words).unwrap_or_else(|| {
         let message =
             format!("secret {secret:?} has not been checked yet: wait for the controller, or see the connector's conditions");
@@ -181,7 +195,8 @@ fn not_ready(status: Option<&ConnectorStatus>, secret: &str) -> Unusable {
 
 fn own_words(condition: &Condition) -> Unusable {
     let reason = condition.reason.clone().unwrap_or_default();
-    let message = condition.message.clone().filter(|message| !message.is_empty()).unwrap_or_else(|| reason.clone());
+    let message =
+        condition.message.clone().filter(|message| !message.is_empty()).unwrap_or_else(|| reason.clone());
     Unusable { reason, message, keep_last_good: false }
 }
 
@@ -251,16 +266,21 @@ mod tests {
 
     #[test]
     fn a_name_that_would_change_the_url_of_the_read_makes_no_route() {
-        assert_eq!(refused(|c| c["spec"]["auth"]["secretRef"]["name"] = json!("s?watch=true")).0, "SecretNotFound");
-        assert_eq!(refused(|c| c["spec"]["caCertSecretRef"] = json!({"name": "../configmaps/s"})).0, "InvalidParameters");
+        assert_eq!(
+            refused(|c| c["spec"]["auth"]["secretRef"]["name"] = json!("s?watch=true")).0,
+            "SecretNotFound"
+        );
+        assert_eq!(
+            refused(|c| c["spec"]["caCertSecretRef"] = json!({"name": "../configmaps/s"})).0,
+            "InvalidParameters"
+        );
     }
 
     #[test]
     fn failed_probes_do_not_stop_traffic_but_a_changed_certificate_does() {
         let failing = json!([{"type": "LivenessReady", "status": "False"}, {"type": "CACertReady", "status": "False", "reason": "InvalidPEM"}]);
         assert!(route(&connector(|c| c["status"]["conditions"] = failing.clone()), Some(&class())).is_ok());
-        let changed =
-            json!([{"type": "CACertReady", "status": "False", "reason": "TargetCertificateChanged", "message": "accept it"}]);
+        let changed = json!([{"type": "CACertReady", "status": "False", "reason": "TargetCertificateChanged", "message": "accept it"}]);
         assert_eq!(refused(|c| c["status"]["conditions"] = changed.clone()).1, "accept it");
     }
 

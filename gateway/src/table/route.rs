@@ -46,11 +46,12 @@ impl Route {
     }
 }
 
-/// Hash of everything that an upstream connection depends on: connector, credential version, trust. Under a key of this process, so that
-/// nobody can choose names that share a pool.
+/// Hash of everything that an upstream connection depends on: connector, credential version, trust. Under a
+/// key of this process, so that nobody can choose names that share a pool.
 pub fn pool_key(uid: &str, credential: Option<&CredentialSource>, trust: &TrustSource) -> u64 {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let pins: Vec<(&str, &str)> = trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
+    let pins: Vec<(&str, &str)> =
+        trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
     HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins))
 }
 
@@ -64,7 +65,10 @@ pub struct Origin {
 
 impl Origin {
     pub fn not_a_target(&self, connectors: &str) -> Error {
-        Error::NotATarget { authority: format!("{}:{}", self.host, self.port), connectors: connectors.to_owned() }
+        Error::NotATarget {
+            authority: format!("{}:{}", self.host, self.port),
+            connectors: connectors.to_owned(),
+        }
     }
 
     pub fn is(&self, target: &Target) -> bool {
@@ -140,7 +144,8 @@ impl Table {
         self.connectors.get(connector)
     }
 
-    /// Connector of a proxy host: `c-<name>.<ns>.svc`, with or without the cluster domain and a trailing dot. Lower case expected.
+    /// Connector of a proxy host: `c-<name>.<ns>.svc`, with or without the cluster domain and a trailing dot.
+    /// Lower case expected.
     pub fn lookup_host(&self, host: &str) -> Option<&ConnectorRef> {
         self.hosts.get(self.service(host)?)
     }
@@ -155,10 +160,12 @@ impl Table {
         self.is_own_host(host) || self.lookup_host(host).is_some()
     }
 
-    /// Whether this name leads to the gateway in its own Pod, whose resolver completes short names. Lower case, no trailing dot.
+    /// Whether this name leads to the gateway in its own Pod, whose resolver completes short names. Lower
+    /// case, no trailing dot.
     pub fn leads_here(&self, host: &str) -> bool {
         let service = self.service(host).unwrap_or(host);
-        let found = |service: &str| service == self.own || service == self.admin || self.hosts.contains_key(service);
+        let found =
+            |service: &str| service == self.own || service == self.admin || self.hosts.contains_key(service);
         found(service) || !service.contains('.') && found(&format!("{service}.{}", self.namespace))
     }
 
@@ -191,14 +198,28 @@ mod tests {
         for short in ["connectors-gateway", "connectors-gateway-admin", "connectors-gateway.system", &host] {
             assert!(table.leads_here(short), "{short}");
         }
-        for (suffix, here) in [(".svc", true), (".svc.corp.local", true), (".svc.cluster.local", false), (".example", false)] {
-            assert_eq!(table.leads_here(&format!("{host}{suffix}")), here, "{suffix}");
-            assert_eq!(table.leads_here(&format!("connectors-gateway-admin.system{suffix}")), here, "{suffix}");
-        }
-        for elsewhere in ["connectors-gateway.demo", "connectors-gateway.example.com", "c-other.demo.svc", "git.example.com", ""]
+        for (suffix, here) in
+            [(".svc", true), (".svc.corp.local", true), (".svc.cluster.local", false), (".example", false)]
         {
+            assert_eq!(table.leads_here(&format!("{host}{suffix}")), here, "{suffix}");
+            assert_eq!(
+                table.leads_here(&format!("connectors-gateway-admin.system{suffix}")),
+                here,
+                "{suffix}"
+            );
+        }
+        for elsewhere in [
+            "connectors-gateway.demo",
+            "connectors-gateway.example.com",
+            "c-other.demo.svc",
+            "git.example.com",
+            "",
+        ] {
             assert!(!table.leads_here(elsewhere), "{elsewhere}");
         }
-        assert!(table.is_own_host("connectors-gateway.system.svc") && !table.is_own_host("connectors-gateway.demo.svc"));
+        assert!(
+            table.is_own_host("connectors-gateway.system.svc")
+                && !table.is_own_host("connectors-gateway.demo.svc")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Watches Connectors and classes of the home cluster and swaps a new table in, at most every 50 ms. A watch that breaks is made again
-//! with back-off while the last table stays.
+//! Watches Connectors and classes of the home cluster and swaps a new table in, at most every 50 ms. A watch
+//! that breaks is made again with back-off while the last table stays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +39,10 @@ pub struct Publisher {
 
 /// Runs for ever.
 pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publisher: Publisher) {
-    let connectors = watch(Api::<Item<Connector>>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let classes = watch(Api::<Item<ConnectorClass>>::all(client), watcher::Config::default()).default_backoff();
+    let connectors =
+        watch(Api::<Item<Connector>>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let classes =
+        watch(Api::<Item<ConnectorClass>>::all(client), watcher::Config::default()).default_backoff();
     let connectors = connectors.map(|event| publisher.heard(event).map(Change::Connector));
     let classes = classes.map(|event| publisher.heard(event).map(Change::Class));
     let mut changes = std::pin::pin!(stream::select(connectors, classes));
@@ -70,7 +72,10 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publi
 
 impl Publisher {
     /// What a watch brought; an error is told here, and the watch is made again.
-    fn heard<K: Resource<DynamicType = ()>>(&self, event: Result<Event<K>, watcher::Error>) -> Option<Event<K>> {
+    fn heard<K: Resource<DynamicType = ()>>(
+        &self,
+        event: Result<Event<K>, watcher::Error>,
+    ) -> Option<Event<K>> {
         let kind = K::kind(&());
         match event {
             Ok(event) => {
@@ -116,7 +121,11 @@ impl<K> Default for Listing<K> {
 
 impl Observed {
     fn new(cluster_domain: &str, namespace: &str) -> Observed {
-        Observed { builder: Builder::new(cluster_domain, namespace), connectors: Listing::default(), classes: Listing::default() }
+        Observed {
+            builder: Builder::new(cluster_domain, namespace),
+            connectors: Listing::default(),
+            classes: Listing::default(),
+        }
     }
 
     /// Before both lists are there, a table would say "not found" of what exists.

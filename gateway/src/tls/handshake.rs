@@ -10,7 +10,12 @@ use crate::error::{Error, Result};
 use crate::tls::replay::Replay;
 
 /// `first` was read already.
-pub async fn accept(stream: Stream, first: Bytes, context: &SslContext, deadline: Instant) -> Result<SslStream<Replay>> {
+pub async fn accept(
+    stream: Stream,
+    first: Bytes,
+    context: &SslContext,
+    deadline: Instant,
+) -> Result<SslStream<Replay>> {
     let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
     let ssl = Ssl::new(context).map_err(|error| internal(&error))?;
     let mut tls = SslStream::new(ssl, Replay::new(first, stream)).map_err(|error| internal(&error))?;

@@ -1,5 +1,5 @@
-//! The issuing CA: from the Secret `connectors-gateway-ca` (watched by name) or from files. `leaf` mints with what is here; before it is
-//! loaded the gateway is not ready.
+//! The issuing CA: from the Secret `connectors-gateway-ca` (watched by name) or from files. `leaf` mints with
+//! what is here; before it is loaded the gateway is not ready.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,11 +24,13 @@ use crate::metrics::Metrics;
 pub struct Issuer {
     pub cert: X509,
     pub key: PKey<Private>,
-    /// What a server sends after the leaf: the intermediate and what is above it, without the self-signed root.
+    /// What a server sends after the leaf: the intermediate and what is above it, without the self-signed
+    /// root.
     pub chain: Vec<X509>,
     pub not_after: SystemTime,
-    /// Names this installation to others, the same in all its replicas: of the intermediate's key, which is public. Not of the root's: two
-    /// clusters may have one root, and must not take each other for themselves.
+    /// Names this installation to others, the same in all its replicas: of the intermediate's key, which is
+    /// public. Not of the root's: two clusters may have one root, and must not take each other for
+    /// themselves.
     pub installation: HeaderValue,
 }
 
@@ -81,8 +83,8 @@ fn system_time(time: &Asn1TimeRef) -> Result<SystemTime, CaError> {
     Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
-/// Watches the one Secret by name; runs for ever. A Secret that cannot be read, or is deleted, leaves the last issuer in place: it is good
-/// until its end.
+/// Watches the one Secret by name; runs for ever. A Secret that cannot be read, or is deleted, leaves the
+/// last issuer in place: it is good until its end.
 pub async fn follow(client: Client, namespace: &str, current: Current, metrics: Arc<Metrics>) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let by_name = watcher::Config::default().fields(&format!("metadata.name={ISSUING_CA_SECRET}"));
@@ -91,7 +93,10 @@ pub async fn follow(client: Client, namespace: &str, current: Current, metrics: 
         match event {
             Ok(Event::Apply(secret) | Event::InitApply(secret)) => replace(secret, &current, &metrics),
             Ok(Event::Delete(_)) => {
-                tracing::error!(secret = ISSUING_CA_SECRET, "the issuing CA's Secret is gone, the last one stays")
+                tracing::error!(
+                    secret = ISSUING_CA_SECRET,
+                    "the issuing CA's Secret is gone, the last one stays"
+                )
             }
             Ok(Event::Init | Event::InitDone) => {}
             Err(error) => {
@@ -109,7 +114,9 @@ fn replace(secret: Secret, current: &Current, metrics: &Metrics) {
             current.store(Some(Arc::new(issuer)));
             tracing::info!(not_after = end, "issuing CA loaded");
         }
-        Err(error) => tracing::error!(%error, secret = ISSUING_CA_SECRET, "issuing CA refused, the last one stays"),
+        Err(error) => {
+            tracing::error!(%error, secret = ISSUING_CA_SECRET, "issuing CA refused, the last one stays")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Certificates for the client's leg: minted by the issuing CA for one host, with the TLS context that serves them. In a tunnel that host
-//! is the target's, on the https listener the one by which the client came (`c-<name>.<ns>.svc`). Used by the handshake in `tls`.
+//! Certificates for the client's leg: minted by the issuing CA for one host, with the TLS context that serves
+//! them. In a tunnel that host is the target's, on the https listener the one by which the client came
+//! (`c-<name>.<ns>.svc`). Used by the handshake in `tls`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
-    AlpnError, NameType, SniError, SslAlert, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
-    SslSessionCacheMode, SslVersion, select_next_proto,
+    AlpnError, NameType, SniError, SslAlert, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions,
+    SslRef, SslSessionCacheMode, SslVersion, select_next_proto,
 };
 use openssl::x509::extension::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
+    SubjectKeyIdentifier,
 };
 use openssl::x509::{X509, X509NameBuilder};
 
@@ -35,7 +37,8 @@ const BACKDATE: Duration = Duration::from_secs(3600);
 /// A cached leaf always has at least half its life left, unless its issuer ends sooner and is renewed.
 const CACHED: Duration = Duration::from_secs(12 * 3600);
 const HOSTS: u64 = 10_000;
-/// Of hosts that no connector has: anybody with a token may name any, so they share little room and push out each other only.
+/// Of hosts that no connector has: anybody with a token may name any, so they share little room and push out
+/// each other only.
 const STRANGE_HOSTS: u64 = 100;
 /// Longest common name (RFC 5280); longer hosts stand in the alternative name alone.
 const MAX_COMMON_NAME: usize = 64;
@@ -43,7 +46,8 @@ const MAX_COMMON_NAME: usize = 64;
 const ALPN: &[u8] = b"\x02h2\x08http/1.1";
 const TLS12_CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
-/// Mints and keeps. One key for all leaves: it never leaves the process, and a key per host would cost 23 µs each.
+/// Mints and keeps. One key for all leaves: it never leaves the process, and a key per host would cost 23 µs
+/// each.
 pub struct Leaves {
     mint: Arc<Mint>,
     strange: Cache<String, Arc<Leaf>>,
@@ -65,7 +69,11 @@ struct Leaf {
 }
 
 impl Leaves {
-    pub fn new(issuer: Current, table: Arc<ArcSwap<Table>>, metrics: Arc<Metrics>) -> std::result::Result<Leaves, ErrorStack> {
+    pub fn new(
+        issuer: Current,
+        table: Arc<ArcSwap<Table>>,
+        metrics: Arc<Metrics>,
+    ) -> std::result::Result<Leaves, ErrorStack> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
         let mint = Arc::new(Mint { issuer, key, contexts: cache(HOSTS), metrics });
@@ -91,7 +99,8 @@ impl Mint {
         {
             return Ok(leaf.context.clone());
         }
-        let context = self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
+        let context =
+            self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
         self.metrics.leaves_minted.inc();
         contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer }));
         Ok(context)
@@ -112,7 +121,8 @@ impl Mint {
     }
 }
 
-/// Takes the certificate of the host that the client names; only names by which clients may come to us have one.
+/// Takes the certificate of the host that the client names; only names by which clients may come to us have
+/// one.
 fn listener(mint: Arc<Mint>, table: Arc<ArcSwap<Table>>) -> std::result::Result<SslContext, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::tls_server())?;
     harden(&mut context)?;
@@ -133,13 +143,17 @@ fn listener(mint: Arc<Mint>, table: Arc<ArcSwap<Table>>) -> std::result::Result<
     Ok(context.build())
 }
 
-/// TLS 1.2 and later, no tickets (kubectl never resumes, and two tickets cost 8–19 % of a handshake), buffers released while idle.
+/// TLS 1.2 and later, no tickets (kubectl never resumes, and two tickets cost 8–19 % of a handshake), buffers
+/// released while idle.
 fn harden(context: &mut SslContextBuilder) -> std::result::Result<(), ErrorStack> {
     context.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     context.set_cipher_list(TLS12_CIPHERS)?;
     context.set_groups_list(GROUPS)?;
     context.set_options(
-        SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION | SslOptions::CIPHER_SERVER_PREFERENCE,
+        SslOptions::NO_TICKET
+            | SslOptions::NO_COMPRESSION
+            | SslOptions::NO_RENEGOTIATION
+            | SslOptions::CIPHER_SERVER_PREFERENCE,
     );
     context.set_num_tickets(0)?;
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -148,12 +162,16 @@ fn harden(context: &mut SslContextBuilder) -> std::result::Result<(), ErrorStack
     context.set_read_ahead(true);
     // The first three are what tokio-openssl's partial writes need.
     context.set_mode(
-        SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE | SslMode::RELEASE_BUFFERS,
+        SslMode::AUTO_RETRY
+            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            | SslMode::ENABLE_PARTIAL_WRITE
+            | SslMode::RELEASE_BUFFERS,
     );
     Ok(())
 }
 
-/// A client that names another host than its CONNECT did is refused with an alert; none is fine (targets by IP address).
+/// A client that names another host than its CONNECT did is refused with an alert; none is fine (targets by
+/// IP address).
 fn same_name(ssl: &mut SslRef, alert: &mut SslAlert, host: &str) -> std::result::Result<(), SniError> {
     let Some(name) = ssl.servername(NameType::HOST_NAME) else { return Err(SniError::NOACK) };
     if name.trim_end_matches('.').eq_ignore_ascii_case(host) {

@@ -1,5 +1,5 @@
-//! The stream under a tunnel's TLS: gives back the bytes that `head` read past the CONNECT, then the socket. `Box<dyn IO>` is no `IO`
-//! itself, so this wrapper also carries pingora's traits through.
+//! The stream under a tunnel's TLS: gives back the bytes that `head` read past the CONNECT, then the socket.
+//! `Box<dyn IO>` is no `IO` itself, so this wrapper also carries pingora's traits through.
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
-    UniqueIDType,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -29,7 +29,11 @@ impl Replay {
 }
 
 impl AsyncRead for Replay {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }

@@ -1,4 +1,5 @@
-//! A new connection to a target: TCP, TLS, the verdict on its certificate. `upstream` has asked the dial policy before.
+//! A new connection to a target: TCP, TLS, the verdict on its certificate. `upstream` has asked the dial
+//! policy before.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,7 +26,10 @@ pub fn context() -> std::result::Result<SslContext, ErrorStack> {
     // One system call for a record instead of two; the buffer is released with the others.
     context.set_read_ahead(true);
     context.set_mode(
-        SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE | SslMode::RELEASE_BUFFERS,
+        SslMode::AUTO_RETRY
+            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            | SslMode::ENABLE_PARTIAL_WRITE
+            | SslMode::RELEASE_BUFFERS,
     );
     Ok(context.build())
 }
@@ -37,7 +41,9 @@ pub async fn tcp(address: SocketAddr, host: &str) -> Result<Socket> {
         tracing::debug!(host, %address, %error, "connect failed");
         match error.kind() {
             std::io::ErrorKind::ConnectionRefused => failed("connection refused"),
-            std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => failed("no route to host"),
+            std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
+                failed("no route to host")
+            }
             std::io::ErrorKind::TimedOut => Error::ConnectTimeout { host: host.to_owned() },
             _ => failed("connection failed"),
         }

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection to a target, shared by requests: a task drives it, each request has a stream of its own. Made by `upstream` after
-//! the verdict, kept in a `pool`.
+//! One HTTP/2 connection to a target, shared by requests: a task drives it, each request has a stream of its
+//! own. Made by `upstream` after the verdict, kept in a `pool`.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,7 +12,9 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use pingora_core::protocols::Stream;
 
-use crate::http::http2::{Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence};
+use crate::http::http2::{
+    Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence,
+};
 use crate::settings::Timeouts;
 
 /// Concurrent streams on one connection; Go's server allows 250.
@@ -104,7 +106,11 @@ impl Drop for Lent {
 
 impl Lent {
     /// Opens the stream. `end`: the request has no body.
-    pub fn send(&mut self, request: http::Request<()>, end: bool) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
+    pub fn send(
+        &mut self,
+        request: http::Request<()>,
+        end: bool,
+    ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
         let (head, body) = self.send.send_request(request, end)?;
         Ok((Incoming { head, body: None }, body))
     }
@@ -128,8 +134,8 @@ impl Incoming {
     }
 }
 
-/// To the end of the connection: the target's, or when the pool has let go of it and its last stream has ended, or for want of a PONG. Its
-/// streams end with it.
+/// To the end of the connection: the target's, or when the pool has let go of it and its last stream has
+/// ended, or for want of a PONG. Its streams end with it.
 async fn drive(
     mut connection: Connection<Gathering, Bytes>,
     flusher: Flusher,

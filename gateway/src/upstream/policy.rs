@@ -1,5 +1,6 @@
-//! Where the gateway may dial at all, asked with each resolved address: after `upstream` has resolved a name and before it connects, for
-//! probes too. Protects the gateway's surroundings (metadata, its own cluster) from whoever may write a Connector.
+//! Where the gateway may dial at all, asked with each resolved address: after `upstream` has resolved a name
+//! and before it connects, for probes too. Protects the gateway's surroundings (metadata, its own cluster)
+//! from whoever may write a Connector.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ pub type Surroundings = Arc<ArcSwap<Known>>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Addresses of the home cluster's API server, the only part of the cluster that may be a target by default.
+    /// Addresses of the home cluster's API server, the only part of the cluster that may be a target by
+    /// default.
     pub api_server: Vec<SocketAddr>,
     /// Of the gateway's own Pod.
     pub pod: Vec<IpAddr>,
@@ -39,7 +41,12 @@ pub struct Candidate<'a> {
 }
 
 /// `listeners`: the gateway's own ports.
-pub fn check(targets: &Targets, listeners: &Listeners, known: &Known, candidate: &Candidate<'_>) -> Result<()> {
+pub fn check(
+    targets: &Targets,
+    listeners: &Listeners,
+    known: &Known,
+    candidate: &Candidate<'_>,
+) -> Result<()> {
     let ip = candidate.address.ip().to_canonical();
     if is_itself(listeners, known, ip, candidate.address.port()) {
         return Err(Error::Itself { host: candidate.host.to_owned() });
@@ -48,19 +55,28 @@ pub fn check(targets: &Targets, listeners: &Listeners, known: &Known, candidate:
     let allowed = match () {
         () if matches(&targets.deny) => false,
         () if matches(&targets.allow) => true,
-        () if known.api_server.iter().any(|one| one.ip().to_canonical() == ip && one.port() == candidate.address.port()) => true,
+        () if known
+            .api_server
+            .iter()
+            .any(|one| one.ip().to_canonical() == ip && one.port() == candidate.address.port()) =>
+        {
+            true
+        }
         () => !denied_by_default(ip) && !targets.cluster.iter().any(|range| range.contains(&ip)),
     };
     match allowed {
         true => Ok(()),
-        false => Err(Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() }),
+        false => {
+            Err(Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() })
+        }
     }
 }
 
 /// Whatever the settings allow: a request that comes back to us would go round and round.
 fn is_itself(listeners: &Listeners, known: &Known, ip: IpAddr, port: u16) -> bool {
     let holds = |addresses: &[IpAddr]| addresses.iter().any(|one| one.to_canonical() == ip);
-    let ours = [listeners.http, listeners.https, listeners.admin].iter().any(|listener| listener.port() == port);
+    let ours =
+        [listeners.http, listeners.https, listeners.admin].iter().any(|listener| listener.port() == port);
     holds(&known.services) || ours && (ip.is_loopback() || ip.is_unspecified() || holds(&known.pod))
 }
 
@@ -110,7 +126,8 @@ fn special_v4(v4: Ipv4Addr) -> bool {
     v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
 }
 
-/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that a router may candidate.
+/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that
+/// a router may candidate.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = v6.segments();
     let from = |high: u16, low: u16| {
@@ -139,7 +156,12 @@ mod tests {
             pod: vec!["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             services: vec!["10.96.0.20".parse().unwrap()],
         };
-        check(targets, &Listeners::default(), &known, &Candidate { namespace: "demo", host, address: address.parse().unwrap() })
+        check(
+            targets,
+            &Listeners::default(),
+            &known,
+            &Candidate { namespace: "demo", host, address: address.parse().unwrap() },
+        )
     }
 
     fn rule(cidrs: &[&str], hosts: &[&str], ports: &[u16], namespaces: &[&str]) -> TargetRule {
@@ -182,7 +204,8 @@ mod tests {
 
     #[test]
     fn the_gateway_is_no_target_of_its_own_whatever_is_allowed() {
-        let targets = Targets { allow: vec![rule(&["0.0.0.0/0", "::/0"], &[], &[], &[])], ..Targets::default() };
+        let targets =
+            Targets { allow: vec![rule(&["0.0.0.0/0", "::/0"], &[], &[], &[])], ..Targets::default() };
         for (address, itself) in [
             ("10.96.0.20:80", true),
             ("[::ffff:10.96.0.20]:443", true),
@@ -206,7 +229,8 @@ mod tests {
 
     #[test]
     fn deny_wins_over_allow_and_allow_over_the_defaults() {
-        let mut targets = Targets { allow: vec![rule(&["127.0.0.0/8"], &[], &[6443], &[])], ..Targets::default() };
+        let mut targets =
+            Targets { allow: vec![rule(&["127.0.0.0/8"], &[], &[6443], &[])], ..Targets::default() };
         assert!(allowed(&targets, "t", "127.0.0.1"));
         targets.deny = vec![rule(&["127.0.0.1/32"], &[], &[], &[])];
         assert!(!allowed(&targets, "t", "127.0.0.1"));

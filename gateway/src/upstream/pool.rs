@@ -1,5 +1,6 @@
-//! Open connections to each address of each target: idle ones of HTTP/1.1, one after the other, and those of HTTP/2, shared. None is ever
-//! shared between routes. A sweep, which runs only while there is something to sweep, closes what has been idle for too long.
+//! Open connections to each address of each target: idle ones of HTTP/1.1, one after the other, and those of
+//! HTTP/2, shared. None is ever shared between routes. A sweep, which runs only while there is something to
+//! sweep, closes what has been idle for too long.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -115,7 +116,8 @@ impl Pools {
 type Closed = (Vec<Idle>, Vec<Shared>);
 
 impl Pool {
-    /// The connection that was used last, for the others may then be let go. None if the target has closed all.
+    /// The connection that was used last, for the others may then be let go. None if the target has closed
+    /// all.
     pub fn idle(&self) -> Option<Stream> {
         loop {
             let mut idle = lock(&self.idle).pop()?;
@@ -132,7 +134,9 @@ impl Pool {
 
     fn sweep(&self, longest: Duration) -> Closed {
         let (mut idle, mut shared) = (lock(&self.idle), lock(&self.shared));
-        let old = idle.extract_if(.., |idle| idle.since.elapsed() >= longest || !is_quiet(&mut idle.stream)).collect();
+        let old = idle
+            .extract_if(.., |idle| idle.since.elapsed() >= longest || !is_quiet(&mut idle.stream))
+            .collect();
         let over = shared.extract_if(.., |shared| shared.is_over(longest)).collect();
         (old, over)
     }
@@ -152,8 +156,8 @@ impl Shared {
     }
 }
 
-/// Neither closed nor with anything to say: bytes that nobody asked for would be taken for the next answer. Costs a system call only when
-/// something has come.
+/// Neither closed nor with anything to say: bytes that nobody asked for would be taken for the next answer.
+/// Costs a system call only when something has come.
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
     tokio::task::unconstrained(stream.read(&mut byte)).now_or_never().is_none()
@@ -188,7 +192,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_that_was_used_last_is_taken_first_and_none_that_was_closed_or_has_something_to_say() {
+    async fn the_connection_that_was_used_last_is_taken_first_and_none_that_was_closed_or_has_something_to_say()
+     {
         let pools = pools(9, Duration::from_secs(90));
         let pool = place(&pools);
         let (mut first, mut second) = (kept(&pools, &pool), kept(&pools, &pool));
@@ -203,7 +208,8 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_makes_room_at_its_own_address_only() {
         let pools = pools(1, Duration::from_secs(90));
-        let (pool, other) = (place(&pools), pools.of(2, "https://target:443", SocketAddr::from(([127, 0, 0, 1], 443))));
+        let (pool, other) =
+            (place(&pools), pools.of(2, "https://target:443", SocketAddr::from(([127, 0, 0, 1], 443))));
         let (mut others, mut old, mut new) = (kept(&pools, &other), kept(&pools, &pool), kept(&pools, &pool));
         assert_eq!(old.read(&mut [0]).await.unwrap(), 0, "the oldest is open still");
         assert!(same(pool.idle(), &mut new).await);

@@ -1,5 +1,5 @@
-//! Is this the target? Judged after the handshake, with stores that are built once per route and target, before `upstream` sends a byte.
-//! The handshake itself verifies nothing.
+//! Is this the target? Judged after the handshake, with stores that are built once per route and target,
+//! before `upstream` sends a byte. The handshake itself verifies nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,9 +61,11 @@ impl Anchors {
         pins: &[Pin],
     ) -> Result<Anchors, ErrorStack> {
         let origin = target.origin();
-        let pins: Vec<&Pin> = pins.iter().filter(|pin| pin.origin == origin && policy == Unverified::Pin).collect();
+        let pins: Vec<&Pin> =
+            pins.iter().filter(|pin| pin.origin == origin && policy == Unverified::Pin).collect();
         let of_kind = |kind| pins.iter().filter(move |pin| pin.kind == kind);
-        let mut keys: Vec<String> = of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect();
+        let mut keys: Vec<String> =
+            of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect();
         let mut cas = Vec::new();
         for pin in of_kind(PinKind::Ca) {
             let pem = pin.certificate.as_deref().unwrap_or_default().as_bytes();
@@ -73,7 +75,14 @@ impl Anchors {
                 Err(_) => keys.push(pin.sha256.clone()),
             }
         }
-        Ok(Anchors { host: target.host.clone(), policy, system, given: store_of(given)?, pinned: store_of(&cas)?, keys })
+        Ok(Anchors {
+            host: target.host.clone(),
+            policy,
+            system,
+            given: store_of(given)?,
+            pinned: store_of(&cas)?,
+            keys,
+        })
     }
 
     pub fn judge(&self, ssl: &SslRef) -> Judgement {
@@ -87,8 +96,8 @@ impl Anchors {
         }
     }
 
-    /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly shows a certificate of some
-    /// public CA has changed.
+    /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly
+    /// shows a certificate of some public CA has changed.
     fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Judgement {
         if self.policy == Unverified::Skip || self.vouches(self.given.as_ref(), leaf, chain) {
             return Judgement::Trusted;
@@ -136,7 +145,8 @@ fn store_of(certificates: &[X509]) -> Result<Option<X509Store>, ErrorStack> {
 /// Why the chain does not verify; none if it does.
 fn chain_error(store: &X509Store, leaf: &X509Ref, chain: &StackRef<X509>) -> Option<String> {
     let verified = X509StoreContext::new().and_then(|mut context| {
-        context.init(store, leaf, chain, |context| Ok((context.verify_cert()?, context.error().error_string())))
+        context
+            .init(store, leaf, chain, |context| Ok((context.verify_cert()?, context.error().error_string())))
     });
     match verified {
         Ok((true, _)) => None,
@@ -145,7 +155,8 @@ fn chain_error(store: &X509Store, leaf: &X509Ref, chain: &StackRef<X509>) -> Opt
     }
 }
 
-/// Whether the certificate names this host (DNS or IP). A store that trusts the leaf itself leaves only the name to be checked.
+/// Whether the certificate names this host (DNS or IP). A store that trusts the leaf itself leaves only the
+/// name to be checked.
 fn names(leaf: &X509Ref, host: &str) -> bool {
     let checked = || -> Result<bool, ErrorStack> {
         let mut param = X509VerifyParam::new()?;
@@ -173,8 +184,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The pin to take of a target that nothing vouches for: the topmost CA that it serves, or one of `offered` (its cluster-info) under which
-/// the chain verifies, or its key. Names must fit for a CA; a key stands for itself.
+/// The pin to take of a target that nothing vouches for: the topmost CA that it serves, or one of `offered`
+/// (its cluster-info) under which the chain verifies, or its key. Names must fit for a CA; a key stands for
+/// itself.
 pub fn pin(target: &Target, served: &[X509], offered: &[X509]) -> Option<Pin> {
     let (leaf, above) = served.split_first()?;
     let chain = stack(served).ok()?;
@@ -190,7 +202,12 @@ pub fn pin(target: &Target, served: &[X509], offered: &[X509]) -> Option<Pin> {
             sha256: hex(&sha256(&ca.to_der().ok()?)),
             certificate: Some(String::from_utf8(ca.to_pem().ok()?).ok()?),
         },
-        None => Pin { origin: target.origin(), kind: PinKind::PublicKey, sha256: key_fingerprint(leaf), certificate: None },
+        None => Pin {
+            origin: target.origin(),
+            kind: PinKind::PublicKey,
+            sha256: key_fingerprint(leaf),
+            certificate: None,
+        },
     })
 }
 

@@ -17,7 +17,8 @@ fn connectors_user_allows_and_a_missing_binding_is_seen_soon_after_it_is_made() 
         assert_eq!(may_use().await, Verdict::Denied { may_get: false });
         world.bind_user("grants-bind", "default").await;
         eventually("the binding counts", async || may_use().await == Verdict::Allowed).await;
-        let elsewhere = world.parts.authorizer.may_use(&principal, &connector("default", "k8s")).await.unwrap();
+        let elsewhere =
+            world.parts.authorizer.may_use(&principal, &connector("default", "k8s")).await.unwrap();
         assert_eq!(elsewhere, Verdict::Denied { may_get: false });
     });
 }
@@ -28,11 +29,24 @@ fn whoever_may_see_a_connector_may_not_use_it_for_that_unless_migration_is_on() 
         for (get_is_use, verdict) in [(false, Verdict::Denied { may_get: true }), (true, Verdict::Allowed)] {
             let world = World::with(|settings| settings.authorization.get_is_use = get_is_use).await;
             let namespace = format!("grants-view-{get_is_use}");
-            let token = world.plane.service_account_token(&namespace, "default", AUDIENCE, 600).await.unwrap();
+            let token =
+                world.plane.service_account_token(&namespace, "default", AUDIENCE, 600).await.unwrap();
             let subject = format!("--serviceaccount={namespace}:default");
-            world.kubectl(&["create", "rolebinding", "view", "-n", &namespace, "--clusterrole=connectors-view", &subject]).await;
+            world
+                .kubectl(&[
+                    "create",
+                    "rolebinding",
+                    "view",
+                    "-n",
+                    &namespace,
+                    "--clusterrole=connectors-view",
+                    &subject,
+                ])
+                .await;
             let principal = world.principal(&token).await;
-            let seen = async || world.parts.authorizer.may_use(&principal, &connector(&namespace, "k8s")).await.unwrap();
+            let seen = async || {
+                world.parts.authorizer.may_use(&principal, &connector(&namespace, "k8s")).await.unwrap()
+            };
             eventually("the verdict follows get", async || seen().await == verdict).await;
         }
     });
@@ -51,7 +65,10 @@ fn a_grant_for_one_pod_is_for_that_pod_alone() {
             world.parts.authorizer.may_use(&mine, &k8s).await.unwrap() == Verdict::Allowed
         })
         .await;
-        assert_eq!(world.parts.authorizer.may_use(&other, &k8s).await.unwrap(), Verdict::Denied { may_get: false });
+        assert_eq!(
+            world.parts.authorizer.may_use(&other, &k8s).await.unwrap(),
+            Verdict::Denied { may_get: false }
+        );
     });
 }
 
@@ -83,7 +100,9 @@ fn a_hundred_requests_of_one_principal_ask_once() {
         .await;
         // Another gateway that knows nothing yet.
         let fresh = World::new().await;
-        let verdicts = futures::future::join_all((0..100).map(|_| fresh.parts.authorizer.may_use(&principal, &k8s))).await;
+        let verdicts =
+            futures::future::join_all((0..100).map(|_| fresh.parts.authorizer.may_use(&principal, &k8s)))
+                .await;
         assert!(verdicts.iter().all(|verdict| *verdict == Ok(Verdict::Allowed)));
         assert_eq!(asked(&fresh.parts.metrics.access_reviews), 1);
     });

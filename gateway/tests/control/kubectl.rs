@@ -1,5 +1,5 @@
-//! The binary beside a real API server, with the rights of its ServiceAccount: probe as the controller, then kubectl as a Pod would. Home
-//! and target are the same API server here, told apart by the tokens.
+//! The binary beside a real API server, with the rights of its ServiceAccount: probe as the controller, then
+//! kubectl as a Pod would. Home and target are the same API server here, told apart by the tokens.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -29,9 +29,13 @@ const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 /// `drain`: how long streams may go on after SIGTERM. Its log is in the file `log` of its folder.
 async fn gateway(world: &World, drain: &str) -> Process {
     let plane = &world.plane;
-    let token = plane.service_account_token(SYSTEM_NAMESPACE, "connectors-gateway", API_AUDIENCE, 3600).await.unwrap();
+    let token = plane
+        .service_account_token(SYSTEM_NAMESPACE, "connectors-gateway", API_AUDIENCE, 3600)
+        .await
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let cluster = json!({"server": plane.url(), "certificate-authority-data": STANDARD.encode(plane.ca_pem())});
+    let cluster =
+        json!({"server": plane.url(), "certificate-authority-data": STANDARD.encode(plane.ca_pem())});
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "c", "user": {"token": token}}],
@@ -42,16 +46,28 @@ async fn gateway(world: &World, drain: &str) -> Process {
     write(folder.path(), "gateway.yaml", &settings.to_string());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stderr(log);
+    command
+        .arg("--settings-dir")
+        .arg(folder.path())
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null())
+        .stderr(log);
     Process { child: command.spawn().unwrap(), http, admin, files: folder }
 }
 
 /// Does the controller's part: asks for the probe and writes what it found.
 async fn probed(world: &World, gateway: &Process, k8s: &ConnectorRef) {
-    let connector = Api::<Connector>::namespaced(world.plane.client(), &k8s.namespace).get(&k8s.name).await.unwrap();
+    let connector =
+        Api::<Connector>::namespaced(world.plane.client(), &k8s.namespace).get(&k8s.name).await.unwrap();
     let class = Api::all(world.plane.client()).get("k8s").await.unwrap();
-    let asked = serde_json::to_string(&ProbeRequest { connector, class, pins: Vec::new(), accepted: Vec::new() }).unwrap();
-    let token = world.plane.service_account_token(SYSTEM_NAMESPACE, "connectors-controller", PROBE_AUDIENCE, 600).await.unwrap();
+    let asked =
+        serde_json::to_string(&ProbeRequest { connector, class, pins: Vec::new(), accepted: Vec::new() })
+            .unwrap();
+    let token = world
+        .plane
+        .service_account_token(SYSTEM_NAMESPACE, "connectors-controller", PROBE_AUDIENCE, 600)
+        .await
+        .unwrap();
     let (code, body) = http(&gateway.admin, "POST", "/probe", Some(&token), &asked).await;
     assert_eq!(code, 200, "{body}");
     let report: ProbeReport = serde_json::from_str(&body).unwrap();
@@ -75,7 +91,9 @@ impl Demo {
         let robot = world.plane.service_account_token("target", "robot", API_AUDIENCE, 3600).await.unwrap();
         // Nothing aggregates into `view` without a controller manager.
         let role = "--clusterrole=system:aggregate-to-view";
-        world.kubectl(&["create", "clusterrolebinding", "robot", role, "--serviceaccount=target:robot"]).await;
+        world
+            .kubectl(&["create", "clusterrolebinding", "robot", role, "--serviceaccount=target:robot"])
+            .await;
         world.plane.apply(&manifests(&k8s, world.plane.url(), &robot)).await.unwrap();
         world.plane.apply(&secret_role(&k8s)).await.unwrap();
         let issuing = Identity::root("issuing");
@@ -86,9 +104,13 @@ impl Demo {
             "stringData": {"tls.crt": certificate, "tls.key": key}});
         world.plane.apply(&secret.to_string()).await.unwrap();
         let gateway = gateway(&world, drain).await;
-        eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200).await;
+        eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200)
+            .await;
         probed(&world, &gateway, &k8s).await;
-        eventually("the route is there", async || world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())).await;
+        eventually("the route is there", async || {
+            world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())
+        })
+        .await;
         let token = world.pod_token(namespace, "client").await;
         let kubeconfig = kubeconfig(&world, &gateway, &k8s, &token, &certificate);
         Demo { world, gateway, kubeconfig }
@@ -111,7 +133,8 @@ impl Demo {
     }
 
     async fn watch_by(&self, flag: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
-        let kubectl = tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
+        let kubectl =
+            tokio::task::spawn_blocking(|| connectors_testenv::tool("kubectl")).await.unwrap().unwrap();
         let mut watch = Command::new(kubectl)
             .args([flag, "get", "pods", "--namespace=demo", "--watch", "--output=name"])
             .stdout(Stdio::piped())
@@ -123,7 +146,8 @@ impl Demo {
         (watch, seen)
     }
 
-    /// A kubeconfig as the volume has it after a while: the login of the proxy's URL is an old one, `tokenFile` is kept fresh.
+    /// A kubeconfig as the volume has it after a while: the login of the proxy's URL is an old one,
+    /// `tokenFile` is kept fresh.
     fn aged(&self, login: &str, token_file: &Path) -> tempfile::NamedTempFile {
         let text = std::fs::read_to_string(self.kubeconfig.path()).unwrap();
         let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
@@ -137,12 +161,21 @@ impl Demo {
 
     async fn granted(&self, namespace: &str) {
         self.world.bind_user(namespace, "default").await;
-        eventually("the grant counts", async || self.kubectl(&["get", "pods", "-n", namespace]).await.0.contains("client")).await;
+        eventually("the grant counts", async || {
+            self.kubectl(&["get", "pods", "-n", namespace]).await.0.contains("client")
+        })
+        .await;
     }
 }
 
 /// As the CSI driver writes it: the login of the proxy and nothing of the target's.
-fn kubeconfig(world: &World, gateway: &Process, k8s: &ConnectorRef, token: &str, ca: &str) -> tempfile::NamedTempFile {
+fn kubeconfig(
+    world: &World,
+    gateway: &Process,
+    k8s: &ConnectorRef,
+    token: &str,
+    ca: &str,
+) -> tempfile::NamedTempFile {
     let proxy = format!("http://{}%2F{}:{token}@{}", k8s.namespace, k8s.name, gateway.http);
     let cluster = json!({"server": world.plane.url(), "proxy-url": proxy, "certificate-authority-data": STANDARD.encode(ca)});
     let kubeconfig = json!({
@@ -159,8 +192,7 @@ fn kubectl_uses_a_target_whose_token_it_never_sees_and_is_told_what_is_missing()
     run(async {
         let demo = Demo::new("demo", "30s").await;
         let (_, refused) = demo.kubectl(&["get", "pods", "--all-namespaces"]).await;
-        let sentence =
-            r#"serviceaccount demo/default may not use connector "k8s" in namespace "demo": bind ClusterRole connectors-user"#;
+        let sentence = r#"serviceaccount demo/default may not use connector "k8s" in namespace "demo": bind ClusterRole connectors-user"#;
         assert!(refused.contains(sentence), "{refused}");
         demo.granted("demo").await;
         let (user, _) = demo.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
@@ -174,10 +206,13 @@ fn a_watch_outlives_the_order_to_end_and_the_process_ends_with_it() {
         let mut demo = Demo::new("demo", "30s").await;
         let (mut watch, mut seen) = demo.watch().await;
         terminate(&demo.gateway);
-        eventually("it is not ready any more", async || http(&demo.gateway.admin, "GET", "/readyz", None, "").await.0 == 503)
-            .await;
+        eventually("it is not ready any more", async || {
+            http(&demo.gateway.admin, "GET", "/readyz", None, "").await.0 == 503
+        })
+        .await;
         demo.world.pod_token("demo", "latecomer").await;
-        let event = tokio::time::timeout(PATIENCE, seen.next_line()).await.expect("the watch was cut").unwrap();
+        let event =
+            tokio::time::timeout(PATIENCE, seen.next_line()).await.expect("the watch was cut").unwrap();
         assert_eq!(event.as_deref(), Some("pod/latecomer"));
         assert!(demo.gateway.child.try_wait().unwrap().is_none(), "it ended before the watch");
         watch.kill().await.unwrap();
@@ -195,9 +230,11 @@ fn a_watch_that_outlasts_the_drain_is_cut_and_recorded() {
         terminate(&demo.gateway);
         assert!(ended(&mut demo.gateway).await.success());
         let log = std::fs::read_to_string(demo.gateway.files.path().join("log")).unwrap();
-        let recorded = log
-            .lines()
-            .any(|line| line.contains("\"target\":\"access\"") && line.contains("watch=true") && line.contains("\"cut\":true"));
+        let recorded = log.lines().any(|line| {
+            line.contains("\"target\":\"access\"")
+                && line.contains("watch=true")
+                && line.contains("\"cut\":true")
+        });
         assert!(recorded, "{log}");
     });
 }
@@ -228,16 +265,26 @@ fn a_login_that_ends_cuts_no_watch_and_the_token_file_speaks_for_new_requests() 
                 .collect::<Vec<_>>()
         };
         let before = reviews().await;
-        for (token, whose) in [(&short, "the ended login's"), (&strangers, "another Pod's"), (&"opaque".to_owned(), "nobody's")] {
+        for (token, whose) in
+            [(&short, "the ended login's"), (&strangers, "another Pod's"), (&"opaque".to_owned(), "nobody's")]
+        {
             std::fs::write(token_file.path(), token).unwrap();
             let answer = demo.world.plane.kubectl(&[&flag, "get", "pods", "-n", "demo"]).await.unwrap();
             let told = String::from_utf8_lossy(&answer.stderr).into_owned();
-            assert!(!answer.status.success() && told.contains("the token of this tunnel has expired"), "{whose}: {told}");
+            assert!(
+                !answer.status.success() && told.contains("the token of this tunnel has expired"),
+                "{whose}: {told}"
+            );
         }
         assert_eq!(reviews().await, before, "nobody is asked of a token that cannot be the Pod's");
         std::fs::write(token_file.path(), &fresh).unwrap();
-        let listed = demo.world.plane.kubectl(&[&flag, "get", "pods", "-n", "demo", "-o", "name"]).await.unwrap();
-        assert!(String::from_utf8_lossy(&listed.stdout).contains("pod/client"), "{}", String::from_utf8_lossy(&listed.stderr));
+        let listed =
+            demo.world.plane.kubectl(&[&flag, "get", "pods", "-n", "demo", "-o", "name"]).await.unwrap();
+        assert!(
+            String::from_utf8_lossy(&listed.stdout).contains("pod/client"),
+            "{}",
+            String::from_utf8_lossy(&listed.stderr)
+        );
         demo.world.pod_token("demo", "latecomer").await;
         let event = async {
             while let Some(line) = seen.next_line().await.unwrap() {

@@ -1,4 +1,5 @@
-//! What the binary logs when the API server's answers cannot be read: kube would log them whole, and RUST_LOG must not bring that back.
+//! What the binary logs when the API server's answers cannot be read: kube would log them whole, and RUST_LOG
+//! must not bring that back.
 
 use std::process::{Command, Stdio};
 
@@ -13,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::process::{Process, ended, free_address, terminate, write};
 use crate::world::run;
 
-/// An API server that names a key of a kind which only itself can judge, and echoes a token in a review that is none.
+/// An API server that names a key of a kind which only itself can judge, and echoes a token in a review that
+/// is none.
 async fn api_server(token: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -31,12 +33,17 @@ async fn answer(mut stream: TcpStream, token: String) -> Option<()> {
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().unwrap());
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |length| length.parse().unwrap());
     stream.read_exact(&mut vec![0; length]).await.ok()?;
     let (status, body) = match head.split(' ').nth(1)? {
         "/.well-known/openid-configuration" => (200, json!({"issuer": "https://home"})),
         "/openid/v1/jwks" => (200, json!({"keys": [{"kty": "OKP", "kid": "k"}]})),
-        path if path.contains("/tokenreviews") => (201, json!({"spec": {"token": token}, "status": "broken"})),
+        path if path.contains("/tokenreviews") => {
+            (201, json!({"spec": {"token": token}, "status": "broken"}))
+        }
         _ => (404, json!({})),
     };
     let body = body.to_string();
@@ -66,7 +73,8 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
         let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
         let (http, admin) = (free_address().await, free_address().await);
-        let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}});
+        let settings =
+            json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}});
         write(folder.path(), "gateway.yaml", &settings.to_string());
         let log = folder.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
@@ -77,7 +85,9 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
         eventually("it listens", async || TcpStream::connect(&gateway.http).await.is_ok()).await;
         let mut stream = TcpStream::connect(&gateway.http).await.unwrap();
         let login = STANDARD.encode(format!("demo/k8s:{token}"));
-        let head = format!("CONNECT target:443 HTTP/1.1\r\nHost: target:443\r\nProxy-Authorization: Basic {login}\r\n\r\n");
+        let head = format!(
+            "CONNECT target:443 HTTP/1.1\r\nHost: target:443\r\nProxy-Authorization: Basic {login}\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

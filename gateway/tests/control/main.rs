@@ -1,7 +1,12 @@
-//! The deciding half of the gateway against a real API server, under the RBAC of `config/`: tokens, grants, the routing table,
-//! credentials, probes, settings, outages. `world` starts all of it.
+//! The deciding half of the gateway against a real API server, under the RBAC of `config/`: tokens, grants,
+//! the routing table, credentials, probes, settings, outages. `world` starts all of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
 mod grants;
 mod kubectl;

@@ -17,7 +17,9 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
     run(async {
         let plane = installed().await;
         // Answers count as old at once, so that each look-up below wants to ask.
-        let mut world = World::beside(Arc::new(plane), |settings| settings.authorization.fresh = Duration::from_millis(10));
+        let mut world = World::beside(Arc::new(plane), |settings| {
+            settings.authorization.fresh = Duration::from_millis(10)
+        });
         let known = world.plane.service_account_token("outage", "known", AUDIENCE, 600).await.unwrap();
         let unknown = world.plane.service_account_token("outage", "unknown", AUDIENCE, 600).await.unwrap();
         world.bind_user("outage", "known").await;
@@ -26,8 +28,10 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
         world.plane.apply(&secret_role(&k8s)).await.unwrap();
         world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "1"}})).await;
         let principal = world.principal(&known).await;
-        eventually("the binding counts", async || world.parts.authorizer.may_use(&principal, &k8s).await == Ok(Verdict::Allowed))
-            .await;
+        eventually("the binding counts", async || {
+            world.parts.authorizer.may_use(&principal, &k8s).await == Ok(Verdict::Allowed)
+        })
+        .await;
         eventually("the route is there", async || world.route(&k8s).is_some()).await;
         let route = world.route(&k8s).unwrap();
         world.parts.credentials.get(&route).await.unwrap();
@@ -45,7 +49,8 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
         assert_eq!(world.parts.authorizer.may_use(&principal, &other).await, Err(Unavailable));
         assert!(world.route(&k8s).is_some(), "the last table stays");
         assert!(world.parts.credentials.get(&route).await.is_ok());
-        let mut moved = connectors_gateway::table::route::Route { trust: route.trust.clone(), ..copy(&route) };
+        let mut moved =
+            connectors_gateway::table::route::Route { trust: route.trust.clone(), ..copy(&route) };
         moved.credential = route.credential.as_ref().map(|source| {
             let mut source = connectors_gateway::table::route::CredentialSource::clone(source);
             source.key.resource_version = "2".to_owned();

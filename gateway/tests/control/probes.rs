@@ -1,4 +1,5 @@
-//! The admin port as the controller and the kubelet use it. The target of the probes is the control plane's own API server.
+//! The admin port as the controller and the kubelet use it. The target of the probes is the control plane's
+//! own API server.
 
 use std::sync::Arc;
 
@@ -62,23 +63,37 @@ struct Probing {
 impl Probing {
     async fn new() -> Probing {
         let world = World::new().await;
-        let token =
-            world.plane.service_account_token("connectors-system", "connectors-controller", PROBE_AUDIENCE, 600).await.unwrap();
+        let token = world
+            .plane
+            .service_account_token("connectors-system", "connectors-controller", PROBE_AUDIENCE, 600)
+            .await
+            .unwrap();
         Probing { address: admin(&world).await, world, token }
     }
 
     /// Asks as the controller does, with the objects as they are in the cluster.
-    async fn report(&self, of: &connectors_api::proxy_auth::ConnectorRef, pins: Vec<Pin>, accepted: Vec<String>) -> ProbeReport {
+    async fn report(
+        &self,
+        of: &connectors_api::proxy_auth::ConnectorRef,
+        pins: Vec<Pin>,
+        accepted: Vec<String>,
+    ) -> ProbeReport {
         let connectors: Api<Connector> = Api::namespaced(self.world.plane.client(), &of.namespace);
         let connector = connectors.get(&of.name).await.unwrap();
-        let class = Api::all(self.world.plane.client()).get(&connector.spec.connector_class_name).await.unwrap();
+        let class =
+            Api::all(self.world.plane.client()).get(&connector.spec.connector_class_name).await.unwrap();
         let asked = serde_json::to_string(&ProbeRequest { connector, class, pins, accepted }).unwrap();
         let (code, body) = http(&self.address, "POST", "/probe", Some(&self.token), &asked).await;
         assert_eq!(code, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    async fn connect(&self, namespace: &str, address: &str, token: &str) -> connectors_api::proxy_auth::ConnectorRef {
+    async fn connect(
+        &self,
+        namespace: &str,
+        address: &str,
+        token: &str,
+    ) -> connectors_api::proxy_auth::ConnectorRef {
         let k8s = connector(namespace, "k8s");
         self.world.plane.apply(&manifests(&k8s, address, token)).await.unwrap();
         self.world.plane.apply(&secret_role(&k8s)).await.unwrap();
@@ -91,11 +106,18 @@ fn only_the_controllers_own_token_may_ask_for_a_probe() {
     run(async {
         let probing = Probing::new().await;
         let plane = &probing.world.plane;
-        let client = plane.service_account_token("connectors-system", "connectors-controller", AUDIENCE, 600).await.unwrap();
+        let client = plane
+            .service_account_token("connectors-system", "connectors-controller", AUDIENCE, 600)
+            .await
+            .unwrap();
         let other = plane.service_account_token("probe-other", "default", PROBE_AUDIENCE, 600).await.unwrap();
-        for (token, code) in
-            [(None, 401), (Some("garbage"), 401), (Some(client.as_str()), 401), (Some(&other), 403), (Some(&probing.token), 400)]
-        {
+        for (token, code) in [
+            (None, 401),
+            (Some("garbage"), 401),
+            (Some(client.as_str()), 401),
+            (Some(&other), 403),
+            (Some(&probing.token), 400),
+        ] {
             let (got, body) = http(&probing.address, "POST", "/probe", token, "{}").await;
             assert_eq!(got, code, "{body}");
         }
@@ -107,11 +129,24 @@ fn a_first_contact_is_pinned_and_the_credential_is_tried() {
     run(async {
         let probing = Probing::new().await;
         let url = probing.world.plane.url().to_owned();
-        let good = probing.world.plane.service_account_token("probe-first", "robot", TARGET_AUDIENCE, 600).await.unwrap();
+        let good = probing
+            .world
+            .plane
+            .service_account_token("probe-first", "robot", TARGET_AUDIENCE, 600)
+            .await
+            .unwrap();
         let k8s = probing.connect("probe-first", &url, &good).await;
         let report = probing.report(&k8s, Vec::new(), Vec::new()).await;
-        assert_eq!((report.trust.status, report.trust.reason.as_str()), (OutcomeStatus::True, "Pinned"), "{report:?}");
-        assert_eq!((report.liveness.status, report.auth.status), (OutcomeStatus::True, OutcomeStatus::True), "{report:?}");
+        assert_eq!(
+            (report.trust.status, report.trust.reason.as_str()),
+            (OutcomeStatus::True, "Pinned"),
+            "{report:?}"
+        );
+        assert_eq!(
+            (report.liveness.status, report.auth.status),
+            (OutcomeStatus::True, OutcomeStatus::True),
+            "{report:?}"
+        );
         assert_eq!(report.pins.len(), 1);
         assert_eq!(report.pins[0].origin, url);
         let again = probing.report(&k8s, report.pins.clone(), Vec::new()).await;
@@ -137,17 +172,31 @@ fn a_changed_target_is_not_asked_anything_until_the_operator_accepts_it() {
     run(async {
         let probing = Probing::new().await;
         let url = probing.world.plane.url().to_owned();
-        let good = probing.world.plane.service_account_token("probe-changed", "robot", TARGET_AUDIENCE, 600).await.unwrap();
+        let good = probing
+            .world
+            .plane
+            .service_account_token("probe-changed", "robot", TARGET_AUDIENCE, 600)
+            .await
+            .unwrap();
         let k8s = probing.connect("probe-changed", &url, &good).await;
         let stale = Pin { origin: url, kind: PinKind::PublicKey, sha256: "00".repeat(32), certificate: None };
         let report = probing.report(&k8s, vec![stale.clone()], Vec::new()).await;
-        assert_eq!((report.trust.status, report.trust.reason.as_str()), (OutcomeStatus::False, "TargetCertificateChanged"));
-        assert_eq!((report.liveness.status, report.auth.status), (OutcomeStatus::Unknown, OutcomeStatus::Unknown));
+        assert_eq!(
+            (report.trust.status, report.trust.reason.as_str()),
+            (OutcomeStatus::False, "TargetCertificateChanged")
+        );
+        assert_eq!(
+            (report.liveness.status, report.auth.status),
+            (OutcomeStatus::Unknown, OutcomeStatus::Unknown)
+        );
         assert_eq!(report.pins, std::slice::from_ref(&stale), "what is pinned stays pinned");
         let fingerprint = report.trust.message.rsplit_once('=').unwrap().1.to_owned();
         let accepted = probing.report(&k8s, vec![stale], vec![fingerprint.clone()]).await;
         assert_eq!(accepted.auth.status, OutcomeStatus::True, "{accepted:?}");
-        assert_eq!(accepted.pins.iter().map(|pin| pin.sha256.as_str()).collect::<Vec<_>>(), [fingerprint.as_str()]);
+        assert_eq!(
+            accepted.pins.iter().map(|pin| pin.sha256.as_str()).collect::<Vec<_>>(),
+            [fingerprint.as_str()]
+        );
     });
 }
 
@@ -162,8 +211,15 @@ fn what_is_down_or_denied_is_named_and_nothing_after_it_is_tried() {
         ] {
             let k8s = probing.connect(namespace, address, "t").await;
             let report = probing.report(&k8s, Vec::new(), Vec::new()).await;
-            assert_eq!((report.liveness.status, report.liveness.reason.as_str()), (OutcomeStatus::False, reason), "{report:?}");
-            assert_eq!((report.trust.status, report.auth.status), (OutcomeStatus::Unknown, OutcomeStatus::Unknown));
+            assert_eq!(
+                (report.liveness.status, report.liveness.reason.as_str()),
+                (OutcomeStatus::False, reason),
+                "{report:?}"
+            );
+            assert_eq!(
+                (report.trust.status, report.auth.status),
+                (OutcomeStatus::Unknown, OutcomeStatus::Unknown)
+            );
             let host = address.trim_start_matches("https://").split(':').next().unwrap();
             assert!(report.liveness.message.contains(host), "{}", report.liveness.message);
         }

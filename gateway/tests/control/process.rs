@@ -1,4 +1,5 @@
-//! The binary itself, without a cluster: it serves from files, refuses to start on broken settings, and ends as soon as nothing is open.
+//! The binary itself, without a cluster: it serves from files, refuses to start on broken settings, and ends
+//! as soon as nothing is open.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -50,7 +51,13 @@ fn command(folder: &Path, settings: &str) -> Command {
     let certificate = write(folder, "ca.crt", &issuing.pem());
     let key = write(folder, "ca.key", &issuing.key_pem());
     let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
-    command.arg("--settings-dir").arg(folder).arg("--manifests").arg(folder.join("manifests")).arg("--clients").arg(clients);
+    command
+        .arg("--settings-dir")
+        .arg(folder)
+        .arg("--manifests")
+        .arg(folder.join("manifests"))
+        .arg("--clients")
+        .arg(clients);
     command.arg("--ca-cert").arg(certificate).arg("--ca-key").arg(key);
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
@@ -63,7 +70,8 @@ async fn start() -> Process {
 async fn start_logging(log: Stdio) -> Process {
     let folder = tempfile::tempdir().unwrap();
     let (http, admin) = (free_address().await, free_address().await);
-    let settings = format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
+    let settings =
+        format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
     let child = command(folder.path(), &settings).stderr(log).spawn().unwrap();
     let process = Process { child, http, admin, files: folder };
     eventually("it is ready", async || get(&process.admin, "/readyz").await.contains(" 200 ")).await;
@@ -107,9 +115,15 @@ fn without_a_cluster_it_serves_from_files_and_challenges_strangers() {
         stream.write_all(b"CONNECT target:443 HTTP/1.1\r\nHost: target:443\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 407 ") && answer.to_lowercase().contains("proxy-authenticate: basic"), "{answer}");
         assert!(
-            get(&process.admin, "/metrics").await.contains("connectors_gateway_refusals_total{reason=\"unauthenticated\"} 1")
+            answer.starts_with("HTTP/1.1 407 ")
+                && answer.to_lowercase().contains("proxy-authenticate: basic"),
+            "{answer}"
+        );
+        assert!(
+            get(&process.admin, "/metrics")
+                .await
+                .contains("connectors_gateway_refusals_total{reason=\"unauthenticated\"} 1")
         );
     });
 }
@@ -164,7 +178,8 @@ fn records_are_written_while_nothing_else_happens_and_none_is_lost_when_it_is_to
     });
 }
 
-/// What the kernel does when an open connection to this local address goes on in silence (`/proc/net/tcp`: 2 is keep-alive).
+/// What the kernel does when an open connection to this local address goes on in silence (`/proc/net/tcp`: 2
+/// is keep-alive).
 fn timer(address: &str) -> Option<u8> {
     let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -206,5 +221,8 @@ fn in_a_cluster_missing_settings_are_told_in_one_sentence_at_start() {
     let refused = command.arg("--settings-dir").arg(nowhere.path()).stdin(Stdio::null()).output().unwrap();
     assert!(!refused.status.success());
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("gateway.yaml cannot be read: write the settings there, or {} for the defaults"), "{said}");
+    assert!(
+        said.contains("gateway.yaml cannot be read: write the settings there, or {} for the defaults"),
+        "{said}"
+    );
 }

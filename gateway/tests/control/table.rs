@@ -1,4 +1,5 @@
-//! Watched objects become routes, rotated Secrets become credentials, and RBAC decides which Secrets can be read.
+//! Watched objects become routes, rotated Secrets become credentials, and RBAC decides which Secrets can be
+//! read.
 
 use connectors_gateway::admit::credential::CredentialError;
 use connectors_gateway::table::route::Entry;
@@ -22,11 +23,16 @@ fn a_connector_gets_its_route_from_its_status_and_loses_it_when_deleted() {
         let k8s = connector("table-follow", "k8s");
         world.plane.apply(&manifests(&k8s, "https://127.0.0.1:6443/base", "t")).await.unwrap();
         eventually("it is known", async || reason(world.entry(&k8s)).as_deref() == Some("NotChecked")).await;
-        let condition =
-            json!({"type": "SecretReady", "status": "False", "reason": "SecretNotFound", "message": "secrets \"k8s\" not found"});
+        let condition = json!({"type": "SecretReady", "status": "False", "reason": "SecretNotFound", "message": "secrets \"k8s\" not found"});
         world.patch_status(&k8s, json!({"conditions": [condition]})).await;
-        eventually("its own words", async || reason(world.entry(&k8s)).as_deref() == Some("SecretNotFound")).await;
-        world.patch_status(&k8s, json!({"conditions": [], "credential": {"secretName": "k8s", "resourceVersion": "7"}})).await;
+        eventually("its own words", async || reason(world.entry(&k8s)).as_deref() == Some("SecretNotFound"))
+            .await;
+        world
+            .patch_status(
+                &k8s,
+                json!({"conditions": [], "credential": {"secretName": "k8s", "resourceVersion": "7"}}),
+            )
+            .await;
         eventually("it is usable", async || world.route(&k8s).is_some()).await;
         let table = world.parts.table.load();
         assert_eq!(table.lookup_host("c-k8s.table-follow.svc.cluster.local"), Some(&k8s));
@@ -47,15 +53,20 @@ metadata: {name: broken}
 spec: {livenessProbe: {http: {path: "{{ .Unclosed"}}}
 "#;
         world.plane.apply(broken).await.unwrap();
-        let of_broken =
-            manifests(&bad, "https://127.0.0.1:1", "t").replace("connectorClassName: k8s", "connectorClassName: broken");
+        let of_broken = manifests(&bad, "https://127.0.0.1:1", "t")
+            .replace("connectorClassName: k8s", "connectorClassName: broken");
         world.plane.apply(&of_broken).await.unwrap();
         world.plane.apply(&manifests(&good, "https://127.0.0.1:1", "t")).await.unwrap();
         for one in [&good, &bad] {
-            world.patch_status(one, json!({"credential": {"secretName": one.name, "resourceVersion": "1"}})).await;
+            world
+                .patch_status(one, json!({"credential": {"secretName": one.name, "resourceVersion": "1"}}))
+                .await;
         }
         eventually("the good one has a route", async || world.route(&good).is_some()).await;
-        eventually("the bad one says why", async || reason(world.entry(&bad)).as_deref() == Some("ConnectorClassInvalid")).await;
+        eventually("the bad one says why", async || {
+            reason(world.entry(&bad)).as_deref() == Some("ConnectorClassInvalid")
+        })
+        .await;
     });
 }
 
@@ -66,7 +77,9 @@ fn an_object_that_is_nested_too_deep_takes_only_itself_out_also_after_a_restart(
         let sound = connector("table-deep", "sound");
         let observed = json!({"credential": {"secretName": "k8s-secret", "resourceVersion": "1"}});
         world.plane.apply(&manifests(&sound, "https://127.0.0.1:1", "t")).await.unwrap();
-        world.patch_status(&sound, json!({"credential": {"secretName": "sound", "resourceVersion": "1"}})).await;
+        world
+            .patch_status(&sound, json!({"credential": {"secretName": "sound", "resourceVersion": "1"}}))
+            .await;
         let mut unread = Vec::new();
         for depth in [200, 5_000] {
             for place in deep::UNREAD.iter().chain([&deep::READ]) {
@@ -85,7 +98,9 @@ fn an_object_that_is_nested_too_deep_takes_only_itself_out_also_after_a_restart(
             for depth in [200, 5_000] {
                 let deep = connector("table-deep", &format!("{}-{depth}", deep::READ));
                 eventually("the deep one says why", async || match world.entry(&deep) {
-                    Some(Entry::Unusable { message, .. }) => message.ends_with("it is nested deeper than 128 levels"),
+                    Some(Entry::Unusable { message, .. }) => {
+                        message.ends_with("it is nested deeper than 128 levels")
+                    }
                     _ => false,
                 })
                 .await;
@@ -104,11 +119,16 @@ fn a_secret_is_read_only_under_the_role_that_names_it_and_as_soon_as_that_is_the
         eventually("the route is there", async || world.route(&k8s).is_some()).await;
         let route = world.route(&k8s).unwrap();
         let refused = world.parts.credentials.get(&route).await;
-        assert!(matches!(&refused, Err(CredentialError::Unusable(why)) if why.contains("may not read")), "{:?}", refused.err());
+        assert!(
+            matches!(&refused, Err(CredentialError::Unusable(why)) if why.contains("may not read")),
+            "{:?}",
+            refused.err()
+        );
 
         // The Role comes while a request waits.
         let role = secret_role(&k8s);
-        let (credential, granted) = tokio::join!(world.parts.credentials.get(&route), world.plane.apply(&role));
+        let (credential, granted) =
+            tokio::join!(world.parts.credentials.get(&route), world.plane.apply(&role));
         granted.unwrap();
         assert_eq!(credential.unwrap().authorization().unwrap(), "Bearer REAL");
     });
@@ -132,7 +152,10 @@ fn a_rotated_secret_is_used_as_soon_as_the_status_names_its_version() {
         world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "NEW")).await.unwrap();
         assert_eq!(sent(&old).await, "Bearer OLD", "nothing is read again before the status says so");
         world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "2"}})).await;
-        eventually("the new version is routed", async || world.route(&k8s).is_some_and(|new| new.pool_key != old.pool_key)).await;
+        eventually("the new version is routed", async || {
+            world.route(&k8s).is_some_and(|new| new.pool_key != old.pool_key)
+        })
+        .await;
         assert_eq!(sent(&world.route(&k8s).unwrap()).await, "Bearer NEW");
     });
 }

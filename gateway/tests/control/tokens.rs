@@ -30,10 +30,16 @@ fn a_pods_token_names_its_serviceaccount_and_pod_and_is_reviewed_once() {
         let token = world.pod_token("tokens-pod", "client").await;
         let principal = world.principal(&token).await;
         assert_eq!(&*principal.user, "system:serviceaccount:tokens-pod:default");
-        assert!(principal.groups.iter().any(|group| group == "system:serviceaccounts:tokens-pod"), "{:?}", principal.groups);
+        assert!(
+            principal.groups.iter().any(|group| group == "system:serviceaccounts:tokens-pod"),
+            "{:?}",
+            principal.groups
+        );
         let pod = principal.pod.as_ref().expect("the token is bound to a Pod");
         assert_eq!((&*pod.namespace, &*pod.name), ("tokens-pod", "client"));
-        let uid = world.kubectl(&["get", "pod", "client", "-n", "tokens-pod", "-o", "jsonpath={.metadata.uid}"]).await;
+        let uid = world
+            .kubectl(&["get", "pod", "client", "-n", "tokens-pod", "-o", "jsonpath={.metadata.uid}"])
+            .await;
         assert_eq!(*pod.uid, *uid);
         let left = principal.expires.duration_since(std::time::SystemTime::now()).unwrap().as_secs();
         assert!((500..=3700).contains(&left), "{left}");
@@ -48,7 +54,11 @@ fn garbage_and_tokens_that_are_not_for_us_are_refused_without_a_token_review() {
     run(async {
         let world = World::new().await;
         let ours = world.plane.service_account_token("tokens-bad", "default", AUDIENCE, 600).await.unwrap();
-        let theirs = world.plane.service_account_token("tokens-bad", "default", "https://elsewhere", 600).await.unwrap();
+        let theirs = world
+            .plane
+            .service_account_token("tokens-bad", "default", "https://elsewhere", 600)
+            .await
+            .unwrap();
         let admin = |claims: &mut Value| claims["sub"] = json!("system:serviceaccount:kube-system:admin");
         for (token, why) in [
             (String::new(), "the token is empty or too long"),
@@ -61,7 +71,10 @@ fn garbage_and_tokens_that_are_not_for_us_are_refused_without_a_token_review() {
                 signed_again(&world, &ours, |claims| claims["iss"] = json!("https://evil"), false),
                 "the token's signature is wrong",
             ),
-            (signed_again(&world, &ours, |claims| claims["exp"] = json!(1_600_000_000), true), "the token has expired"),
+            (
+                signed_again(&world, &ours, |claims| claims["exp"] = json!(1_600_000_000), true),
+                "the token has expired",
+            ),
         ] {
             assert_eq!(rejected(world.identity(&token).await), why);
         }
@@ -73,7 +86,8 @@ fn garbage_and_tokens_that_are_not_for_us_are_refused_without_a_token_review() {
 fn an_unknown_issuer_with_the_clusters_own_key_is_left_to_the_api_server() {
     run(async {
         let world = World::new().await;
-        let ours = world.plane.service_account_token("tokens-issuer", "default", AUDIENCE, 600).await.unwrap();
+        let ours =
+            world.plane.service_account_token("tokens-issuer", "default", AUDIENCE, 600).await.unwrap();
         let moved = signed_again(&world, &ours, |claims| claims["iss"] = json!("https://moved"), true);
         assert_eq!(rejected(world.identity(&moved).await), "the token was refused by the cluster");
         assert_eq!(asked(&world.parts.metrics.token_reviews), 1);
@@ -85,7 +99,8 @@ fn a_token_that_expired_a_moment_ago_is_known_but_not_valid() {
     run(async {
         let world = World::new().await;
         let token = world.pod_token("tokens-late", "client").await;
-        let hour_ago = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3600;
+        let hour_ago =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3600;
         let late = signed_again(&world, &token, |claims| claims["exp"] = json!(hour_ago), true);
         let Ok(Identity::Expired(principal)) = world.identity(&late).await else { panic!("not expired") };
         assert_eq!(&*principal.user, "system:serviceaccount:tokens-late:default");

@@ -1,4 +1,5 @@
-//! One control plane for all tests of the process (the last one to end stops it), and for each test a gateway of its own beside it.
+//! One control plane for all tests of the process (the last one to end stops it), and for each test a gateway
+//! of its own beside it.
 
 use std::future::Future;
 use std::path::Path;
@@ -65,7 +66,10 @@ pub async fn installed() -> ControlPlane {
     let plane = ControlPlane::with_crds().await.unwrap();
     for file in ["namespaces/namespaces.yaml", "rbac/gateway.yaml", "rbac/users.yaml", "classes/k8s.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(file);
-        plane.apply(&std::fs::read_to_string(&path).unwrap()).await.unwrap_or_else(|error| panic!("{file}: {error:#}"));
+        plane
+            .apply(&std::fs::read_to_string(&path).unwrap())
+            .await
+            .unwrap_or_else(|error| panic!("{file}: {error:#}"));
     }
     plane
 }
@@ -82,21 +86,29 @@ impl World {
     /// The gateway's own ServiceAccount asks: what `config/rbac/gateway.yaml` does not grant, fails here.
     pub fn beside(plane: Arc<ControlPlane>, tune: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
-        settings.targets.allow = vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
+        settings.targets.allow =
+            vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
         tune(&mut settings);
-        let client = plane.client_for(&names::service_account_user(names::SYSTEM_NAMESPACE, names::GATEWAY), &[]);
+        let client =
+            plane.client_for(&names::service_account_user(names::SYSTEM_NAMESPACE, names::GATEWAY), &[]);
         let metrics = Arc::new(Metrics::new().unwrap());
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let cluster = Arc::new(Cluster::new(client.clone(), Handle::current(), settings.clone(), metrics.clone()));
+        let cluster =
+            Arc::new(Cluster::new(client.clone(), Handle::current(), settings.clone(), metrics.clone()));
         let parts = Parts::new(settings, cluster.clone(), cluster.clone(), metrics.clone()).unwrap();
         let readiness = Readiness { issuer: parts.issuer.clone(), ..Readiness::default() };
         let (synced, watches) = (readiness.synced.clone(), readiness.watches.clone());
         let publisher = Publisher { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());
         let watches = vec![
-            tokio::spawn(async move { table::watch::follow(objects, "cluster.local", "connectors-system", publisher).await })
-                .abort_handle(),
-            tokio::spawn(async move { issuer::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await }).abort_handle(),
+            tokio::spawn(async move {
+                table::watch::follow(objects, "cluster.local", "connectors-system", publisher).await
+            })
+            .abort_handle(),
+            tokio::spawn(
+                async move { issuer::follow(client, names::SYSTEM_NAMESPACE, issuer, metrics).await },
+            )
+            .abort_handle(),
         ];
         World { plane, cluster, parts, readiness, watches }
     }
@@ -109,11 +121,23 @@ impl World {
     pub async fn pod_token(&self, namespace: &str, pod: &str) -> String {
         self.plane.service_account_token(namespace, "default", names::AUDIENCE, 600).await.unwrap();
         let spec = "{containers: [{name: c, image: i}]}";
-        let manifest = format!("{{apiVersion: v1, kind: Pod, metadata: {{namespace: {namespace}, name: {pod}}}, spec: {spec}}}");
+        let manifest = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{namespace: {namespace}, name: {pod}}}, spec: {spec}}}"
+        );
         self.plane.apply(&manifest).await.unwrap();
         let audience = format!("--audience={}", names::AUDIENCE);
         let bound = format!("--bound-object-name={pod}");
-        self.kubectl(&["create", "token", "default", "-n", namespace, &audience, "--bound-object-kind=Pod", &bound]).await
+        self.kubectl(&[
+            "create",
+            "token",
+            "default",
+            "-n",
+            namespace,
+            &audience,
+            "--bound-object-kind=Pod",
+            &bound,
+        ])
+        .await
     }
 
     pub async fn kubectl(&self, args: &[&str]) -> String {
@@ -163,7 +187,18 @@ impl World {
     pub async fn patch_status(&self, connector: &ConnectorRef, status: serde_json::Value) {
         let (name, namespace) = (&connector.name, &connector.namespace);
         let patch = serde_json::json!({ "status": status }).to_string();
-        self.kubectl(&["patch", "connector", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch]).await;
+        self.kubectl(&[
+            "patch",
+            "connector",
+            name,
+            "-n",
+            namespace,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .await;
     }
 }
 

@@ -36,14 +36,26 @@ async fn before_the_200_only_login_target_and_form_are_refused() {
         ("chunks", good.replace("Host:", "Transfer-Encoding: chunked\r\nHost:"), "400"),
         ("a bare line feed", good.replace("HTTP/1.1\r\n", "HTTP/1.1\n"), "400"),
         ("no HTTP at all", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), "400"),
-        ("a host that is no connector's", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "404"),
-        ("an over-long head", format!("CONNECT {authority} HTTP/1.1\r\nX-Long: {}", "a".repeat(70_000)), "431"),
+        (
+            "a host that is no connector's",
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+            "404",
+        ),
+        (
+            "an over-long head",
+            format!("CONNECT {authority} HTTP/1.1\r\nX-Long: {}", "a".repeat(70_000)),
+            "431",
+        ),
         ("too many fields", format!("CONNECT {authority} HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(150)), "431"),
     ];
     for (name, request, expected) in cases {
         let answer = world.raw(request.as_bytes()).await;
         assert_eq!(status(&answer), expected, "{name}: {answer}");
-        assert_eq!(answer.contains("Proxy-Authenticate") || answer.contains("proxy-authenticate"), expected == "407", "{name}");
+        assert_eq!(
+            answer.contains("Proxy-Authenticate") || answer.contains("proxy-authenticate"),
+            expected == "407",
+            "{name}"
+        );
         assert!(answer.contains(r#""kind":"Status""#) && !answer.contains(TOKEN), "{name}: {answer}");
     }
     assert_eq!(target.seen.connections(), 0);
@@ -139,13 +151,17 @@ async fn who_may_not_use_a_connector_is_told_inside_and_nothing_is_dialled() {
 #[tokio::test]
 async fn a_connector_without_route_answers_with_the_words_of_its_condition() {
     let (world, target) = World::with_target(false).await;
-    let broken = connector("broken", &target.url(), "", "x", "").replace("secretRef: {name: broken}", "secretRef: {name: gone}");
+    let broken = connector("broken", &target.url(), "", "x", "")
+        .replace("secretRef: {name: broken}", "secretRef: {name: gone}");
     world.apply(&broken);
     let mut tls = world.tunnel("broken", &target.authority(), H1).await;
     let (head, body) = http::exchange(&mut tls, &http::get("/api", &target.authority())).await;
     let body = String::from_utf8(body).unwrap();
     assert_eq!(status(&head), "503", "{head}");
-    assert!(body.contains(r#"connector \"broken\" in namespace \"demo\" is not usable"#) && body.contains("gone"), "{body}");
+    assert!(
+        body.contains(r#"connector \"broken\" in namespace \"demo\" is not usable"#) && body.contains("gone"),
+        "{body}"
+    );
     assert_eq!(target.seen.connections(), 0);
 }
 
@@ -162,7 +178,11 @@ async fn hostile_requests_inside_never_reach_the_target() {
         ("absolute-form for another host", request("GET https://other.example/", ""), "421"),
         ("absolute-form of another scheme", request(&format!("GET http://{authority}/"), ""), "400"),
         ("a CONNECT", request(&format!("CONNECT {authority}"), ""), "400"),
-        ("length beside chunks", request("POST /", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), "400"),
+        (
+            "length beside chunks",
+            request("POST /", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"),
+            "400",
+        ),
         ("two lengths", request("POST /", "Content-Length: 3\r\nContent-Length: 3\r\n"), "400"),
         ("a signed length", request("POST /", "Content-Length: +3\r\n"), "400"),
         ("another coding", request("POST /", "Transfer-Encoding: gzip, chunked\r\n"), "400"),
@@ -172,7 +192,11 @@ async fn hostile_requests_inside_never_reach_the_target() {
         ("Connection nominates Host", request("GET /", "Connection: Host\r\n"), "400"),
         ("Connection nominates the length", request("GET /", "Connection: Content-Length\r\n"), "400"),
         ("a path without slash", request("GET *", ""), "400"),
-        ("an upgrade to another protocol", request("GET /exec", "Connection: Upgrade\r\nUpgrade: TLS/1.3\r\n"), "501"),
+        (
+            "an upgrade to another protocol",
+            request("GET /exec", "Connection: Upgrade\r\nUpgrade: TLS/1.3\r\n"),
+            "501",
+        ),
         ("an over-long head", request("GET /", &format!("X-Long: {}\r\n", "a".repeat(70_000))), "431"),
     ];
     for (name, request, expected) in cases {
@@ -217,7 +241,8 @@ async fn a_credential_stays_under_the_path_of_the_address() {
         let head = read_head(&mut tls).await;
         assert_eq!(status(&head), expected, "{path}: {head}");
     }
-    let paths: Vec<String> = target.seen.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    let paths: Vec<String> =
+        target.seen.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(paths, ["/base/api", "/base"]);
 }
 

@@ -1,4 +1,5 @@
-//! One exchange at a time in either protocol, for what holds whichever the client and the target speak. Bodies are of unknown length.
+//! One exchange at a time in either protocol, for what holds whichever the client and the target speak.
+//! Bodies are of unknown length.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -99,7 +100,9 @@ impl Out {
                 let end = format!("0\r\n{}\r\n", lines(trailers));
                 io.write_all(end.as_bytes()).await.map_err(|error| error.to_string())
             }
-            Out::H2(stream) if trailers.is_empty() => stream.send_data(Bytes::new(), true).map_err(|error| error.to_string()),
+            Out::H2(stream) if trailers.is_empty() => {
+                stream.send_data(Bytes::new(), true).map_err(|error| error.to_string())
+            }
             Out::H2(stream) => stream.send_trailers(map(trailers)).map_err(|error| error.to_string()),
         }
     }
@@ -110,12 +113,19 @@ fn lines(fields: &Fields) -> String {
 }
 
 fn map(fields: &Fields) -> HeaderMap {
-    fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
 }
 
 fn parsed(head: &str) -> HeaderMap {
     let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    fields.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.trim().parse::<HeaderValue>().unwrap())).collect()
+    fields
+        .map(|(name, value)| {
+            (name.parse::<HeaderName>().unwrap(), value.trim().parse::<HeaderValue>().unwrap())
+        })
+        .collect()
 }
 
 fn chunked(io: ReadHalf<Tls>) -> In {
@@ -146,7 +156,9 @@ impl Reply {
     pub async fn interim(&mut self, status: u16, fields: &Fields) {
         match self {
             Reply::H1(Some(io)) => {
-                io.write_all(format!("HTTP/1.1 {status} X\r\n{}\r\n", lines(fields)).as_bytes()).await.unwrap();
+                io.write_all(format!("HTTP/1.1 {status} X\r\n{}\r\n", lines(fields)).as_bytes())
+                    .await
+                    .unwrap();
             }
             Reply::H1(None) => panic!("it has answered"),
             Reply::H2(respond) => respond.send_informational(response(status, fields)).unwrap(),
@@ -157,7 +169,8 @@ impl Reply {
         match self {
             Reply::H1(io) => {
                 let mut io = io.take().expect("it has answered");
-                let head = format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n{}\r\n", lines(fields));
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n{}\r\n", lines(fields));
                 io.write_all(head.as_bytes()).await.unwrap();
                 Out::H1(io)
             }
@@ -173,7 +186,11 @@ fn response(status: u16, fields: &Fields) -> Response<()> {
 }
 
 /// A target behind connector `demo/target`. An HTTP/1.1 connection ends with its first script.
-pub async fn target<F>(world: &World, h2: bool, script: impl Fn(Incoming, Arc<Seen>) -> F + Send + Sync + 'static) -> Target
+pub async fn target<F>(
+    world: &World,
+    h2: bool,
+    script: impl Fn(Incoming, Arc<Seen>) -> F + Send + Sync + 'static,
+) -> Target
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -211,13 +228,19 @@ async fn serve<F>(
         seen.heads.lock().unwrap().push(head.clone());
         let (read, write) = tokio::io::split(tls);
         let body = chunked(read);
-        return script(Incoming { headers: parsed(&head), body, reply: Reply::H1(Some(write)), dies }, seen).await;
+        return script(Incoming { headers: parsed(&head), body, reply: Reply::H1(Some(write)), dies }, seen)
+            .await;
     }
     let mut connection = h2::server::handshake(tls).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (parts, body) = request.into_parts();
         seen.heads.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
-        let incoming = Incoming { headers: parts.headers, body: In::H2(body), reply: Reply::H2(respond), dies: dies.clone() };
+        let incoming = Incoming {
+            headers: parts.headers,
+            body: In::H2(body),
+            reply: Reply::H2(respond),
+            dies: dies.clone(),
+        };
         tokio::spawn(script(incoming, seen.clone()));
     }
 }
@@ -241,7 +264,10 @@ impl Call {
         if !h2 {
             let (read, mut write) = tokio::io::split(tls);
             let host = target.authority();
-            let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n{}\r\n", lines(fields));
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n{}\r\n",
+                lines(fields)
+            );
             write.write_all(head.as_bytes()).await.unwrap();
             return Call { body: Out::H1(write), answer: Answer::H1(Some(read)), connection: None };
         }

@@ -1,4 +1,5 @@
-//! What must hold whichever protocols the two legs speak: trailers, interim answers, early answers, peers that die in the middle.
+//! What must hold whichever protocols the two legs speak: trailers, interim answers, early answers, peers
+//! that die in the middle.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,10 +34,14 @@ async fn trailers_pass_in_both_directions() {
             answer.end(&[SUM, ("x-more", "8")]).await.unwrap();
         })
         .await;
-        let mut call = Call::start(&world, client, &target, &[("te", "trailers"), ("trailer", "x-sum")]).await;
+        let mut call =
+            Call::start(&world, client, &target, &[("te", "trailers"), ("trailer", "x-sum")]).await;
         call.body.data(b"question").await.unwrap();
         // A token among trailers goes no further than one among headers.
-        call.body.end(&[SUM, ("authorization", "Bearer fake-token"), ("x-remote-user", "admin")]).await.unwrap();
+        call.body
+            .end(&[SUM, ("authorization", "Bearer fake-token"), ("x-remote-user", "admin")])
+            .await
+            .unwrap();
         let (status, _, mut body) = soon("an answer", call.answer.head()).await.unwrap();
         let (body, trailers) = soon("the whole answer", body.all()).await.unwrap();
         assert_eq!((status, body.as_slice()), (StatusCode::OK, b"answer".as_slice()), "{client} {server}");
@@ -57,7 +62,8 @@ async fn a_target_hears_that_the_client_takes_trailers() {
                 incoming.reply.head(200, &[]).await.end(&[]).await.unwrap();
             })
             .await;
-            let mut call = Call::start(&world, client, &target, if asks { &[("te", "trailers")] } else { &[] }).await;
+            let mut call =
+                Call::start(&world, client, &target, if asks { &[("te", "trailers")] } else { &[] }).await;
             call.body.end(&[]).await.unwrap();
             assert_eq!(soon("an answer", call.answer.head()).await.unwrap().0, StatusCode::OK);
             let expected = match (asks, server) {
@@ -82,8 +88,16 @@ async fn early_hints_pass_between_any_two_protocols() {
         let mut call = Call::start(&world, client, &target, &[]).await;
         call.body.end(&[]).await.unwrap();
         let (status, headers) = soon("hints", call.answer.interim()).await.expect("no hints");
-        assert_eq!((status, &headers["link"]), (StatusCode::EARLY_HINTS, &"</a>".parse().unwrap()), "{client} {server}");
-        assert_eq!(soon("an answer", call.answer.head()).await.unwrap().0, StatusCode::OK, "{client} {server}");
+        assert_eq!(
+            (status, &headers["link"]),
+            (StatusCode::EARLY_HINTS, &"</a>".parse().unwrap()),
+            "{client} {server}"
+        );
+        assert_eq!(
+            soon("an answer", call.answer.head()).await.unwrap().0,
+            StatusCode::OK,
+            "{client} {server}"
+        );
     }
 }
 
@@ -151,7 +165,8 @@ async fn a_target_that_refuses_early_and_reads_no_more_is_heard_and_holds_nothin
             let mut answer = incoming.reply.head(413, &[]).await;
             answer.data(b"too large").await.unwrap();
             answer.end(&[]).await.unwrap();
-            // HTTP/2: dropping the body resets the stream with NO_ERROR, as servers do. HTTP/1.1: neither reads nor closes.
+            // HTTP/2: dropping the body resets the stream with NO_ERROR, as servers do. HTTP/1.1: neither
+            // reads nor closes.
             if matches!(incoming.body, In::H1 { .. }) {
                 std::future::pending::<()>().await;
             }
@@ -159,7 +174,11 @@ async fn a_target_that_refuses_early_and_reads_no_more_is_heard_and_holds_nothin
         .await;
         let mut call = Call::start(&world, client, &target, &[]).await;
         let (status, body) = refused_upload(&mut call).await;
-        assert_eq!((status, body.as_slice()), (StatusCode::PAYLOAD_TOO_LARGE, b"too large".as_slice()), "{client} {server}");
+        assert_eq!(
+            (status, body.as_slice()),
+            (StatusCode::PAYLOAD_TOO_LARGE, b"too large".as_slice()),
+            "{client} {server}"
+        );
         drop(call);
         let over = async {
             while world.gateway.parts.metrics.streams_open.get() > 0 {
@@ -194,7 +213,8 @@ async fn a_target_that_answers_early_and_reads_on_gets_the_whole_body() {
         }
         call.body.end(&[]).await.unwrap();
         let whole = 5 + 64 * (64 << 10);
-        eventually("the target has the body", async || target.seen.bytes.load(Ordering::SeqCst) == whole).await;
+        eventually("the target has the body", async || target.seen.bytes.load(Ordering::SeqCst) == whole)
+            .await;
     }
 }
 
@@ -212,13 +232,21 @@ async fn a_client_that_dies_in_the_middle_of_its_body_leaves_the_target_a_broken
         eventually("the target has the request", async || target.seen.heads().len() == 1).await;
         drop(call);
         eventually("the target is told", async || target.seen.bytes.load(Ordering::SeqCst) != 0).await;
-        assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 1, "a short body is taken for whole: {client} {server}");
+        assert_eq!(
+            target.seen.bytes.load(Ordering::SeqCst),
+            1,
+            "a short body is taken for whole: {client} {server}"
+        );
         eventually("the request is over", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
     }
 }
 
 /// `before`: the target dies before it has answered.
-async fn target_dies(client: bool, server: bool, before: bool) -> Result<(StatusCode, Result<Vec<u8>, String>), String> {
+async fn target_dies(
+    client: bool,
+    server: bool,
+    before: bool,
+) -> Result<(StatusCode, Result<Vec<u8>, String>), String> {
     let world = World::new().await;
     let seen_half = Arc::new(Notify::new());
     let seen = seen_half.clone();
@@ -242,7 +270,9 @@ async fn target_dies(client: bool, server: bool, before: bool) -> Result<(Status
     if before {
         return Ok((status, soon("all of it", body.all()).await.map(|(body, _)| body)));
     }
-    assert!(matches!(soon("half an answer", body.next()).await, Ok(Frame::Data(data)) if data == "half an answer"));
+    assert!(
+        matches!(soon("half an answer", body.next()).await, Ok(Frame::Data(data)) if data == "half an answer")
+    );
     seen_half.notify_one();
     Ok((status, soon("the end", body.all()).await.map(|(body, _)| body)))
 }
@@ -252,7 +282,9 @@ async fn a_target_that_dies_in_the_middle_is_told_to_the_client() {
     for (client, server) in COMBINATIONS {
         let (status, body) = target_dies(client, server, true).await.unwrap();
         assert_eq!(status, StatusCode::BAD_GATEWAY, "{client} {server}");
-        assert!(String::from_utf8(body.unwrap()).unwrap().contains("closed the connection before it answered"));
+        assert!(
+            String::from_utf8(body.unwrap()).unwrap().contains("closed the connection before it answered")
+        );
         let (status, body) = target_dies(client, server, false).await.unwrap();
         assert_eq!(status, StatusCode::OK, "{client} {server}");
         assert!(body.is_err(), "half an answer is taken for whole: {client} {server}");

@@ -1,4 +1,5 @@
-//! The end of the process as its clients see it: idle tunnels end soon, what runs goes on, nothing new begins.
+//! The end of the process as its clients see it: idle tunnels end soon, what runs goes on, nothing new
+//! begins.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,8 +31,9 @@ async fn a_drain_ends_idle_tunnels_and_lets_a_request_finish() {
     eventually("the target sees the request", async || slow.seen.heads().len() == 1).await;
     world.drain();
     let mut end = [0; 1];
-    let read =
-        tokio::time::timeout(Duration::from_secs(2), idle.read(&mut end)).await.expect("an idle tunnel outlives the drain");
+    let read = tokio::time::timeout(Duration::from_secs(2), idle.read(&mut end))
+        .await
+        .expect("an idle tunnel outlives the drain");
     assert!(matches!(read, Ok(0)));
     let head = read_head(&mut busy).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -57,14 +59,18 @@ async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_re
     assert!(gone.is_go_away() && gone.reason() == Some(h2::Reason::NO_ERROR), "{gone}");
     target.seen.bytes.store(1, Ordering::SeqCst);
     assert_eq!(collect(body).await.unwrap().0, b"last");
-    eventually("the tunnel ends with its last stream", async || world.gateway.parts.metrics.connections_open.get() == 0).await;
+    eventually("the tunnel ends with its last stream", async || {
+        world.gateway.parts.metrics.connections_open.get() == 0
+    })
+    .await;
 }
 
 /// Answers after a moment, so that at any time some requests are in flight.
 async fn busy_target(world: &World, server: bool) -> Target {
     let target = if server {
         Target::script(&world.leaf(), &[], H2, |tls, seen| async move {
-            let mut connection: h2::server::Connection<_, bytes::Bytes> = h2::server::handshake(tls).await.unwrap();
+            let mut connection: h2::server::Connection<_, bytes::Bytes> =
+                h2::server::handshake(tls).await.unwrap();
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 seen.bytes.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
@@ -93,7 +99,11 @@ async fn h1_traffic(world: &World, target: &Target) -> usize {
     let authority = target.authority();
     let mut tls = world.tunnel("target", &authority, H1).await;
     for answered in 1.. {
-        tls.write_all(format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        tls.write_all(
+            format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+        )
+        .await
+        .unwrap();
         let head = read_head(&mut tls).await;
         assert!(head.starts_with("HTTP/1.1 200"), "a request is lost: {head:?}");
         if field(&head, "connection") == Some("close") {
@@ -103,13 +113,17 @@ async fn h1_traffic(world: &World, target: &Target) -> usize {
     unreachable!()
 }
 
-/// The same until the connection takes no more. A request may be sent back unprocessed, as GOAWAY says; none may fail otherwise.
+/// The same until the connection takes no more. A request may be sent back unprocessed, as GOAWAY says; none
+/// may fail otherwise.
 async fn h2_traffic(mut client: H2Client, url: String) -> usize {
     for answered in 0.. {
         match client.send(Request::post(&url).body(()).unwrap(), None).await {
             Ok((status, ..)) => assert_eq!(status, 200),
             Err(error) => {
-                assert!(error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR), "a request is lost: {error}");
+                assert!(
+                    error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
+                    "a request is lost: {error}"
+                );
                 return answered;
             }
         }
@@ -130,10 +144,13 @@ async fn a_drain_under_constant_traffic_loses_no_request() {
             world.drain();
         };
         let all = async { tokio::join!(h1, h2, drain) };
-        let (h1, h2, ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("clients are not told of the drain");
+        let (h1, h2, ()) = tokio::time::timeout(Duration::from_secs(20), all)
+            .await
+            .expect("clients are not told of the drain");
         let answered: usize = h1.iter().chain(&h2).sum();
         assert_eq!(answered, target.seen.bytes.load(Ordering::SeqCst), "{server}");
-        eventually("every connection ends", async || world.gateway.parts.metrics.connections_open.get() == 0).await;
+        eventually("every connection ends", async || world.gateway.parts.metrics.connections_open.get() == 0)
+            .await;
     }
 }
 

@@ -24,7 +24,8 @@ const LARGE: usize = 1 << 20;
 
 /// `/endless` is sent as long as there is room for it, and counted; all else is answered with `LARGE` bytes.
 async fn serve(tls: Tls, seen: Arc<Seen>) {
-    let mut connection = h2::server::Builder::new().max_send_buffer_size(16 << 10).handshake::<_, Bytes>(tls).await.unwrap();
+    let mut connection =
+        h2::server::Builder::new().max_send_buffer_size(16 << 10).handshake::<_, Bytes>(tls).await.unwrap();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let seen = seen.clone();
         tokio::spawn(async move {
@@ -83,7 +84,9 @@ async fn others_are_served(world: &World, target: &Target, same: &H2Client) {
     let clients = [other, same.clone()];
     let all = (0..40).map(|i| get_large(clients[i % 2].clone(), target.url()));
     let served = futures::stream::iter(all).buffer_unordered(4).collect::<Vec<usize>>();
-    let served = tokio::time::timeout(Duration::from_secs(30), served).await.expect("stopped readers hold up the others");
+    let served = tokio::time::timeout(Duration::from_secs(30), served)
+        .await
+        .expect("stopped readers hold up the others");
     assert!(served.iter().all(|length| *length == LARGE));
 }
 
@@ -92,20 +95,33 @@ async fn stopped_readers_of_one_connection_leave_its_other_streams_their_room() 
     let world = World::new().await;
     let target = endless_target(&world).await;
     let tls = world.tunnel("target", &target.authority(), H2).await;
-    let (send, connection) =
-        h2::client::Builder::new().initial_connection_window_size(64 << 20).handshake::<_, Bytes>(tls).await.unwrap();
+    let (send, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(64 << 20)
+        .handshake::<_, Bytes>(tls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let mut client = H2Client::from(send);
     let mut unread = Vec::new();
     for _ in 0..STALLED {
-        unread.push(client.send(Request::get(format!("{}/endless", target.url())).body(()).unwrap(), None).await.unwrap().2);
+        unread.push(
+            client
+                .send(Request::get(format!("{}/endless", target.url())).body(()).unwrap(), None)
+                .await
+                .unwrap()
+                .2,
+        );
     }
     let taken = stalled(&target).await;
     assert_eq!(target.seen.connections(), 1, "all of them share one connection to the target");
     // The window towards the target, the client's window, and frames on their way through.
     let most = STREAM_WINDOW as usize + CLIENT_WINDOW + (48 << 10);
     assert!(taken >= STALLED * CLIENT_WINDOW, "{taken}: not all of them are stalled");
-    assert!(taken <= STALLED * most, "{} bytes are held for each stopped reader", taken / STALLED - CLIENT_WINDOW);
+    assert!(
+        taken <= STALLED * most,
+        "{} bytes are held for each stopped reader",
+        taken / STALLED - CLIENT_WINDOW
+    );
     others_are_served(&world, &target, &client).await;
     assert_eq!(target.seen.connections(), 1);
     drop(unread);

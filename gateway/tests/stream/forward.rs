@@ -1,4 +1,5 @@
-//! Several connectors in one login, and `http://` targets, which are asked for by their whole URL instead of through a tunnel.
+//! Several connectors in one login, and `http://` targets, which are asked for by their whole URL instead of
+//! through a tunnel.
 
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +47,8 @@ async fn an_http_target_is_asked_for_by_its_whole_url() {
     let (port, seen) = plain_target().await;
     world.apply(&connector("target", &format!("http://localhost:{port}/base"), "", "plain-credential", ""));
     let url = format!("http://localhost:{port}/base/a?x=1");
-    let head = String::from_utf8(world.curl_by(&proxy(&world, "demo/target", TOKEN), &[&url, &url]).await).unwrap();
+    let head =
+        String::from_utf8(world.curl_by(&proxy(&world, "demo/target", TOKEN), &[&url, &url]).await).unwrap();
     assert!(head.starts_with("GET /base/a?x=1 HTTP/1.1\r\n"), "{head}");
     assert_eq!(field(&head, "authorization"), Some("Bearer plain-credential"), "{head}");
     assert_eq!(field(&head, "host"), Some(format!("localhost:{port}").as_str()), "{head}");
@@ -64,7 +66,12 @@ async fn an_http_url_that_is_nobodys_is_refused() {
         ("another port", Some(("demo/target", TOKEN)), "http://localhost:1/base/".to_owned(), "403"),
         ("another host", Some(("demo/target", TOKEN)), format!("http://127.0.0.1:{port}/base/"), "403"),
         ("another path", Some(("demo/target", TOKEN)), format!("http://localhost:{port}/other"), "403"),
-        ("dot segments", Some(("demo/target", TOKEN)), format!("http://localhost:{port}/base/../other"), "400"),
+        (
+            "dot segments",
+            Some(("demo/target", TOKEN)),
+            format!("http://localhost:{port}/base/../other"),
+            "400",
+        ),
         ("nobody's token", Some(("demo/target", "guessed")), inside.clone(), "407"),
         ("an expired token", Some(("demo/target", "old-token-of-demo")), inside.clone(), "407"),
         ("no grant", Some(("demo/target", STRANGER)), inside.clone(), "403"),
@@ -77,10 +84,17 @@ async fn an_http_url_that_is_nobodys_is_refused() {
             format!("Proxy-Authorization: Basic {login}\r\n")
         });
         let url = if url == "https" { format!("https://localhost:{port}/base/") } else { url };
-        let request = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n", login.unwrap_or_default());
+        let request = format!(
+            "GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+            login.unwrap_or_default()
+        );
         let answer = world.raw(request.as_bytes()).await;
         assert_eq!(answer.split(' ').nth(1), Some(expected), "{what}: {answer}");
-        assert_eq!(answer.to_lowercase().contains("proxy-authenticate"), expected == "407", "{what}: {answer}");
+        assert_eq!(
+            answer.to_lowercase().contains("proxy-authenticate"),
+            expected == "407",
+            "{what}: {answer}"
+        );
     }
     assert_eq!(seen.lock().unwrap().len(), 0);
 }
@@ -96,21 +110,30 @@ async fn of_several_connectors_in_a_login_the_first_whose_address_matches_is_use
     at("target", &format!("{}/clusters/one", target.url()), "credential-one");
     at("second", &format!("{}/clusters", target.url()), "credential-all");
     let list = proxy(&world, "demo/target,demo/second", TOKEN);
-    for (path, expected) in [("/clusters/one/a", "one"), ("/clusters/two/a", "all"), ("/clusters/one/b", "one")] {
+    for (path, expected) in
+        [("/clusters/one/a", "one"), ("/clusters/two/a", "all"), ("/clusters/one/b", "one")]
+    {
         world.curl_by(&list, &[&format!("{}{path}", target.url())]).await;
         let heads = target.seen.heads();
         let head = heads.last().unwrap();
-        assert_eq!(field(head, "authorization"), Some(format!("Bearer credential-{expected}").as_str()), "{head}");
+        assert_eq!(
+            field(head, "authorization"),
+            Some(format!("Bearer credential-{expected}").as_str()),
+            "{head}"
+        );
     }
     // In one tunnel, too.
     let authority = target.authority();
     let mut tls = world.tunnel("target,demo/second", &authority, H1).await;
-    for (path, expected) in [("/clusters/one/a", "Bearer credential-one"), ("/clusters/two/a", "Bearer credential-all")] {
+    for (path, expected) in
+        [("/clusters/one/a", "Bearer credential-one"), ("/clusters/two/a", "Bearer credential-all")]
+    {
         http::exchange(&mut tls, &http::get(path, &authority)).await;
         assert_eq!(field(target.seen.heads().last().unwrap(), "authorization"), Some(expected));
     }
     let (head, _) = http::exchange(&mut tls, &http::get("/other", &authority)).await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
-    let refused = world.raw(crate::world::connect_head("target,demo/second", "localhost:1", TOKEN).as_bytes()).await;
+    let refused =
+        world.raw(crate::world::connect_head("target,demo/second", "localhost:1", TOKEN).as_bytes()).await;
     assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("demo/target,demo/second"), "{refused}");
 }

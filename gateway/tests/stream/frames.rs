@@ -29,7 +29,8 @@ impl Frames {
         Some(frames)
     }
 
-    /// The stream of the next request; what else comes is answered or dropped. None at the end of the connection.
+    /// The stream of the next request; what else comes is answered or dropped. None at the end of the
+    /// connection.
     pub async fn request(&mut self) -> Option<u32> {
         loop {
             let mut head = [0; 9];

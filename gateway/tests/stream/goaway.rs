@@ -1,4 +1,5 @@
-//! Targets that send their clients away (GOAWAY, REFUSED_STREAM) or break off: no request is lost, and none is acted on twice.
+//! Targets that send their clients away (GOAWAY, REFUSED_STREAM) or break off: no request is lost, and none
+//! is acted on twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +27,8 @@ enum Farewell {
     Graceful,
 }
 
-/// Serves `seen.bytes` requests in all, few on each connection; `refused` counts those that came when it had said its farewell.
+/// Serves `seen.bytes` requests in all, few on each connection; `refused` counts those that came when it had
+/// said its farewell.
 async fn serve(tls: Tls, seen: Arc<Seen>, refused: Arc<AtomicUsize>, farewell: Farewell) {
     const SERVED: usize = 5;
     let Some(mut frames) = Frames::begin(tls).await else { return };
@@ -97,7 +99,12 @@ async fn request(mut client: H2Client, url: String, method: Method, body: Option
 
 #[tokio::test]
 async fn of_a_target_that_leaves_every_few_requests_none_is_lost_and_none_doubled() {
-    for farewell in [Farewell::GoAway(NO_ERROR), Farewell::GoAway(ENHANCE_YOUR_CALM), Farewell::Refused, Farewell::Graceful] {
+    for farewell in [
+        Farewell::GoAway(NO_ERROR),
+        Farewell::GoAway(ENHANCE_YOUR_CALM),
+        Farewell::Refused,
+        Farewell::Graceful,
+    ] {
         let world = World::new().await;
         let (target, refused) = leaving_target(&world, farewell).await;
         let client = H2Client::open(&world, "target", &target.authority()).await;
@@ -133,7 +140,10 @@ async fn a_request_whose_body_is_partly_gone_is_told_so_when_its_target_leaves()
     let (body, _) = collect(body).await.unwrap();
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     assert!(String::from_utf8(body).unwrap().contains("closed the connection before it answered"));
-    assert_eq!(request(client, target.url(), Method::POST, Some(Bytes::from_static(b"again"))).await, StatusCode::OK);
+    assert_eq!(
+        request(client, target.url(), Method::POST, Some(Bytes::from_static(b"again"))).await,
+        StatusCode::OK
+    );
 }
 
 /// How a target breaks off when it has seen a request, and may have acted on it.

@@ -1,4 +1,5 @@
-//! h2spec, in strict mode, against both places where the gateway speaks HTTP/2: the https port, and the inside of a tunnel.
+//! h2spec, in strict mode, against both places where the gateway speaks HTTP/2: the https port, and the
+//! inside of a tunnel.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -17,13 +18,14 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(60);
 const CASES: usize = 77;
 
-/// The connection or the stream ends as RFC 9113 asks, with PROTOCOL_ERROR for whatever the h2 crate cannot decode, in place of the code
-/// for the case (`FRAME_SIZE_ERROR`, `COMPRESSION_ERROR`, `FLOW_CONTROL_ERROR`). Nothing above the crate sees the frame.
+/// The connection or the stream ends as RFC 9113 asks, with PROTOCOL_ERROR for whatever the h2 crate cannot
+/// decode, in place of the code for the case (`FRAME_SIZE_ERROR`, `COMPRESSION_ERROR`, `FLOW_CONTROL_ERROR`).
+/// Nothing above the crate sees the frame.
 const CODE: &str = "the h2 crate ends the connection with PROTOCOL_ERROR";
 /// The same for a head on a stream that the client has ended: PROTOCOL_ERROR in place of `STREAM_CLOSED`.
 const CLOSED: &str = "the h2 crate ends the connection with PROTOCOL_ERROR, not STREAM_CLOSED";
-/// h2spec wants no frame before the GOAWAY, and takes the WINDOW_UPDATE that opens the connection's window at its start for one. That the
-/// connection ends behind each GOAWAY is asked by `hostile::h2`.
+/// h2spec wants no frame before the GOAWAY, and takes the WINDOW_UPDATE that opens the connection's window at
+/// its start for one. That the connection ends behind each GOAWAY is asked by `hostile::h2`.
 const WINDOW: &str = "h2spec stumbles over the window that is opened at the start";
 
 /// What fails, and why it may. A case that passes must not stand here.
@@ -37,21 +39,26 @@ const EXCEPTIONS: [(&str, &str); 13] = [
     ("6.4: Sends a RST_STREAM frame with a length other than 4 octets", CODE),
     ("6.5: Sends a SETTINGS frame that is not a zero-length with ACK flag", CODE),
     ("6.5: Sends a SETTINGS frame with a length other than a multiple of 6 octets", CODE),
-    ("6.5.2: SETTINGS_INITIAL_WINDOW_SIZE (0x4): Sends the value above the maximum flow control window size", CODE),
+    (
+        "6.5.2: SETTINGS_INITIAL_WINDOW_SIZE (0x4): Sends the value above the maximum flow control window size",
+        CODE,
+    ),
     ("6.7: Sends a PING frame with a length field value other than 8", CODE),
     ("6.9: Sends a WINDOW_UPDATE frame with a length other than a multiple of 4 octets", CODE),
     ("6.9.2: Sends a SETTINGS_INITIAL_WINDOW_SIZE settings with an exceeded maximum window size value", CODE),
 ];
 
-/// DATA behind the end of its request: an error of the connection with PROTOCOL_ERROR while the answer is on its way, which h2spec does not
-/// take, and of the stream with STREAM_CLOSED once it has ended, which it does. Who is first is nobody's rule.
+/// DATA behind the end of its request: an error of the connection with PROTOCOL_ERROR while the answer is on
+/// its way, which h2spec does not take, and of the stream with STREAM_CLOSED once it has ended, which it
+/// does. Who is first is nobody's rule.
 const RACES: [&str; 2] = [
     "5.1: half closed (remote): Sends a DATA frame",
     "6.1: Sends a DATA frame on the stream that is not in 'open' or 'half-closed (local)' state",
 ];
 
-/// The port wants a name in the handshake that a client of 127.0.0.1 does not give: what h2spec sends is carried into a handshake with one.
-/// Its requests bring no token, so it is answered by refusals: heads and bodies like any other.
+/// The port wants a name in the handshake that a client of 127.0.0.1 does not give: what h2spec sends is
+/// carried into a handshake with one. Its requests bring no token, so it is answered by refusals: heads and
+/// bodies like any other.
 #[tokio::test]
 async fn h2spec_passes_on_the_https_port() {
     let world = Arc::new(World::with_target(false).await.0);
@@ -68,8 +75,9 @@ async fn h2spec_passes_on_the_https_port() {
     judge(&h2spec(entrance.port).await);
 }
 
-/// One port is both ends of the tunnel: who offers HTTP/2 is h2spec, whose bytes are carried into a tunnel to this very port; who does not
-/// is the gateway, which comes out of that tunnel. So h2spec's `:authority` is the tunnel's, and nothing has to be rewritten.
+/// One port is both ends of the tunnel: who offers HTTP/2 is h2spec, whose bytes are carried into a tunnel to
+/// this very port; who does not is the gateway, which comes out of that tunnel. So h2spec's `:authority` is
+/// the tunnel's, and nothing has to be rewritten.
 #[tokio::test]
 async fn h2spec_passes_inside_of_a_tunnel() {
     let world = Arc::new(World::with(|settings| settings.upstream.h2 = false).await);
@@ -98,7 +106,11 @@ async fn answer(mut tls: Tls) {
             return;
         }
         let body = if head.starts_with("HEAD ") { "" } else { "for h2spec" };
-        if tls.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{body}").as_bytes()).await.is_err() {
+        if tls
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{body}").as_bytes())
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -121,10 +133,12 @@ async fn h2spec(port: u16) -> String {
 }
 
 fn judge(report: &str) {
-    let cases: Vec<&str> = report.split("<testcase ").skip(1).map(|case| case.split("</testcase>").next().unwrap()).collect();
+    let cases: Vec<&str> =
+        report.split("<testcase ").skip(1).map(|case| case.split("</testcase>").next().unwrap()).collect();
     assert_eq!(cases.len(), CASES, "{report}");
-    let not_passed =
-        cases.iter().filter(|case| case.contains("<failure") || case.contains("<error") || case.contains("<skipped"));
+    let not_passed = cases
+        .iter()
+        .filter(|case| case.contains("<failure") || case.contains("<error") || case.contains("<skipped"));
     let not_passed = not_passed.map(|case| name(case)).filter(|case| !RACES.contains(&&**case));
     let not_passed: BTreeSet<String> = not_passed.collect();
     let excepted: BTreeSet<String> = EXCEPTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -134,6 +148,8 @@ fn judge(report: &str) {
 
 /// `6.7: Sends a PING frame …`, of a case's attributes.
 fn name(case: &str) -> String {
-    let attribute = |name: &str| case.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let attribute = |name: &str| {
+        case.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap()
+    };
     format!("{}: {}", attribute("classname").split(' ').next().unwrap(), attribute(" name"))
 }

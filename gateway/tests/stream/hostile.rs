@@ -1,6 +1,7 @@
-//! Hostile requests and answers, row by row. A request is refused with the right status, or passes so that the target parses the very
-//! request that the gateway recorded; what follows it on the connection is never taken for a request. After each row a good request on a
-//! new connection works, and a target's connection that was left with unread bytes is not used for it.
+//! Hostile requests and answers, row by row. A request is refused with the right status, or passes so that
+//! the target parses the very request that the gateway recorded; what follows it on the connection is never
+//! taken for a request. After each row a good request on a new connection works, and a target's connection
+//! that was left with unread bytes is not used for it.
 
 mod frames;
 mod h1;
@@ -38,8 +39,9 @@ pub enum Expect {
     Kept(u16),
     /// The connection ends without an answer; the target sees no whole request.
     Cut,
-    /// The answers are the target's, which sees exactly these requests: line, fields in alphabetical order without those that the gateway
-    /// puts in (`host`, `authorization`, `audit-id`, `connectors-gateway-hops`) or the legs need (`transfer-encoding`), a blank line, body.
+    /// The answers are the target's, which sees exactly these requests: line, fields in alphabetical order
+    /// without those that the gateway puts in (`host`, `authorization`, `audit-id`,
+    /// `connectors-gateway-hops`) or the legs need (`transfer-encoding`), a blank line, body.
     Seen(&'static [&'static str]),
 }
 
@@ -91,7 +93,13 @@ impl Stage<'_> {
     }
 
     /// Sends the bytes at once and judges what comes back, what the target saw and what was recorded.
-    pub async fn row(&self, name: &str, mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8], expect: Expect) {
+    pub async fn row(
+        &self,
+        name: &str,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        bytes: &[u8],
+        expect: Expect,
+    ) {
         self.witness.take();
         self.log.take_access();
         stream.write_all(bytes).await.unwrap();
@@ -122,7 +130,11 @@ impl Stage<'_> {
         let (head, body) = answer(name, stream).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {expected} ")), "{name}: {head}");
         let status: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &expected.into()), "{name}: {head}");
+        assert_eq!(
+            (&status["kind"], &status["code"]),
+            (&"Status".into(), &expected.into()),
+            "{name}: {head}"
+        );
     }
 
     async fn passed(&self, name: &str, stream: &mut (impl AsyncRead + Unpin), requests: &[&str]) {
@@ -135,7 +147,8 @@ impl Stage<'_> {
         }
         let seen = self.witness.take();
         let texts: Vec<String> = seen.iter().map(|seen| seen.text.clone()).collect();
-        let expected: Vec<String> = requests.iter().map(|text| text.replace("{host}", &self.witness.authority())).collect();
+        let expected: Vec<String> =
+            requests.iter().map(|text| text.replace("{host}", &self.witness.authority())).collect();
         assert_eq!(texts, expected, "{name}: what the target saw");
         self.recorded(name, &seen).await;
     }
@@ -145,7 +158,12 @@ impl Stage<'_> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut records = self.log.take_access();
         while records.len() < seen.len() {
-            assert!(tokio::time::Instant::now() < deadline, "{name}: {} records for {} requests", records.len(), seen.len());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{name}: {} records for {} requests",
+                records.len(),
+                seen.len()
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
             records.extend(self.log.take_access());
         }

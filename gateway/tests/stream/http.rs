@@ -39,7 +39,8 @@ impl H2Client {
 
     pub async fn over(tls: Tls) -> H2Client {
         assert_eq!(tls.ssl().selected_alpn_protocol(), Some(&b"h2"[..]));
-        let (send, connection) = h2::client::Builder::new().initial_window_size(1 << 20).handshake(tls).await.unwrap();
+        let (send, connection) =
+            h2::client::Builder::new().initial_window_size(1 << 20).handshake(tls).await.unwrap();
         tokio::spawn(connection);
         H2Client(send)
     }
@@ -66,7 +67,9 @@ impl H2Client {
             tokio::spawn(async move {
                 while !body.is_empty() {
                     stream.reserve_capacity(body.len());
-                    let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                    let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                        return;
+                    };
                     let piece = body.split_to(room.min(body.len()));
                     if stream.send_data(piece, body.is_empty()).is_err() {
                         return;

@@ -50,16 +50,30 @@ impl Kubectl {
 /// A world whose connector reaches the API server as its administrator, default/remote.
 async fn administered(plane: &ControlPlane) -> World {
     plane
-        .kubectl(&["create", "clusterrolebinding", "remote", "--clusterrole=cluster-admin", "--serviceaccount=default:remote"])
+        .kubectl(&[
+            "create",
+            "clusterrolebinding",
+            "remote",
+            "--clusterrole=cluster-admin",
+            "--serviceaccount=default:remote",
+        ])
         .await
         .unwrap();
-    let token = plane.service_account_token("default", "remote", "https://kubernetes.default.svc.cluster.local", 3600).await;
+    let token = plane
+        .service_account_token("default", "remote", "https://kubernetes.default.svc.cluster.local", 3600)
+        .await;
     let token = match token {
         Ok(token) => token,
         Err(error) => panic!("{error:#}"),
     };
     let world = World::new().await;
-    world.apply(&connector("target", plane.url(), "caCertSecretRef: {name: target-ca}", &token, plane.ca_pem()));
+    world.apply(&connector(
+        "target",
+        plane.url(),
+        "caCertSecretRef: {name: target-ca}",
+        &token,
+        plane.ca_pem(),
+    ));
     world
 }
 
@@ -80,7 +94,8 @@ async fn kubectl_lists_creates_watches_and_deletes_through_the_gateway() {
     let refused = kubectl.run(&["--as", "nobody", "get", "namespaces"]).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && said.contains("annotate it with connectors.cpaas.io/allow-impersonation=true"),
+        !refused.status.success()
+            && said.contains("annotate it with connectors.cpaas.io/allow-impersonation=true"),
         "{said}"
     );
     let whoami = kubectl.ok(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
@@ -97,13 +112,24 @@ async fn kubectl_is_told_why_the_api_server_refuses_an_upgrade() {
     let kubectl = Kubectl::new(&world, plane.url());
     let refused = kubectl.run(&["exec", "nowhere", "--", "true"]).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("pod nowhere does not have a host assigned"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("pod nowhere does not have a host assigned"),
+        "{said}"
+    );
 }
 
 /// An object that is made while the watch is open shows up in it.
-async fn watched(mut lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>, kubectl: &Kubectl) {
-    let mut next =
-        async || tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("no event").unwrap().unwrap();
+async fn watched(
+    mut lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+    kubectl: &Kubectl,
+) {
+    let mut next = async || {
+        tokio::time::timeout(Duration::from_secs(10), lines.next_line())
+            .await
+            .expect("no event")
+            .unwrap()
+            .unwrap()
+    };
     while next().await != "configmap/first" {}
     kubectl.ok(&["create", "configmap", "second"]).await;
     while next().await != "configmap/second" {}

@@ -1,4 +1,5 @@
-//! Connectors whose address leads back to a gateway: to this one, through another replica, or on to another installation.
+//! Connectors whose address leads back to a gateway: to this one, through another replica, or on to another
+//! installation.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use connectors_gateway::upstream::policy::Known;
 use crate::target::{Target, field};
 use crate::world::{SECRET, TOKEN, World, connector};
 
-/// A connector of `world` that leads to the connector `target` of `next`, in reverse mode and as one of its clients.
+/// A connector of `world` that leads to the connector `target` of `next`, in reverse mode and as one of its
+/// clients.
 fn lead(world: &World, next: &World) {
     let address = format!("http://127.0.0.1:{}/namespaces/demo/connectors/target", next.port);
     world.apply(&connector("target", &address, "", TOKEN, ""));
@@ -58,7 +60,8 @@ async fn gateways_of_two_installations_may_stand_behind_each_other() {
     let (code, seen) = asked(&near, &[]).await;
     assert_eq!(code, 200, "{seen}");
     assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()));
-    let hops: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("connectors-gateway-hops: ")).collect();
+    let hops: Vec<&str> =
+        seen.lines().filter_map(|line| line.strip_prefix("connectors-gateway-hops: ")).collect();
     assert_eq!(hops.len(), 2, "{seen}");
     assert_ne!(hops[0], hops[1]);
 }
@@ -66,7 +69,8 @@ async fn gateways_of_two_installations_may_stand_behind_each_other() {
 #[tokio::test]
 async fn more_gateways_than_anybody_wants_are_a_loop() {
     let (world, target) = World::with_target(false).await;
-    let hops = |count: usize| format!("connectors-gateway-hops: {}", vec!["0123456789abcdef"; count].join(", "));
+    let hops =
+        |count: usize| format!("connectors-gateway-hops: {}", vec!["0123456789abcdef"; count].join(", "));
     for (count, code) in [(7, 200), (8, 508), (1000, 508)] {
         let (found, body) = asked(&world, &["-H", &hops(count)]).await;
         assert_eq!(found, code, "{count}: {body}");

@@ -1,7 +1,12 @@
-//! The data path as its clients see it: an in-process gateway on a free port, real TLS targets, and clients that are curl, the h2 crate
-//! and raw sockets. `world` builds all three.
+//! The data path as its clients see it: an in-process gateway on a free port, real TLS targets, and clients
+//! that are curl, the h2 crate and raw sockets. `world` builds all three.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that calls them")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test that calls them"
+)]
 
 mod bad_input;
 mod both;

@@ -36,7 +36,9 @@ async fn begun(call: &mut Call) -> In {
 }
 
 async fn end_of(mut body: In) -> Result<Frame, String> {
-    tokio::time::timeout(Duration::from_secs(10), body.next()).await.expect("the watch of a dead target goes on")
+    tokio::time::timeout(Duration::from_secs(10), body.next())
+        .await
+        .expect("the watch of a dead target goes on")
 }
 
 #[tokio::test]
@@ -95,7 +97,11 @@ async fn a_silent_client_loses_its_stream_to_the_target_and_is_recorded() {
     assert!(silent.elapsed() >= Duration::from_millis(1000), "a client that is merely slow is cut");
     eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
-    assert_eq!((&record["status"], &record["cut"], &record["blame"]), (&200.into(), &true.into(), &"client".into()), "{record}");
+    assert_eq!(
+        (&record["status"], &record["cut"], &record["blame"]),
+        (&200.into(), &true.into(), &"client".into()),
+        "{record}"
+    );
     assert_eq!(target.seen.connections(), 1);
     assert_eq!(world.gateway.parts.metrics.connections_open.get(), 0);
 }
@@ -121,7 +127,8 @@ async fn peers_that_answer_are_left_in_peace() {
     futures::future::join_all(COMBINATIONS.map(quiet)).await;
 }
 
-/// The kernel's view of an established connection to this port: which timer runs, and for how long yet (`/proc/net/tcp`, in 10 ms).
+/// The kernel's view of an established connection to this port: which timer runs, and for how long yet
+/// (`/proc/net/tcp`, in 10 ms).
 fn timer_of_connection_to(port: u16) -> Option<(u32, Duration)> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let line = table.lines().find(|line| {
@@ -139,7 +146,10 @@ async fn the_kernel_watches_over_idle_connections_to_targets() {
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     exchange(&mut tls, &get("/", &target.authority())).await;
     // The timer of unacknowledged bytes (1) comes first, for a moment.
-    eventually("a keep-alive timer (2)", async || timer_of_connection_to(target.port).is_some_and(|(kind, _)| kind == 2)).await;
+    eventually("a keep-alive timer (2)", async || {
+        timer_of_connection_to(target.port).is_some_and(|(kind, _)| kind == 2)
+    })
+    .await;
     let (_, left) = timer_of_connection_to(target.port).unwrap();
     assert!(left <= KEEPALIVE.idle, "{left:?}");
 }

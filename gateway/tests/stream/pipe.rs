@@ -1,4 +1,5 @@
-//! A TCP forwarder whose far end can fall silent: sockets stay open and no byte passes, as when a machine or the network is gone.
+//! A TCP forwarder whose far end can fall silent: sockets stay open and no byte passes, as when a machine or
+//! the network is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,11 @@ pub struct Pipe {
 impl Pipe {
     pub async fn to(port: u16) -> Pipe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let pipe = Pipe { port: listener.local_addr().unwrap().port(), silent: watch::Sender::new(false), ends: Arc::default() };
+        let pipe = Pipe {
+            port: listener.local_addr().unwrap().port(),
+            silent: watch::Sender::new(false),
+            ends: Arc::default(),
+        };
         let (silent, ends) = (pipe.silent.clone(), pipe.ends.clone());
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -41,7 +46,12 @@ impl Pipe {
     }
 }
 
-async fn forward(mut near: TcpStream, mut far: TcpStream, mut silent: watch::Receiver<bool>, ends: Arc<AtomicUsize>) {
+async fn forward(
+    mut near: TcpStream,
+    mut far: TcpStream,
+    mut silent: watch::Receiver<bool>,
+    ends: Arc<AtomicUsize>,
+) {
     tokio::select! {
         biased;
         _ = silent.changed() => {}

@@ -17,7 +17,8 @@ use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head};
 
 thread_local! {
-    /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody else's.
+    /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody
+    /// else's.
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Other tests need no log, and would be slow with one of everything.
     static LISTENS: Cell<Listens> = const { Cell::new(Listens::Nothing) };
@@ -32,7 +33,8 @@ enum Listens {
 
 static SUBSCRIBED: Once = Once::new();
 
-/// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be cached across them.
+/// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be
+/// cached across them.
 pub struct Log;
 
 impl Write for Log {
@@ -124,7 +126,11 @@ async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
     drop(tls);
     eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
-    assert_eq!((&record["status"], &record["cut"], &record["blame"]), (&200.into(), &true.into(), &"client".into()), "{record}");
+    assert_eq!(
+        (&record["status"], &record["cut"], &record["blame"]),
+        (&200.into(), &true.into(), &"client".into()),
+        "{record}"
+    );
     assert!(record["bytes_down"].as_u64().unwrap() >= 6, "{record}");
 }
 
@@ -141,7 +147,11 @@ async fn a_malformed_request_is_recorded_in_either_protocol() {
     eventually("two records", async || log.access().len() == 2).await;
     for (record, protocol) in log.access().iter().zip(["h1", "h2"]) {
         assert_eq!((&record["protocol"], &record["status"]), (&protocol.into(), &400.into()), "{record}");
-        assert_eq!((&record["connector"], &record["blame"]), (&"demo/target".into(), &"client".into()), "{record}");
+        assert_eq!(
+            (&record["connector"], &record["blame"]),
+            (&"demo/target".into(), &"client".into()),
+            "{record}"
+        );
     }
 }
 
@@ -160,7 +170,8 @@ async fn no_log_of_any_level_holds_a_token_or_the_credential() {
     let h2_target = Target::http(&world.leaf(), true).await;
     world.connect("second", &h2_target.url());
     let mut client = H2Client::open(&world, "second", &h2_target.authority()).await;
-    let request = ::http::Request::get(format!("{}/head", h2_target.url())).header("authorization", "Bearer fake-token");
+    let request = ::http::Request::get(format!("{}/head", h2_target.url()))
+        .header("authorization", "Bearer fake-token");
     let (_, _, body) = client.send(request.body(()).unwrap(), None).await.unwrap();
     collect(body).await.unwrap();
     eventually("all records", async || log.access().len() == 5).await;
@@ -195,7 +206,11 @@ async fn an_upgraded_stream_is_recorded_with_its_bytes_both_ways() {
     tls.shutdown().await.unwrap();
     eventually("a record", async || log.access().len() == 1).await;
     let record = &log.access()[0];
-    assert_eq!((&record["status"], &record["cut"], &record["verb"]), (&101.into(), &false.into(), &"create".into()), "{record}");
+    assert_eq!(
+        (&record["status"], &record["cut"], &record["verb"]),
+        (&101.into(), &false.into(), &"create".into()),
+        "{record}"
+    );
     assert_eq!((&record["bytes_up"], &record["bytes_down"]), (&4.into(), &12.into()), "{record}");
     assert_eq!(record["path"], "/api/v1/namespaces/a/pods/b/exec?command=-&container=c");
 }

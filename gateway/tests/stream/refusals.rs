@@ -1,4 +1,5 @@
-//! What clients are told when it is not the target that says no: the status line, the fields and the Status that they act on.
+//! What clients are told when it is not the target that says no: the status line, the fields and the Status
+//! that they act on.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +19,10 @@ async fn an_unknown_token_in_an_outage_is_told_when_to_come_back() {
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!((field(head, "retry-after"), field(head, "proxy-authenticate")), (Some("5"), None), "{head}");
     let status: Value = serde_json::from_str(body).unwrap();
-    assert_eq!((&status["reason"], &status["details"]["retryAfterSeconds"]), (&json!("ServiceUnavailable"), &json!(5)));
+    assert_eq!(
+        (&status["reason"], &status["details"]["retryAfterSeconds"]),
+        (&json!("ServiceUnavailable"), &json!(5))
+    );
 }
 
 #[tokio::test]
@@ -47,7 +51,12 @@ fn unsigned(account: &str, pod_uid: &str) -> String {
     let claims = json!({
         "iss": "https://home", "sub": format!("system:serviceaccount:demo:{account}"), "exp": 4_000_000_000u32,
         "kubernetes.io": {"namespace": "demo", "serviceaccount": {"name": account, "uid": "u"}, "pod": {"name": "p", "uid": pod_uid}}});
-    format!("{}.{}.{}", encode(json!({"alg": "RS256", "kid": "k"})), encode(claims), URL_SAFE_NO_PAD.encode("signature"))
+    format!(
+        "{}.{}.{}",
+        encode(json!({"alg": "RS256", "kid": "k"})),
+        encode(claims),
+        URL_SAFE_NO_PAD.encode("signature")
+    )
 }
 
 #[tokio::test]
@@ -58,11 +67,14 @@ async fn in_a_tunnel_of_an_expired_token_no_other_pods_token_is_reviewed_and_not
     let authority = target.authority();
     let stream = world.opened("target", &authority, &format!("old-{TOKEN}")).await;
     let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
-    let asked = || (world.api_server.tokens.load(Ordering::SeqCst), world.api_server.accesses.load(Ordering::SeqCst));
+    let asked =
+        || (world.api_server.tokens.load(Ordering::SeqCst), world.api_server.accesses.load(Ordering::SeqCst));
     let (tokens, accesses) = asked();
-    for (account, pod_uid, reviews) in
-        [("stranger", "demo/stranger-pod", 0), ("default", "demo/another-pod", 0), ("default", "demo/default-pod", 1)]
-    {
+    for (account, pod_uid, reviews) in [
+        ("stranger", "demo/stranger-pod", 0),
+        ("default", "demo/another-pod", 0),
+        ("default", "demo/default-pod", 1),
+    ] {
         let token = unsigned(account, pod_uid);
         let request = format!("GET / HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {token}\r\n\r\n");
         let (head, _) = http::exchange(&mut tls, &request).await;

@@ -1,5 +1,5 @@
-//! Reverse mode: the connector's own host or a path names the connector, `Authorization` brings the ServiceAccount's token. On both ports,
-//! in both protocols.
+//! Reverse mode: the connector's own host or a path names the connector, `Authorization` brings the
+//! ServiceAccount's token. On both ports, in both protocols.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ fn bearer(token: &str) -> String {
 async fn a_connectors_host_or_path_leads_to_its_target_with_its_credential() {
     for h2 in [false, true] {
         let (world, target) = World::with_target(h2).await;
-        let basic = |user: &str| format!("Authorization: Basic {}", STANDARD.encode(format!("{user}:{TOKEN}")));
+        let basic =
+            |user: &str| format!("Authorization: Basic {}", STANDARD.encode(format!("{user}:{TOKEN}")));
         for url in [
             "http://c-target.demo.svc/head",
             "http://c-target.demo.svc.cluster.local/head",
@@ -38,9 +39,16 @@ async fn a_connectors_host_or_path_leads_to_its_target_with_its_credential() {
                 for version in ["--http1.1", "--http2"] {
                     let (status, seen) = world.direct(url, &[version, "-H", &login]).await;
                     assert_eq!(status, 200, "{url} {version}: {seen}");
-                    assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{url}: {seen}");
+                    assert_eq!(
+                        field(&seen, "authorization"),
+                        Some(format!("Bearer {SECRET}").as_str()),
+                        "{url}: {seen}"
+                    );
                     assert!(!seen.contains(TOKEN) && seen.contains(&target.authority()), "{url}: {seen}");
-                    assert!(!seen.contains("demo"), "{url}: the target learns nothing of the gateway's names: {seen}");
+                    assert!(
+                        !seen.contains("demo"),
+                        "{url}: the target learns nothing of the gateway's names: {seen}"
+                    );
                 }
             }
         }
@@ -51,7 +59,8 @@ async fn a_connectors_host_or_path_leads_to_its_target_with_its_credential() {
 async fn the_https_port_speaks_http2_to_those_who_ask_for_it() {
     let (world, _target) = World::with_target(true).await;
     for (version, expected) in [("--http2", "2"), ("--http1.1", "1.1")] {
-        let arguments = [version, "-H", &bearer(TOKEN), "--output", "/dev/null", "--write-out", "%{http_version}"];
+        let arguments =
+            [version, "-H", &bearer(TOKEN), "--output", "/dev/null", "--write-out", "%{http_version}"];
         let (_, spoken) = world.direct("https://c-target.demo.svc/head", &arguments).await;
         assert_eq!(spoken, expected);
     }
@@ -67,7 +76,9 @@ async fn a_path_is_joined_to_the_connectors_address() {
         ("/", "/kubernetes/global/"),
         ("/kubernetes/globally", "/kubernetes/global/kubernetes/globally"),
     ] {
-        for url in [format!("https://{HOST}{path}"), format!("http://any/namespaces/demo/connectors/target{path}")] {
+        for url in
+            [format!("https://{HOST}{path}"), format!("http://any/namespaces/demo/connectors/target{path}")]
+        {
             let (status, text) = world.direct(&url, &["-H", &bearer(TOKEN)]).await;
             assert_eq!(status, 200, "{url}: {text}");
             let heads = target.seen.heads();
@@ -88,7 +99,8 @@ async fn a_path_is_joined_to_the_connectors_address() {
 async fn who_is_refused_is_told_why_and_the_target_sees_nothing() {
     let (world, target) = World::with_target(false).await;
     world.apply(
-        &connector("broken", &target.url(), "", SECRET, "").replace("connectorClassName: k8s", "connectorClassName: none"),
+        &connector("broken", &target.url(), "", SECRET, "")
+            .replace("connectorClassName: k8s", "connectorClassName: none"),
     );
     let own = "https://c-target.demo.svc/head";
     let old = format!("old-{TOKEN}");
@@ -100,15 +112,31 @@ async fn who_is_refused_is_told_why_and_the_target_sees_nothing() {
         ("a principal without a grant", own, STRANGER, 403, "bind ClusterRole connectors-user"),
         ("an unusable connector", "http://c-broken.demo.svc/", TOKEN, 503, "is not usable"),
         ("a host that no connector has", "http://c-other.demo.svc/", TOKEN, 404, "no connector has the host"),
-        ("a path of a connector that does not exist", "http://any/namespaces/demo/connectors/no/", STRANGER, 403, "may not use"),
-        ("the same, for who may see connectors", "http://any/namespaces/demo/connectors/no/", VIEWER, 404, "not found"),
+        (
+            "a path of a connector that does not exist",
+            "http://any/namespaces/demo/connectors/no/",
+            STRANGER,
+            403,
+            "may not use",
+        ),
+        (
+            "the same, for who may see connectors",
+            "http://any/namespaces/demo/connectors/no/",
+            VIEWER,
+            404,
+            "not found",
+        ),
     ] {
         let login = bearer(token);
         let arguments: &[&str] = if token.is_empty() { &["-i"] } else { &["-i", "-H", &login] };
         let (status, text) = world.direct(url, arguments).await;
         assert_eq!(status, expected, "{what}: {text}");
         assert!(text.contains(words) && text.contains(r#""kind":"Status""#), "{what}: {text}");
-        assert_eq!(text.to_lowercase().contains("www-authenticate: basic"), expected == 401, "{what}: {text}");
+        assert_eq!(
+            text.to_lowercase().contains("www-authenticate: basic"),
+            expected == 401,
+            "{what}: {text}"
+        );
         assert!(token.is_empty() || !text.contains(token), "{what}: {text}");
     }
     assert_eq!(target.seen.connections(), 0);
@@ -122,10 +150,16 @@ async fn a_refused_request_leaves_the_connection_to_the_next_one() {
     let (head, _) = exchange(&mut stream, &refused).await;
     assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
     for token in [TOKEN, STRANGER, TOKEN] {
-        let next = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n{}\r\n\r\nhello", bearer(token));
+        let next = format!(
+            "POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n{}\r\n\r\nhello",
+            bearer(token)
+        );
         let (head, body) = exchange(&mut stream, &next).await;
         let expected = if token == TOKEN { "HTTP/1.1 200 " } else { "HTTP/1.1 403 " };
-        assert!(head.starts_with(expected) && (token != TOKEN || body == b"hello"), "each request by its own token: {head}");
+        assert!(
+            head.starts_with(expected) && (token != TOKEN || body == b"hello"),
+            "each request by its own token: {head}"
+        );
     }
     assert_eq!(target.seen.heads().len(), 2);
 }
@@ -165,8 +199,11 @@ async fn exchange(stream: &mut TcpStream, request: &str) -> (String, Vec<u8>) {
 #[tokio::test]
 async fn two_authorizations_are_no_login() {
     let (world, target) = World::with_target(false).await;
-    let head =
-        format!("GET / HTTP/1.1\r\nConnection: close\r\nHost: {HOST}\r\n{}\r\n{}\r\n\r\n", bearer(TOKEN), bearer(STRANGER));
+    let head = format!(
+        "GET / HTTP/1.1\r\nConnection: close\r\nHost: {HOST}\r\n{}\r\n{}\r\n\r\n",
+        bearer(TOKEN),
+        bearer(STRANGER)
+    );
     let answer = world.raw(head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(target.seen.connections(), 0);
@@ -191,7 +228,8 @@ async fn a_host_other_than_the_handshakes_belongs_on_another_connection() {
     let (world, target) = World::with_target(false).await;
     world.connect("second", &target.url());
     let login = bearer(TOKEN);
-    let (status, text) = world.direct(&format!("https://{HOST}/head"), &["-H", &login, "-H", "Host: c-second.demo.svc"]).await;
+    let (status, text) =
+        world.direct(&format!("https://{HOST}/head"), &["-H", &login, "-H", "Host: c-second.demo.svc"]).await;
     assert_eq!(status, 421, "{text}");
     assert_eq!(target.seen.connections(), 0);
 }
@@ -211,7 +249,11 @@ async fn redirects_and_cookies_of_the_target_lead_back_to_the_gateway() {
     world.connect("target", &format!("{}/base", target.url()));
     for (url, location, cookie) in [
         ("http://c-target.demo.svc/start", "http://c-target.demo.svc/next?x=1", "a=1; Path=/"),
-        ("https://c-target.demo.svc/base/start", "https://c-target.demo.svc/base/next?x=1", "a=1; Path=/base; Secure"),
+        (
+            "https://c-target.demo.svc/base/start",
+            "https://c-target.demo.svc/base/next?x=1",
+            "a=1; Path=/base; Secure",
+        ),
         (
             "http://any/namespaces/demo/connectors/target/start",
             "http://any/namespaces/demo/connectors/target/next?x=1",
@@ -268,7 +310,9 @@ async fn a_connect_on_the_https_port_opens_a_tunnel_whatever_alpn_said() {
     for alpn in [H1, H2] {
         let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
         let mut tls = world.tls(stream, HOST, alpn).await.unwrap();
-        tls.write_all(crate::world::connect_head("target", &target.authority(), TOKEN).as_bytes()).await.unwrap();
+        tls.write_all(crate::world::connect_head("target", &target.authority(), TOKEN).as_bytes())
+            .await
+            .unwrap();
         let head = read_head(&mut tls).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     }

@@ -27,10 +27,14 @@ async fn events_of_a_watch_arrive_as_they_are_sent() {
             assert_eq!(&chunk, format!("6\r\n{line}\n\r\n").as_bytes());
         }
         let mut client = H2Client::open(&world, "target", &target.authority()).await;
-        let (_, _, mut body) =
-            client.send(Request::get(format!("{}/watch", target.url())).body(()).unwrap(), None).await.unwrap();
+        let (_, _, mut body) = client
+            .send(Request::get(format!("{}/watch", target.url())).body(()).unwrap(), None)
+            .await
+            .unwrap();
         for line in ["first\n", "event\n", "event\n"] {
-            let data = tokio::time::timeout(Duration::from_millis(900), body.data()).await.expect("an event is held back");
+            let data = tokio::time::timeout(Duration::from_millis(900), body.data())
+                .await
+                .expect("an event is held back");
             assert_eq!(data.unwrap().unwrap(), line);
         }
     }
@@ -85,7 +89,8 @@ async fn a_target_loses_its_watch_when_the_client_leaves() {
     drop(tls);
     eventually("the target is told", async || at(2)()).await;
     let mut client = H2Client::open(&world, "target", &target.authority()).await;
-    let (_, _, body) = client.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await.unwrap();
+    let (_, _, body) =
+        client.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await.unwrap();
     eventually("the second watch is open", async || at(1)()).await;
     drop(body);
     eventually("the target is told by the stream's reset", async || at(2)()).await;
@@ -96,7 +101,9 @@ async fn a_target_may_answer_before_it_has_read_the_request() {
     let world = World::new().await;
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
         read_head(&mut tls).await;
-        tls.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig").await.unwrap();
+        tls.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            .await
+            .unwrap();
         // Reads nothing more, and does not close either.
         std::future::pending::<()>().await;
     })
@@ -128,7 +135,9 @@ async fn both_directions_of_a_stream_flow_at_once() {
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
         let head = read_head(&mut tls).await;
         let length: usize = field(&head, "content-length").unwrap().parse().unwrap();
-        tls.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await.unwrap();
+        tls.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut left = length;
         let mut piece = vec![0; 65536];
         while left > 0 {
@@ -140,10 +149,14 @@ async fn both_directions_of_a_stream_flow_at_once() {
     .await;
     world.connect("target", &target.url());
     let sent = Bytes::from(vec![9; 12_000_000]);
-    let request = Request::post(format!("{}/", target.url())).header("content-length", sent.len()).body(()).unwrap();
+    let request =
+        Request::post(format!("{}/", target.url())).header("content-length", sent.len()).body(()).unwrap();
     let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
     let (_, _, body) = h2.send(request, Some(sent.clone())).await.unwrap();
-    let (received, _) = tokio::time::timeout(Duration::from_secs(20), client::collect(body)).await.expect("a deadlock").unwrap();
+    let (received, _) = tokio::time::timeout(Duration::from_secs(20), client::collect(body))
+        .await
+        .expect("a deadlock")
+        .unwrap();
     assert_eq!(received.len(), sent.len());
 }
 
@@ -194,8 +207,11 @@ async fn a_request_on_a_dead_pooled_connection_is_repeated_only_if_that_is_safe(
         let (head, _) = client::exchange(&mut tls, &client::get("/", &authority)).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     }
-    let (head, body) =
-        client::exchange(&mut tls, &format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n")).await;
+    let (head, body) = client::exchange(
+        &mut tls,
+        &format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n"),
+    )
+    .await;
     assert!(head.starts_with("HTTP/1.1 502"), "{head}");
     assert!(String::from_utf8(body).unwrap().contains("localhost"));
     assert_eq!(target.seen.heads().len(), 2);
@@ -248,7 +264,13 @@ async fn a_401_of_the_target_makes_the_gateway_read_the_secret_once_more() {
     let mut tls = world.tunnel("second", &target.authority(), H1).await;
     let warm = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     assert!(warm.0.starts_with("HTTP/1.1 401"));
-    world.apply(&connector("second", &target.url(), "caCertSecretRef: {name: second-ca}", "rotated", &world.target_ca.pem()));
+    world.apply(&connector(
+        "second",
+        &target.url(),
+        "caCertSecretRef: {name: second-ca}",
+        "rotated",
+        &world.target_ca.pem(),
+    ));
     let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }
@@ -288,7 +310,9 @@ async fn a_target_that_dies_in_the_middle_leaves_the_client_a_broken_answer_not_
         let world = World::new().await;
         let target = Target::script(&world.leaf(), &[], H1, move |mut tls, _| async move {
             read_head(&mut tls).await;
-            tls.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n").as_bytes()).await.unwrap();
+            tls.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n").as_bytes())
+                .await
+                .unwrap();
             let _ = tls.shutdown().await;
         })
         .await;
@@ -297,12 +321,15 @@ async fn a_target_that_dies_in_the_middle_leaves_the_client_a_broken_answer_not_
         tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
         read_head(&mut tls).await;
         let mut rest = Vec::new();
-        let _ =
-            tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut rest)).await.expect("the connection stays open");
+        let _ = tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut rest))
+            .await
+            .expect("the connection stays open");
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{framing}");
         let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
         // The reset may overtake the head.
-        if let Ok((_, _, body)) = h2.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await {
+        if let Ok((_, _, body)) =
+            h2.send(Request::get(format!("{}/", target.url())).body(()).unwrap(), None).await
+        {
             assert!(client::collect(body).await.is_err(), "{framing}");
         }
     }

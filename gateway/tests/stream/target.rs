@@ -1,5 +1,5 @@
-//! Targets: TLS servers on loopback that note what reached them. `http` answers by path in either protocol, `script` lets a test speak
-//! HTTP/1.1 by hand.
+//! Targets: TLS servers on loopback that note what reached them. `http` answers by path in either protocol,
+//! `script` lets a test speak HTTP/1.1 by hand.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -77,12 +77,17 @@ impl Target {
         Target { port, seen }
     }
 
-    /// HTTP/1.1 and, if `h2`, HTTP/2. `/echo` sends the body back, `/head` what the request's head was, `/bytes/N` N bytes, `/watch` one
-    /// line at once and one each 300 ms, `/status/N` that status, and in HTTP/2 `/empty/N` that status in a head that ends the answer.
+    /// HTTP/1.1 and, if `h2`, HTTP/2. `/echo` sends the body back, `/head` what the request's head was,
+    /// `/bytes/N` N bytes, `/watch` one line at once and one each 300 ms, `/status/N` that status, and in
+    /// HTTP/2 `/empty/N` that status in a head that ends the answer.
     pub async fn http(leaf: &Identity, h2: bool) -> Target {
         let alpn: &'static [u8] = if h2 { b"\x02h2" } else { b"\x08http/1.1" };
         Target::script(leaf, &[], alpn, |tls, seen| async move {
-            if tls.ssl().selected_alpn_protocol() == Some(b"h2") { serve_h2(tls, seen).await } else { serve_h1(tls, seen).await }
+            if tls.ssl().selected_alpn_protocol() == Some(b"h2") {
+                serve_h2(tls, seen).await
+            } else {
+                serve_h1(tls, seen).await
+            }
         })
         .await
     }
@@ -95,7 +100,8 @@ fn acceptor(leaf: &Identity, chain: &[&Identity], alpn: &'static [u8]) -> SslAcc
     for one in chain {
         acceptor.add_extra_chain_cert(one.cert.clone()).unwrap();
     }
-    acceptor.set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));
+    acceptor
+        .set_alpn_select_callback(move |_, offered| select_next_proto(alpn, offered).ok_or(AlpnError::NOACK));
     acceptor.build()
 }
 
@@ -112,12 +118,16 @@ pub async fn read_head(tls: &mut (impl tokio::io::AsyncRead + Unpin)) -> String 
 }
 
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()))
+    head.lines().find_map(|line| {
+        line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    })
 }
 
 /// Reads the body that a head announces.
-pub async fn read_body(tls: &mut (impl tokio::io::AsyncRead + Unpin), head: &str) -> std::io::Result<Vec<u8>> {
+pub async fn read_body(
+    tls: &mut (impl tokio::io::AsyncRead + Unpin),
+    head: &str,
+) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if let Some(length) = field(head, "content-length") {
         body.resize(length.parse().unwrap(), 0);
@@ -193,14 +203,19 @@ fn answer(path: &str, head: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
 }
 
 pub async fn serve_h2(tls: Tls, seen: Arc<Seen>) {
-    let mut connection = h2::server::Builder::new().initial_window_size(1 << 20).handshake::<_, Bytes>(tls).await.unwrap();
+    let mut connection =
+        h2::server::Builder::new().initial_window_size(1 << 20).handshake::<_, Bytes>(tls).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let seen = seen.clone();
         tokio::spawn(async move { answer_h2(request, respond, seen).await });
     }
 }
 
-async fn answer_h2(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>, seen: Arc<Seen>) {
+async fn answer_h2(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    seen: Arc<Seen>,
+) {
     let (parts, mut body) = request.into_parts();
     let mut head = format!("{} {} HTTP/2\r\n", parts.method, parts.uri);
     for (name, value) in &parts.headers {

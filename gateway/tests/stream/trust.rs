@@ -1,4 +1,5 @@
-//! Whom the gateway sends a credential to: CAs, pins, names. A target that fails sees a handshake and not one byte of HTTP.
+//! Whom the gateway sends a credential to: CAs, pins, names. A target that fails sees a handshake and not one
+//! byte of HTTP.
 
 use std::sync::atomic::Ordering;
 
@@ -80,7 +81,8 @@ async fn a_certificate_for_another_name_is_refused_although_its_ca_is_known() {
 async fn first_contact_pins_the_topmost_ca_that_is_served() {
     let world = World::new().await;
     let middle = world.target_ca.intermediate("middle");
-    let target = Target::script(&middle.leaf(&["localhost"]), &[&middle, &world.target_ca], H1, note_bytes).await;
+    let target =
+        Target::script(&middle.leaf(&["localhost"]), &[&middle, &world.target_ca], H1, note_bytes).await;
     pinned(&world, &target, &[]);
     let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
     assert_eq!((pin.kind, &pin.origin), (PinKind::Ca, &format!("https://localhost:{}", target.port)));
@@ -113,7 +115,10 @@ async fn first_contact_pins_the_ca_of_cluster_info_where_only_the_leaf_is_served
     assert_eq!(pin.certificate.as_deref(), Some(world.target_ca.pem().as_str()));
     let heads = target.seen.heads();
     assert!(heads[0].starts_with("GET /api/v1/namespaces/kube-public/configmaps/cluster-info "), "{heads:?}");
-    assert!(!heads.concat().contains(SECRET) && !heads.concat().to_lowercase().contains("authorization"), "{heads:?}");
+    assert!(
+        !heads.concat().contains(SECRET) && !heads.concat().to_lowercase().contains("authorization"),
+        "{heads:?}"
+    );
 }
 
 #[tokio::test]
@@ -134,13 +139,13 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     let before = Target::script(&world.leaf(), &[], H1, note_bytes).await;
     pinned(&world, &before, &[]);
     let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
-    let impostor = Target::script(&Identity::root("impostor").leaf(&["localhost"]), &[], H1, note_bytes).await;
+    let impostor =
+        Target::script(&Identity::root("impostor").leaf(&["localhost"]), &[], H1, note_bytes).await;
     let moved = Pin { origin: format!("https://localhost:{}", impostor.port), ..pin };
     pinned(&world, &impostor, std::slice::from_ref(&moved));
     let answer = status_of_a_request(&world, &impostor).await;
     assert!(answer.starts_with("502") && answer.contains("another certificate"), "{answer}");
-    let told =
-        serde_json::json!([{"type": "CACertReady", "status": "False", "reason": "TargetCertificateChanged", "message": "m"}]);
+    let told = serde_json::json!([{"type": "CACertReady", "status": "False", "reason": "TargetCertificateChanged", "message": "m"}]);
     observed(&world, &impostor, std::slice::from_ref(&moved), told);
     assert_eq!(status_of_a_request(&world, &impostor).await, answer, "after the controller has seen it too");
     pinned(&world, &impostor, std::slice::from_ref(&moved));
@@ -155,7 +160,9 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
 
 #[tokio::test]
 async fn a_policy_against_pins_refuses_what_no_ca_vouches_for() {
-    let world = World::with(|settings| settings.upstream.unverified = connectors_gateway::settings::Unverified::Deny).await;
+    let world =
+        World::with(|settings| settings.upstream.unverified = connectors_gateway::settings::Unverified::Deny)
+            .await;
     let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
     pinned(&world, &target, &[]);
     assert!(matches!(first_contact(&world).await, FirstContact::Unverified { .. }));
@@ -170,9 +177,14 @@ async fn a_probe_sends_the_credential_it_is_given_and_reads_a_bounded_answer() {
         let route = route(&world);
         let credential = world.gateway.parts.credentials.get(&route).await.unwrap();
         let request = |path: &str| ::http::Request::get(path).body(()).unwrap();
-        let fetched = world.gateway.fetch(&route, &route.targets[0], request("/head"), Some(&credential)).await.unwrap();
+        let fetched = world
+            .gateway
+            .fetch(&route, &route.targets[0], request("/head"), Some(&credential))
+            .await
+            .unwrap();
         assert!(String::from_utf8(fetched.body.to_vec()).unwrap().contains(&format!("Bearer {SECRET}")));
-        let large = world.gateway.fetch(&route, &route.targets[0], request("/bytes/300000"), None).await.unwrap();
+        let large =
+            world.gateway.fetch(&route, &route.targets[0], request("/bytes/300000"), None).await.unwrap();
         assert_eq!((large.status.as_u16(), large.body.len()), (200, 64 << 10));
         let heads = target.seen.heads();
         assert!(!heads[1].contains("authorization"), "{heads:?}");
@@ -190,13 +202,18 @@ async fn a_ca_that_cannot_be_read_stops_everything_before_the_target_is_dialled(
         ("a path", "/etc/ssl/ca.crt".to_owned()),
         ("base64 of PEM", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pem)),
         ("indented PEM", pem.replace('\n', "\n  ")),
-        ("one damaged certificate of two", format!("{pem}{}", pem.replace("CERTIFICATE-----\nM", "CERTIFICATE-----\n!"))),
+        (
+            "one damaged certificate of two",
+            format!("{pem}{}", pem.replace("CERTIFICATE-----\nM", "CERTIFICATE-----\n!")),
+        ),
         ("nothing", String::new()),
     ] {
         let by_name = connector("target", &target.url(), named, SECRET, &ca);
         let beside = connector("target", &target.url(), "", SECRET, "");
-        let beside = beside
-            .replace(&format!("stringData: {{token: {SECRET}}}"), &format!("stringData: {{token: {SECRET}, ca.crt: {ca:?}}}"));
+        let beside = beside.replace(
+            &format!("stringData: {{token: {SECRET}}}"),
+            &format!("stringData: {{token: {SECRET}, ca.crt: {ca:?}}}"),
+        );
         for manifests in [by_name, beside] {
             world.apply(&manifests);
             let answer = status_of_a_request(&world, &target).await;
@@ -210,7 +227,12 @@ async fn a_ca_that_cannot_be_read_stops_everything_before_the_target_is_dialled(
 async fn a_pinned_ca_that_cannot_be_read_fits_nothing() {
     let world = World::new().await;
     let target = Target::script(&world.leaf(), &[], H1, note_bytes).await;
-    let pin = Pin { origin: target.url(), kind: PinKind::Ca, sha256: "0a".repeat(32), certificate: Some("damaged".into()) };
+    let pin = Pin {
+        origin: target.url(),
+        kind: PinKind::Ca,
+        sha256: "0a".repeat(32),
+        certificate: Some("damaged".into()),
+    };
     pinned(&world, &target, &[pin]);
     let answer = status_of_a_request(&world, &target).await;
     assert!(answer.starts_with("502 "), "{answer}");

@@ -1,4 +1,5 @@
-//! Tunnels that work: both protocols on either leg, kept alive, with the credential in and the client's own fields out.
+//! Tunnels that work: both protocols on either leg, kept alive, with the credential in and the client's own
+//! fields out.
 
 use std::io;
 use std::pin::Pin;
@@ -38,8 +39,13 @@ async fn curl_gets_through_in_either_protocol() {
     for (h2, version) in [(false, "--http1.1"), (true, "--http1.1"), (false, "--http2"), (true, "--http2")] {
         let (world, target) = World::with_target(h2).await;
         let url = format!("{}/head", target.url());
-        let seen = String::from_utf8(world.curl(&[version, "-H", "X-Remote-User: admin", &url]).await).unwrap();
-        assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{version} {h2}: {seen}");
+        let seen =
+            String::from_utf8(world.curl(&[version, "-H", "X-Remote-User: admin", &url]).await).unwrap();
+        assert_eq!(
+            field(&seen, "authorization"),
+            Some(format!("Bearer {SECRET}").as_str()),
+            "{version} {h2}: {seen}"
+        );
         assert!(!seen.to_lowercase().contains("x-remote") && !seen.contains(TOKEN), "{seen}");
     }
 }
@@ -50,18 +56,24 @@ async fn users_of_a_connector_speak_as_others_only_if_it_says_so() {
     let ca = "caCertSecretRef: {name: target-ca}";
     let allowing = connector("target", &target.url(), ca, SECRET, &world.target_ca.pem());
     let annotated = "metadata: {namespace: demo, name: target, annotations: {connectors.cpaas.io/allow-impersonation: \"true\"}}\nspec:\n  connectorClassName";
-    let allowing = allowing.replace("metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName", annotated);
+    let allowing =
+        allowing.replace("metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName", annotated);
     let url = format!("{}/head", target.url());
     let arguments = ["-H", "Impersonate-User: jane", "-H", "X-Remote-User: admin", url.as_str()];
     for version in ["--http1.1", "--http2"] {
-        let refused = String::from_utf8(world.curl(&[&[version, "-i"], &arguments[..]].concat()).await).unwrap();
+        let refused =
+            String::from_utf8(world.curl(&[&[version, "-i"], &arguments[..]].concat()).await).unwrap();
         assert!(refused.lines().any(|line| line.starts_with("HTTP/") && line.contains(" 403")), "{refused}");
         assert!(refused.contains("connectors.cpaas.io/allow-impersonation=true"), "{refused}");
     }
     assert_eq!(target.seen.heads().len(), 0, "nothing was forwarded");
     world.apply(&allowing);
     let seen = String::from_utf8(world.curl(&arguments).await).unwrap();
-    assert_eq!((field(&seen, "impersonate-user"), field(&seen, "x-remote-user")), (Some("jane"), None), "{seen}");
+    assert_eq!(
+        (field(&seen, "impersonate-user"), field(&seen, "x-remote-user")),
+        (Some("jane"), None),
+        "{seen}"
+    );
 }
 
 #[tokio::test]
@@ -71,10 +83,12 @@ async fn a_target_learns_where_a_request_came_from_only_if_the_operator_says_so(
         let target = Target::http(&world.leaf(), false).await;
         world.connect("target", &target.url());
         let url = format!("{}/head", target.url());
-        let seen =
-            String::from_utf8(world.curl(&["-H", "X-Forwarded-For: 10.0.0.1", "-H", "Forwarded: for=10.0.0.1", &url]).await)
-                .unwrap();
-        let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"].map(|name| field(&seen, name));
+        let seen = String::from_utf8(
+            world.curl(&["-H", "X-Forwarded-For: 10.0.0.1", "-H", "Forwarded: for=10.0.0.1", &url]).await,
+        )
+        .unwrap();
+        let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"]
+            .map(|name| field(&seen, name));
         let authority = target.authority();
         let expected = [Some("127.0.0.1"), Some("https"), Some(authority.as_str()), None];
         assert_eq!(told, if forwarded { expected } else { [None; 4] }, "{seen}");
@@ -94,8 +108,18 @@ async fn bodies_survive_every_combination_of_protocols() {
             // With a body of this size curl asks for 100 Continue first.
             let fixed = world.curl(&[version, "-X", "POST", "--data-binary", &upload, &url]).await;
             assert!(fixed == sent, "{version}, target h2 {h2}: {} bytes came back", fixed.len());
-            let chunked =
-                world.curl(&[version, "-X", "POST", "-H", "Transfer-Encoding: chunked", "--data-binary", &upload, &url]).await;
+            let chunked = world
+                .curl(&[
+                    version,
+                    "-X",
+                    "POST",
+                    "-H",
+                    "Transfer-Encoding: chunked",
+                    "--data-binary",
+                    &upload,
+                    &url,
+                ])
+                .await;
             assert!(chunked == sent, "{version} chunked, target h2 {h2}: {} bytes came back", chunked.len());
         }
     }
@@ -139,9 +163,14 @@ async fn an_h2_answer_that_ends_with_its_head_has_an_end_for_an_h1_client_too() 
     ] {
         let request = format!("{method} /empty/{status} HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority());
         tls.write_all(request.as_bytes()).await.unwrap();
-        let head = tokio::time::timeout(Duration::from_secs(5), read_head(&mut tls)).await.expect("no answer");
+        let head =
+            tokio::time::timeout(Duration::from_secs(5), read_head(&mut tls)).await.expect("no answer");
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        assert_eq!((field(&head, "content-length"), field(&head, "transfer-encoding")), (length, None), "{method} {status}");
+        assert_eq!(
+            (field(&head, "content-length"), field(&head, "transfer-encoding")),
+            (length, None),
+            "{method} {status}"
+        );
     }
 }
 
@@ -149,7 +178,8 @@ async fn an_h2_answer_that_ends_with_its_head_has_an_end_for_an_h1_client_too() 
 async fn an_h2_request_for_another_host_is_misdirected() {
     let (world, target) = World::with_target(true).await;
     let mut h2 = H2Client::open(&world, "target", &target.authority()).await;
-    let (status, _, body) = h2.send(Request::get("https://other.example/").body(()).unwrap(), None).await.unwrap();
+    let (status, _, body) =
+        h2.send(Request::get("https://other.example/").body(()).unwrap(), None).await.unwrap();
     assert_eq!(status, 421);
     assert!(String::from_utf8(collect(body).await.unwrap().0).unwrap().contains("Status"));
     assert!(target.seen.heads().is_empty());
@@ -159,7 +189,11 @@ async fn an_h2_request_for_another_host_is_misdirected() {
 async fn pipelined_requests_are_answered_in_order() {
     let (world, target) = World::with_target(false).await;
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let both = format!("{}{}", client::get("/bytes/3", &target.authority()), client::get("/bytes/5", &target.authority()));
+    let both = format!(
+        "{}{}",
+        client::get("/bytes/3", &target.authority()),
+        client::get("/bytes/5", &target.authority())
+    );
     tls.write_all(both.as_bytes()).await.unwrap();
     for length in ["3", "5"] {
         let head = read_head(&mut tls).await;
@@ -196,9 +230,16 @@ async fn a_rotated_secret_is_used_at_once_and_never_over_an_old_connection() {
     let (world, target) = World::with_target(false).await;
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     client::exchange(&mut tls, &client::get("/", &target.authority())).await;
-    world.apply(&connector("target", &target.url(), "caCertSecretRef: {name: target-ca}", "rotated", &world.target_ca.pem()));
+    world.apply(&connector(
+        "target",
+        &target.url(),
+        "caCertSecretRef: {name: target-ca}",
+        "rotated",
+        &world.target_ca.pem(),
+    ));
     client::exchange(&mut tls, &client::get("/", &target.authority())).await;
-    let tokens: Vec<String> = target.seen.heads().iter().map(|head| field(head, "authorization").unwrap().to_owned()).collect();
+    let tokens: Vec<String> =
+        target.seen.heads().iter().map(|head| field(head, "authorization").unwrap().to_owned()).collect();
     assert_eq!(tokens, [format!("Bearer {SECRET}"), "Bearer rotated".to_owned()]);
     assert_eq!(target.seen.connections(), 2);
 }
@@ -221,11 +262,18 @@ async fn an_expired_login_opens_a_tunnel_whose_requests_must_bring_a_token_of_th
     let authority = target.authority();
     let stream = world.opened("target", &authority, &format!("old-{TOKEN}")).await;
     let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
-    let bearer = |token: &str| format!("GET / HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {token}\r\n\r\n");
-    for (token, expected) in [("fake-token", "401"), (STRANGER, "401"), (TOKEN, "200"), ("old-token-of-demo", "401")] {
+    let bearer =
+        |token: &str| format!("GET / HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    for (token, expected) in
+        [("fake-token", "401"), (STRANGER, "401"), (TOKEN, "200"), ("old-token-of-demo", "401")]
+    {
         let (head, body) = client::exchange(&mut tls, &bearer(token)).await;
         assert_eq!(head.split(' ').nth(1), Some(expected), "{token}: {head}");
-        assert_eq!(String::from_utf8_lossy(&body).contains(r#""kind":"Status""#), expected == "401", "{token}");
+        assert_eq!(
+            String::from_utf8_lossy(&body).contains(r#""kind":"Status""#),
+            expected == "401",
+            "{token}"
+        );
     }
     assert_eq!(target.seen.heads().len(), 1);
     assert!(!target.seen.heads().concat().contains(TOKEN), "the client's token reached the target");
@@ -300,7 +348,11 @@ impl AsyncWrite for Eager {
 }
 
 impl AsyncRead for Eager {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.answer.ends_with(b"\r\n\r\n") {
             let mut byte = [0; 1];
             let mut one = ReadBuf::new(&mut byte);

@@ -1,5 +1,5 @@
-//! Many upgrades against a target that answers at once: none may be lost, no byte may be wrong. `make test-upgrades`
-//! is the long run.
+//! Many upgrades against a target that answers at once: none may be lost, no byte may be wrong. `make
+//! test-upgrades` is the long run.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -42,7 +42,8 @@ pub fn request(protocol: &str, path: &str, authority: &str) -> String {
 /// The 101 to such a request.
 pub fn agreement(head: &str) -> String {
     let protocol = field(head, "upgrade").unwrap_or("none");
-    let mut answer = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n");
+    let mut answer =
+        format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n");
     if protocol == WEBSOCKET {
         answer.push_str("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n");
     } else {
@@ -51,7 +52,8 @@ pub fn agreement(head: &str) -> String {
     answer + "\r\n"
 }
 
-/// Agrees to every upgrade, with its first bytes in the same write or right behind it, and sends back what it gets.
+/// Agrees to every upgrade, with its first bytes in the same write or right behind it, and sends back what it
+/// gets.
 pub async fn target(world: &World) -> Target {
     Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
         let head = read_head(&mut tls).await;
@@ -87,7 +89,11 @@ pub async fn target(world: &World) -> Target {
 }
 
 fn case_of(head: &str) -> usize {
-    head.split(' ').nth(1).and_then(|path| path.rsplit_once('=')).and_then(|(_, case)| case.parse().ok()).unwrap_or(0)
+    head.split(' ')
+        .nth(1)
+        .and_then(|path| path.rsplit_once('='))
+        .and_then(|(_, case)| case.parse().ok())
+        .unwrap_or(0)
 }
 
 fn greeting(case: usize) -> Vec<u8> {
@@ -99,7 +105,13 @@ fn pattern(seed: usize, length: usize) -> Vec<u8> {
 }
 
 /// `count` upgrades through connector `demo/target`, `at_once` at a time.
-pub async fn run(world: &Arc<World>, target: &Target, protocol: &'static str, count: usize, at_once: usize) -> Outcome {
+pub async fn run(
+    world: &Arc<World>,
+    target: &Target,
+    protocol: &'static str,
+    count: usize,
+    at_once: usize,
+) -> Outcome {
     let next = Arc::new(AtomicUsize::new(0));
     let workers: Vec<_> = (0..at_once)
         .map(|_| {

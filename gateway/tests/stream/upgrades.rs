@@ -1,5 +1,5 @@
-//! Upgrades: none is lost, and they take the path of all requests. `bytes` is about the stream that they become, `refused` about those that
-//! become none.
+//! Upgrades: none is lost, and they take the path of all requests. `bytes` is about the stream that they
+//! become, `refused` about those that become none.
 
 mod bytes;
 mod refused;
@@ -124,16 +124,26 @@ async fn an_upgrade_carries_the_connectors_credential_and_no_identity_of_the_cli
         let mut tls = world.tunnel("target", &target.authority(), H1).await;
         let plain = request(protocol, "/api/v1/namespaces/a/pods/b/exec?command=sh", &target.authority());
         let sent = plain.replace("Connection: Upgrade", "Connection: Upgrade, X-Nominated\r\nX-Nominated: 1\r\nX-Remote-Group: system:masters\r\nProxy-Authorization: Basic eA==\r\nTE: trailers\r\nKeep-Alive: 5");
-        let sent = sent.replace(": v5.channel", ": base64url.bearer.authorization.k8s.io.c2VjcmV0, v5.channel");
+        let sent =
+            sent.replace(": v5.channel", ": base64url.bearer.authorization.k8s.io.c2VjcmV0, v5.channel");
         tls.write_all(sent.as_bytes()).await.unwrap();
         assert!(within(read_head(&mut tls)).await.starts_with("HTTP/1.1 101 "));
         let seen = target.seen.heads().concat();
         assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{seen}");
-        assert_eq!((field(&seen, "connection"), field(&seen, "upgrade")), (Some("Upgrade"), Some(protocol)), "{seen}");
+        assert_eq!(
+            (field(&seen, "connection"), field(&seen, "upgrade")),
+            (Some("Upgrade"), Some(protocol)),
+            "{seen}"
+        );
         assert_eq!(field(&seen, "host"), Some(target.authority().as_str()));
-        for gone in ["x-remote", "proxy-", "fake-token", "bearer.authorization", "x-nominated", "keep-alive", "te:"] {
+        for gone in
+            ["x-remote", "proxy-", "fake-token", "bearer.authorization", "x-nominated", "keep-alive", "te:"]
+        {
             assert!(
-                !seen.to_lowercase().lines().any(|line| line.starts_with(gone) || gone.len() > 9 && line.contains(gone)),
+                !seen
+                    .to_lowercase()
+                    .lines()
+                    .any(|line| line.starts_with(gone) || gone.len() > 9 && line.contains(gone)),
                 "{gone}: {seen}"
             );
         }
@@ -214,8 +224,19 @@ async fn a_401_to_an_upgrade_makes_the_gateway_read_the_secret_once_more() {
     world.connect("second", &target.url());
     let mut tls = world.tunnel("second", &target.authority(), H1).await;
     // The tunnel's grant knows the old Secret.
-    assert!(within(client::exchange(&mut tls, &client::get("/", &target.authority()))).await.0.starts_with("HTTP/1.1 401 "));
-    world.apply(&connector("second", &target.url(), "caCertSecretRef: {name: second-ca}", "rotated", &world.target_ca.pem()));
+    assert!(
+        within(client::exchange(&mut tls, &client::get("/", &target.authority())))
+            .await
+            .0
+            .starts_with("HTTP/1.1 401 ")
+    );
+    world.apply(&connector(
+        "second",
+        &target.url(),
+        "caCertSecretRef: {name: second-ca}",
+        "rotated",
+        &world.target_ca.pem(),
+    ));
     tls.write_all(asked.as_bytes()).await.unwrap();
     let head = within(read_head(&mut tls)).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -226,9 +247,12 @@ async fn an_upgrade_passes_the_same_gates_as_a_request() {
     let (world, target) = agreeing(echo).await;
     let asked = request(WEBSOCKET, "/exec", &target.authority());
     let old = format!("old-{TOKEN}");
-    for (token, inside, expected) in
-        [(TOKEN, "fake-token", "101"), (STRANGER, "fake-token", "403"), (&*old, "fake-token", "401"), (&*old, TOKEN, "101")]
-    {
+    for (token, inside, expected) in [
+        (TOKEN, "fake-token", "101"),
+        (STRANGER, "fake-token", "403"),
+        (&*old, "fake-token", "401"),
+        (&*old, TOKEN, "101"),
+    ] {
         let stream = world.opened("target", &target.authority(), token).await;
         let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
         let sent = asked.replace("fake-token", inside);

@@ -85,7 +85,8 @@ impl World {
 
     async fn of(root: Identity, tune: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
-        settings.targets.allow = vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
+        settings.targets.allow =
+            vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
         tune(&mut settings);
         let client = |token: &str, name: &str, connectors: &[&str]| Client {
             token: token.into(),
@@ -94,9 +95,14 @@ impl World {
             connectors: connectors.iter().map(|one| (*one).to_owned()).collect(),
         };
         let all = ["demo/target", "demo/second", "demo/broken"];
-        let clients = vec![client(TOKEN, "default", &all), client(STRANGER, "stranger", &[]), client(VIEWER, "viewer", &[])];
+        let clients = vec![
+            client(TOKEN, "default", &all),
+            client(STRANGER, "stranger", &[]),
+            client(VIEWER, "viewer", &[]),
+        ];
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (mut parts, standalone) = Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
+        let (mut parts, standalone) =
+            Standalone::start(Arc::new(ArcSwap::from_pointee(settings)), metrics, clients).unwrap();
         let settings = parts.settings.load_full();
         let api_server = Arc::new(ApiServerOfTest {
             standalone: standalone.clone(),
@@ -104,7 +110,8 @@ impl World {
             accesses: AtomicUsize::new(0),
         });
         let authorization = &settings.authorization;
-        parts.authenticator = Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
+        parts.authenticator =
+            Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
         parts.authorizer = Arc::new(Authorizer::new(api_server.clone(), authorization));
         parts.issuer.store(Some(issuer(&root)));
         let surroundings = Surroundings::default();
@@ -142,7 +149,13 @@ impl World {
 
     /// Connector `demo/<name>` for an address, with the credential and the targets' CA.
     pub fn connect(&self, name: &str, address: &str) {
-        self.apply(&connector(name, address, &format!("caCertSecretRef: {{name: {name}-ca}}"), SECRET, &self.target_ca.pem()));
+        self.apply(&connector(
+            name,
+            address,
+            &format!("caCertSecretRef: {{name: {name}-ca}}"),
+            SECRET,
+            &self.target_ca.pem(),
+        ));
     }
 
     pub fn apply(&self, manifests: &str) {
@@ -177,7 +190,13 @@ impl World {
     }
 
     /// The same over a connection to the proxy port.
-    pub async fn opened_over(&self, mut stream: TcpStream, connector: &str, authority: &str, token: &str) -> TcpStream {
+    pub async fn opened_over(
+        &self,
+        mut stream: TcpStream,
+        connector: &str,
+        authority: &str,
+        token: &str,
+    ) -> TcpStream {
         stream.set_nodelay(true).unwrap();
         stream.write_all(connect_head(connector, authority, token).as_bytes()).await.unwrap();
         let head = crate::target::read_head(&mut stream).await;
@@ -211,7 +230,8 @@ impl World {
         self.run_curl(&[&["--proxy", proxy, "--noproxy", ""], arguments].concat()).await.0
     }
 
-    /// Status and standard output of a curl without a proxy, for whatever host: `http` URLs go to the plain port, others to the TLS port.
+    /// Status and standard output of a curl without a proxy, for whatever host: `http` URLs go to the plain
+    /// port, others to the TLS port.
     pub async fn direct(&self, url: &str, arguments: &[&str]) -> (u16, String) {
         let port = if url.starts_with("http:") { self.port } else { self.https };
         let here = format!("::127.0.0.1:{port}");
@@ -302,15 +322,23 @@ pub struct ApiServerOfTest {
 
 #[async_trait::async_trait]
 impl Reviews for ApiServerOfTest {
-    async fn token(&self, token: &SecretString, audience: &str, expires: Option<SystemTime>) -> Result<Option<Principal>, Away> {
+    async fn token(
+        &self,
+        token: &SecretString,
+        audience: &str,
+        expires: Option<SystemTime>,
+    ) -> Result<Option<Principal>, Away> {
         self.tokens.fetch_add(1, Ordering::SeqCst);
         let text = token.expose_secret();
         if text == UNANSWERED {
             return Err(Away);
         }
-        let Some(young) = text.strip_prefix("old-") else { return self.standalone.token(token, audience, expires).await };
+        let Some(young) = text.strip_prefix("old-") else {
+            return self.standalone.token(token, audience, expires).await;
+        };
         let principal = self.standalone.token(&young.into(), audience, expires).await?;
-        Ok(principal.map(|principal| Principal { expires: SystemTime::now() - Duration::from_secs(60), ..principal }))
+        Ok(principal
+            .map(|principal| Principal { expires: SystemTime::now() - Duration::from_secs(60), ..principal }))
     }
 
     async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {

@@ -32,8 +32,15 @@ impl Gateway {
         let mut command = Command::new(&lab.options.gateway);
         command.arg("--settings-dir").arg(&folder).arg("--manifests").arg(folder.join("manifests"));
         command.arg("--clients").arg(folder.join("clients.yaml"));
-        command.arg("--ca-cert").arg(&lab.authorities.issuer).arg("--ca-key").arg(&lab.authorities.issuer_key);
-        command.env("RUST_LOG", if lab.options.records == Records::Neither { "warn" } else { "info,pingora_core=warn" });
+        command
+            .arg("--ca-cert")
+            .arg(&lab.authorities.issuer)
+            .arg("--ca-key")
+            .arg(&lab.authorities.issuer_key);
+        command.env(
+            "RUST_LOG",
+            if lab.options.records == Records::Neither { "warn" } else { "info,pingora_core=warn" },
+        );
         let process = Process::start(command, http, &folder.join("log")).await?;
         Ok(Gateway { process: Rc::new(process), http, https })
     }
@@ -56,7 +63,14 @@ impl Gateway {
 
     pub fn reverse(&self, connector: &str) -> Peer {
         let host = format!("c-{connector}.demo.svc");
-        let way = Way { name: REVERSE, port: self.https, connect: None, tls_name: host.clone(), authority: host, token: TOKEN };
+        let way = Way {
+            name: REVERSE,
+            port: self.https,
+            connect: None,
+            tls_name: host.clone(),
+            authority: host,
+            token: TOKEN,
+        };
         Peer { way, process: self.process.clone() }
     }
 }

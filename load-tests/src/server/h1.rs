@@ -16,7 +16,8 @@ const HEAD: usize = 512;
 
 pub async fn serve(mut tls: Tls) -> Result<()> {
     let list = [
-        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {BODY}\r\n\r\n").into_bytes(),
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {BODY}\r\n\r\n")
+            .into_bytes(),
         vec![b'x'; BODY],
     ]
     .concat();
@@ -27,7 +28,8 @@ pub async fn serve(mut tls: Tls) -> Result<()> {
         }
         let head = std::str::from_utf8(&buf)?;
         if !authorized(head) {
-            tls.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await?;
+            tls.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await?;
             bail!("without the credential");
         }
         match Asked::parse(head.split(' ').nth(1).unwrap_or_default()) {
@@ -55,7 +57,8 @@ fn authorized(head: &str) -> bool {
 
 /// Never ends the body: a watch does not.
 async fn events(tls: &mut Tls, count: u64, every: Duration) -> Result<()> {
-    tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await?;
     for _ in 0..count {
         tokio::time::sleep(every).await;
         let line = event();

@@ -16,8 +16,8 @@ use super::{Asked, BODY, CREDENTIAL, event};
 /// Go's server gathers so many bytes of frames before it writes.
 const GATHERED: usize = 4 << 10;
 
-/// `gather`: frames that are ready together leave together, as with an API server. It costs each connection a buffer, and a bare server
-/// has none.
+/// `gather`: frames that are ready together leave together, as with an API server. It costs each connection a
+/// buffer, and a bare server has none.
 pub async fn serve(tls: SslStream<TcpStream>, gather: bool) -> Result<()> {
     if gather { answer(BufWriter::with_capacity(GATHERED, tls)).await } else { answer(tls).await }
 }
@@ -33,7 +33,9 @@ async fn answer(tls: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
         }
         match Asked::parse(request.uri().path_and_query().map_or("/", |path| path.as_str())) {
             Asked::List => {
-                let head = http::Response::builder().header("content-type", "application/json").header("content-length", BODY);
+                let head = http::Response::builder()
+                    .header("content-type", "application/json")
+                    .header("content-length", BODY);
                 respond.send_response(head.body(())?, false)?.send_data(body.clone(), true)?;
             }
             Asked::Events { count, every } => {

@@ -1,5 +1,5 @@
-//! Addresses. All are from 198.18.0.0/15, the range for tests of networks, so that none is anybody's: 198.18 is home, 198.19
-//! the target.
+//! Addresses. All are from 198.18.0.0/15, the range for tests of networks, so that none is anybody's: 198.18
+//! is home, 198.19 the target.
 
 use std::net::Ipv4Addr;
 

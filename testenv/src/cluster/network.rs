@@ -46,16 +46,30 @@ pub(crate) fn wait_for_link() -> Result<()> {
 }
 
 fn quiet(args: &[&str]) -> bool {
-    Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("ip")
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn ip(batch: &str) -> Result<()> {
     let mut command = Command::new("ip");
-    let mut child = command.args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run ip")?;
+    let mut child = command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run ip")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(batch.as_bytes())?;
     }
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "set up the network: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "set up the network: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(())
 }

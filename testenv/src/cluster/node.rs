@@ -33,7 +33,11 @@ pub(super) async fn start(site: &Site) -> Result<Cluster> {
     import.await??;
     site.say("images imported");
     addons::install_dns(&cluster.server, &site.layout).await?;
-    cluster.until("the node becomes Ready", async || node(&client, site).await.is_some_and(|node| is_ready(&node))).await?;
+    cluster
+        .until("the node becomes Ready", async || {
+            node(&client, site).await.is_some_and(|node| is_ready(&node))
+        })
+        .await?;
     site.say("node Ready");
     cluster.until("Pods can be made", async || has_default_service_account(&client).await).await?;
     cluster.until("CoreDNS becomes available", async || dns_is_available(&client).await).await?;
@@ -45,10 +49,19 @@ pub(super) async fn start(site: &Site) -> Result<Cluster> {
 
 fn controllers(site: &Site, server: &Server) -> Result<Process> {
     let mut command = bound(tool("kube-controller-manager")?);
-    command.current_dir(&site.dir).arg("--kubeconfig").arg(component(server, &site.dir, "system:kube-controller-manager")?);
+    command.current_dir(&site.dir).arg("--kubeconfig").arg(component(
+        server,
+        &site.dir,
+        "system:kube-controller-manager",
+    )?);
     command.args(["--service-account-private-key-file", "service-accounts.key", "--root-ca-file", "ca.crt"]);
-    command.args(["--use-service-account-credentials", "--leader-elect=false", "--allocate-node-cidrs=false"]);
-    // It makes an account and a token for each of fifty controllers: at the default rate that alone takes 4 s.
+    command.args([
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        "--allocate-node-cidrs=false",
+    ]);
+    // It makes an account and a token for each of fifty controllers: at the default rate that alone takes 4
+    // s.
     command.args(["--kube-api-qps", "500", "--kube-api-burst", "1000"]);
     Process::start("kube-controller-manager", command, &site.logs)
 }
@@ -62,8 +75,19 @@ fn scheduler(site: &Site, server: &Server) -> Result<Process> {
 
 fn proxy(site: &Site, server: &Server) -> Result<Process> {
     let mut command = bound(tool("kube-proxy")?);
-    command.current_dir(&site.dir).arg("--kubeconfig").arg(component(server, &site.dir, "system:kube-proxy")?);
-    command.args(["--proxy-mode", "nftables", "--cluster-cidr", &site.layout.pods(), "--hostname-override", site.layout.name]);
+    command.current_dir(&site.dir).arg("--kubeconfig").arg(component(
+        server,
+        &site.dir,
+        "system:kube-proxy",
+    )?);
+    command.args([
+        "--proxy-mode",
+        "nftables",
+        "--cluster-cidr",
+        &site.layout.pods(),
+        "--hostname-override",
+        site.layout.name,
+    ]);
     // The connection table is the machine's; its size is not ours to set.
     command.args(["--conntrack-max-per-core", "0"]);
     Process::start("kube-proxy", command, &site.logs)
@@ -71,7 +95,8 @@ fn proxy(site: &Site, server: &Server) -> Result<Process> {
 
 fn kubelet(site: &Site, server: &Server) -> Result<Process> {
     let (name, address) = (site.layout.name, site.layout.node().to_string());
-    let identity = server.authority().member(&format!("system:node:{name}"), &["system:nodes"], &[name, &address]);
+    let identity =
+        server.authority().member(&format!("system:node:{name}"), &["system:nodes"], &[name, &address]);
     write(&site.dir.join("kubelet.crt"), &identity.pem())?;
     write(&site.dir.join("kubelet.key"), &identity.key_pem())?;
     write(&site.dir.join("kubelet.yaml"), &kubelet_config(site))?;
@@ -84,8 +109,9 @@ fn kubelet(site: &Site, server: &Server) -> Result<Process> {
     Process::start("kubelet", command, &site.logs)
 }
 
-/// A guest on this machine: it evicts nothing for want of disk, frees no images, asks for no cgroup version, and keeps to
-/// its own control group. Volumes are looked at every 10 s, so that a republish is not a matter of minutes.
+/// A guest on this machine: it evicts nothing for want of disk, frees no images, asks for no cgroup version,
+/// and keeps to its own control group. Volumes are looked at every 10 s, so that a republish is not a matter
+/// of minutes.
 fn kubelet_config(site: &Site) -> String {
     let path = |name: &str| site.dir.join(name);
     json!({
@@ -125,16 +151,22 @@ async fn node(client: &Client, site: &Site) -> Option<Node> {
 
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    conditions.is_some_and(|all| {
+        all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
 }
 
 /// The controller manager makes it a moment after the start; no Pod is accepted before.
 async fn has_default_service_account(client: &Client) -> bool {
-    Api::<ServiceAccount>::namespaced(client.clone(), "default").get_opt("default").await.is_ok_and(|found| found.is_some())
+    Api::<ServiceAccount>::namespaced(client.clone(), "default")
+        .get_opt("default")
+        .await
+        .is_ok_and(|found| found.is_some())
 }
 
 async fn dns_is_available(client: &Client) -> bool {
-    let deployment = Api::<Deployment>::namespaced(client.clone(), "kube-system").get_opt("coredns").await.ok().flatten();
+    let deployment =
+        Api::<Deployment>::namespaced(client.clone(), "kube-system").get_opt("coredns").await.ok().flatten();
     deployment.and_then(|found| found.status?.available_replicas).is_some_and(|count| count > 0)
 }
 

@@ -53,7 +53,10 @@ fn wait_for_socket(logs: &Path) -> Result<()> {
     let deadline = Instant::now() + STEP;
     while !Path::new(SOCKET).exists() {
         if Instant::now() > deadline {
-            bail!("containerd does not listen; its last lines:\n{}", crate::process::tail(&logs.join("containerd.log"), 15));
+            bail!(
+                "containerd does not listen; its last lines:\n{}",
+                crate::process::tail(&logs.join("containerd.log"), 15)
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }

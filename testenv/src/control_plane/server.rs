@@ -1,5 +1,5 @@
-//! One etcd and one kube-apiserver: their certificates and flags, their start and restart. Used on loopback by tests and on
-//! a node's own address by whole clusters.
+//! One etcd and one kube-apiserver: their certificates and flags, their start and restart. Used on loopback
+//! by tests and on a node's own address by whole clusters.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -66,8 +66,17 @@ impl Server {
         write_pki(dir, &authority, &place)?;
         let etcd = Process::start("etcd", etcd(dir)?, logs)?;
         let (dir, logs, kubeconfig) = (dir.to_owned(), logs.to_owned(), dir.join("admin.kubeconfig"));
-        let mut server =
-            Server { dir, logs, place, url: String::new(), kubeconfig, ca_pem: authority.pem(), authority, api: None, etcd };
+        let mut server = Server {
+            dir,
+            logs,
+            place,
+            url: String::new(),
+            kubeconfig,
+            ca_pem: authority.pem(),
+            authority,
+            api: None,
+            etcd,
+        };
         server.start_on_free_port().await?;
         Ok(server)
     }
@@ -139,8 +148,8 @@ impl Server {
     }
 }
 
-/// Below the range that the kernel hands out for outgoing connections, so that nothing takes the port while the API server
-/// is stopped for a while.
+/// Below the range that the kernel hands out for outgoing connections, so that nothing takes the port while
+/// the API server is stopped for a while.
 fn free_port() -> Result<u16> {
     let mut random = [0; 2];
     for _ in 0..100 {
@@ -184,12 +193,20 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-/// Clients come through a socket file: no port to collide on, and nobody else's etcd to meet. etcd wants a port in the name.
+/// Clients come through a socket file: no port to collide on, and nobody else's etcd to meet. etcd wants a
+/// port in the name.
 const ETCD: &str = "unix://etcd.sock:1";
 
 fn etcd(dir: &Path) -> Result<Command> {
     let mut command = bound(tool("etcd")?);
-    command.current_dir(dir).args(["--data-dir", "etcd", "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD]);
+    command.current_dir(dir).args([
+        "--data-dir",
+        "etcd",
+        "--listen-client-urls",
+        ETCD,
+        "--advertise-client-urls",
+        ETCD,
+    ]);
     // A lost database is no loss here, and waiting for disks is what makes etcd slow.
     command.args(["--listen-peer-urls", "http://127.0.0.1:0", "--unsafe-no-fsync", "--log-level", "warn"]);
     Ok(command)
@@ -202,12 +219,29 @@ fn apiserver(dir: &Path, place: &Place) -> Result<Command> {
     command.args(["--etcd-servers", ETCD, "--allow-privileged", "--authorization-mode", "Node,RBAC"]);
     command.args(["--enable-admission-plugins", "NodeRestriction"]);
     command.args(["--bind-address", if loopback { "127.0.0.1" } else { "0.0.0.0" }]);
-    command.args(["--secure-port", &place.port.to_string(), "--advertise-address", &place.address.to_string()]);
+    command.args([
+        "--secure-port",
+        &place.port.to_string(),
+        "--advertise-address",
+        &place.address.to_string(),
+    ]);
     // Endpoints must not be loopback addresses; without this the log is full of that.
     command.args(["--endpoint-reconciler-type", if loopback { "none" } else { "lease" }]);
     command.args(["--service-cluster-ip-range", &place.services]);
-    command.args(["--tls-cert-file", "apiserver.crt", "--tls-private-key-file", "apiserver.key", "--client-ca-file", "ca.crt"]);
-    command.args(["--kubelet-client-certificate", "kubelet-client.crt", "--kubelet-client-key", "kubelet-client.key"]);
+    command.args([
+        "--tls-cert-file",
+        "apiserver.crt",
+        "--tls-private-key-file",
+        "apiserver.key",
+        "--client-ca-file",
+        "ca.crt",
+    ]);
+    command.args([
+        "--kubelet-client-certificate",
+        "kubelet-client.crt",
+        "--kubelet-client-key",
+        "kubelet-client.key",
+    ]);
     // exec and logs would look up the node's name otherwise.
     command.args(["--kubelet-preferred-address-types", "InternalIP"]);
     command.args(["--service-account-issuer", "https://kubernetes.default.svc.cluster.local"]);

@@ -1,5 +1,5 @@
-//! What runs inside the namespaces, each a call of our own binary: an init that buries orphans, the holder that starts the
-//! clusters and then the user's command, one process per cluster.
+//! What runs inside the namespaces, each a call of our own binary: an init that buries orphans, the holder
+//! that starts the clusters and then the user's command, one process per cluster.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,8 @@ fn bury(holder: u32) -> Result<u8> {
     loop {
         let Some((pid, status)) = retry_on_intr(|| wait(WaitOptions::empty()))? else { continue };
         if u32::try_from(pid.as_raw_nonzero().get()) == Ok(holder) {
-            let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+            let code =
+                status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
             return Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
         }
     }
@@ -90,7 +91,8 @@ fn role(stage: Stage, plan_file: &Path) -> Result<Command> {
 
 /// Starts the clusters side by side, then the command.
 async fn hold(plan: &Plan, plan_file: &Path) -> Result<u8> {
-    let resolver = if plan.home == Kind::Node { Layout::HOME.dns().to_string() } else { "127.0.0.1".to_owned() };
+    let resolver =
+        if plan.home == Kind::Node { Layout::HOME.dns().to_string() } else { "127.0.0.1".to_owned() };
     mounts::set_up(&plan.scratch.join(Layout::HOME.name), &resolver)?;
     let mut clusters = Vec::new();
     if plan.home == Kind::None {
@@ -111,13 +113,17 @@ async fn hold(plan: &Plan, plan_file: &Path) -> Result<u8> {
         welcome(plan);
     }
     let mut command = spawn(plan.command()?).context("start the command")?;
-    watch(&mut command, || clusters.iter_mut().try_for_each(|(layout, process)| alive(*layout, process))).await
+    watch(&mut command, || clusters.iter_mut().try_for_each(|(layout, process)| alive(*layout, process)))
+        .await
 }
 
 /// The target's namespaces are its own; the cable can be laid as soon as they exist.
 async fn start_target(plan_file: &Path) -> Result<Child> {
     let mut command = bound("unshare");
-    command.args(["--net", "--mount", "--propagation", "private"]).args(call(Stage::Target, plan_file)?).stdin(Stdio::null());
+    command
+        .args(["--net", "--mount", "--propagation", "private"])
+        .args(call(Stage::Target, plan_file)?)
+        .stdin(Stdio::null());
     let mut process = spawn(command)?;
     let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
     while network(&process.id().to_string()) == network("self") {
@@ -147,7 +153,8 @@ fn alive(layout: Layout, process: &mut Child) -> Result<()> {
 fn welcome(plan: &Plan) {
     say("a shell beside the cluster; exit ends both, and nothing of them is left");
     for (layout, _) in plan.clusters() {
-        let variable = if layout.is_target() { "TARGET_KUBECONFIG, TARGET_URL, TARGET_CA" } else { "KUBECONFIG" };
+        let variable =
+            if layout.is_target() { "TARGET_KUBECONFIG, TARGET_URL, TARGET_CA" } else { "KUBECONFIG" };
         say(format_args!("{}: {} ({variable})", layout.name, layout.place().url()));
     }
     say(format_args!("logs: {}", plan.scratch.join("log").display()));

@@ -1,6 +1,6 @@
-//! The outer process of a run with nodes: makes the namespaces, waits for what is inside, removes what the kernel keeps.
-//! When the first process inside ends, however it ends, the kernel ends all others; interfaces and mounts go with the
-//! namespaces.
+//! The outer process of a run with nodes: makes the namespaces, waits for what is inside, removes what the
+//! kernel keeps. When the first process inside ends, however it ends, the kernel ends all others; interfaces
+//! and mounts go with the namespaces.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -23,7 +23,17 @@ pub(super) async fn run(plan: Plan, mut scratch: Scratch) -> Result<u8> {
     let file = plan.scratch.join("plan.json");
     write(&file, &serde_json::to_string(&plan)?)?;
     let mut command = bound("unshare");
-    command.args(["--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
+    command.args([
+        "--net",
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--propagation",
+        "private",
+    ]);
     command.args(inside::call(Stage::Init, &file)?);
     let mut tree = Tree(spawn(command).context("start unshare (Debian package util-linux)")?);
     let ended = tokio::select! {
@@ -42,11 +52,15 @@ pub(super) async fn run(plan: Plan, mut scratch: Scratch) -> Result<u8> {
 struct Tree(Child);
 
 impl Tree {
-    /// To the first process inside rather than to unshare: so unshare waits for it, and when it is gone all of them are.
+    /// To the first process inside rather than to unshare: so unshare waits for it, and when it is gone all
+    /// of them are.
     fn signal(&mut self, signal: Signal, patience: Duration) {
         let pid = self.0.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()).filter_map(Pid::from_raw) {
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in
+            children.split_whitespace().filter_map(|child| child.parse().ok()).filter_map(Pid::from_raw)
+        {
             let _ = kill_process(child, signal);
         }
         let deadline = Instant::now() + patience;

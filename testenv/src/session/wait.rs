@@ -29,7 +29,11 @@ pub(super) struct Signals([Signal; 3]);
 
 impl Signals {
     pub(super) fn new() -> Result<Signals> {
-        Ok(Signals([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+        Ok(Signals([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
     }
 
     /// The exit status that tells of the signal.

@@ -1,5 +1,5 @@
-//! Building: where each binary goes, the lock that lets one build run at a time, `go build` with progress. Comes after
-//! the table of tools.
+//! Building: where each binary goes, the lock that lets one build run at a time, `go build` with progress.
+//! Comes after the table of tools.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -18,16 +18,26 @@ pub(super) fn all(wanted: &[&'static Tool]) -> Result<Vec<PathBuf>> {
     if !paths.iter().all(|path| path.exists()) {
         let _lock = lock(&cache()?)?;
         let missing: Vec<_> = wanted.iter().zip(&paths).filter(|(_, path)| !path.exists()).collect();
-        let left = |from: usize| missing.iter().skip(from).map(|(tool, _)| u32::from(tool.seconds)).sum::<u32>();
+        let left =
+            |from: usize| missing.iter().skip(from).map(|(tool, _)| u32::from(tool.seconds)).sum::<u32>();
         for (number, (tool, path)) in missing.iter().enumerate() {
             let (of, usual, left) = (missing.len(), tool.seconds, left(number));
-            build(tool, path, &format!("{} ({} of {of}, usually {usual} s; all that is left {left} s)", tool.name, number + 1))?;
+            build(
+                tool,
+                path,
+                &format!(
+                    "{} ({} of {of}, usually {usual} s; all that is left {left} s)",
+                    tool.name,
+                    number + 1
+                ),
+            )?;
         }
     }
     Ok(paths)
 }
 
-/// `$CONNECTORS_CACHE`, else the user's cache folder: outside of the checkout, so that a fresh clone builds nothing twice.
+/// `$CONNECTORS_CACHE`, else the user's cache folder: outside of the checkout, so that a fresh clone builds
+/// nothing twice.
 pub(crate) fn cache() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = from("CONNECTORS_CACHE")
@@ -39,11 +49,14 @@ pub(crate) fn cache() -> Result<PathBuf> {
 }
 
 fn path(tool: &Tool) -> Result<PathBuf> {
-    let name = tool.source.map_or_else(|| tool.name.to_owned(), |source| format!("{}-{}", tool.name, digest(source)));
+    let name = tool
+        .source
+        .map_or_else(|| tool.name.to_owned(), |source| format!("{}-{}", tool.name, digest(source)));
     Ok(folder(tool.module)?.join(name))
 }
 
-/// One folder per state of a module: what is built from other versions, flags or by another Go is never mixed.
+/// One folder per state of a module: what is built from other versions, flags or by another Go is never
+/// mixed.
 fn folder(module: &Module) -> Result<PathBuf> {
     let key = [module.go_mod, module.go_sum, module.ldflags, go_version()?].join("\0");
     Ok(cache()?.join("tools").join(digest(&key)))
@@ -84,15 +97,20 @@ fn build(tool: &Tool, path: &Path, label: &str) -> Result<()> {
     Ok(fs::rename(&unfinished, path)?)
 }
 
-/// Of one compiler or linker, of which Go runs as many at a time as there are CPUs: from here on it collects its garbage.
+/// Of one compiler or linker, of which Go runs as many at a time as there are CPUs: from here on it collects
+/// its garbage.
 const MEMORY: &str = "2GiB";
 
 fn go_build(tool: &Tool, source: &Path, output: &Path) -> Command {
     let mut command = bound(go());
-    // The user's own flags or workspace must not change what is pinned.
-    // The compiler runs once for each package and ends: collecting its garbage costs a sixth of the CPU and saves memory that is there.
+    // The user's own flags or workspace must not change what is pinned. The compiler runs once for each
+    // package and ends: collecting its garbage costs a sixth of the CPU and saves memory that is there.
     command.env("GOGC", "off").env("GOMEMLIMIT", MEMORY);
-    command.current_dir(source).env("GOFLAGS", "").env("GOWORK", "off").env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
+    command
+        .current_dir(source)
+        .env("GOFLAGS", "")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
     command.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", tool.module.ldflags]);
     if tool.cgo {
         command.args(["-tags", "seccomp"]);
@@ -104,7 +122,8 @@ fn go_build(tool: &Tool, source: &Path, output: &Path) -> Command {
 /// Go's own folder counts too: root's PATH often lacks it.
 fn go() -> PathBuf {
     let usual = PathBuf::from("/usr/local/go/bin/go");
-    let on_path = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("go").is_file()));
+    let on_path = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("go").is_file()));
     if !on_path && usual.exists() { usual } else { PathBuf::from("go") }
 }
 

@@ -40,7 +40,8 @@ fn hex(digest: &[u8]) -> String {
 fn base32_encode(bytes: &[u8]) -> String {
     let mut output = String::new();
     for chunk in bytes.chunks(5) {
-        let bits = (0..5).fold(0u64, |bits, index| bits << 8 | u64::from(chunk.get(index).copied().unwrap_or(0)));
+        let bits =
+            (0..5).fold(0u64, |bits, index| bits << 8 | u64::from(chunk.get(index).copied().unwrap_or(0)));
         let digits = (chunk.len() * 8).div_ceil(5);
         let digit = |index: usize| char::from(BASE32[(bits >> (35 - 5 * index) & 31) as usize]);
         output.extend((0..8).map(|index| if index < digits { digit(index) } else { '=' }));
@@ -70,7 +71,8 @@ fn html_safe(json: &str) -> String {
 }
 
 fn to_pretty_json(args: Args<'_>) -> Result<Value> {
-    let pretty = serde_json::to_string_pretty(&to_json(args.get(0))?).map_err(|_| error("the value is no JSON"))?;
+    let pretty =
+        serde_json::to_string_pretty(&to_json(args.get(0))?).map_err(|_| error("the value is no JSON"))?;
     Ok(text(html_safe(&pretty)))
 }
 

@@ -1,4 +1,5 @@
-//! Maps. Values are immutable: what sprig changes in place is returned anew, and `prepare` assigns it to the variable.
+//! Maps. Values are immutable: what sprig changes in place is returned anew, and `prepare` assigns it to the
+//! variable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +41,10 @@ fn key(value: &Value) -> Arc<str> {
 
 /// A last key without value gets the empty text.
 fn dict(args: Args<'_>) -> Fields {
-    args.0.chunks(2).filter_map(|pair| Some((key(pair.first()?), pair.get(1).cloned().unwrap_or_else(|| text(""))))).collect()
+    args.0
+        .chunks(2)
+        .filter_map(|pair| Some((key(pair.first()?), pair.get(1).cloned().unwrap_or_else(|| text("")))))
+        .collect()
 }
 
 fn set(args: Args<'_>) -> Result<Value> {
@@ -101,7 +105,9 @@ fn merge_into(fields: &mut Fields, source: &Fields, overwrite: bool) {
 
 /// Keys, then the default, then the map.
 fn dig(args: Args<'_>) -> Result<Value> {
-    let [names @ .., default, from] = args.0 else { return Err(error("keys, a default and a map are needed")) };
+    let [names @ .., default, from] = args.0 else {
+        return Err(error("keys, a default and a map are needed"));
+    };
     let mut current = from;
     for name in names {
         match (current, name.as_str()) {

@@ -48,7 +48,9 @@ fn folded(args: Args<'_>, combine: fn(i64, i64) -> i64, start: i64) -> Value {
 }
 
 fn divided(args: Args<'_>, divide: fn(i64, i64) -> Option<i64>) -> Result<Value> {
-    divide(integer(args.get(0)), integer(args.get(1))).map(Value::Int).ok_or_else(|| error("division by zero"))
+    divide(integer(args.get(0)), integer(args.get(1)))
+        .map(Value::Int)
+        .ok_or_else(|| error("division by zero"))
 }
 
 /// Places, and from which fraction on upwards (0.5).

@@ -7,7 +7,9 @@ use super::Entry;
 
 pub const FUNCTIONS: &[Entry] = &[
     ("base", 1, 1, |args| Ok(text(base(args.text(0)?)))),
-    ("dir", 1, 1, |args| args.text(0).map(|path| text(clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])))),
+    ("dir", 1, 1, |args| {
+        args.text(0).map(|path| text(clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])))
+    }),
     ("ext", 1, 1, |args| args.text(0).map(|path| text(extension(path)))),
     ("clean", 1, 1, |args| Ok(text(clean(args.text(0)?)))),
     ("isAbs", 1, 1, |args| Ok(Value::Bool(args.text(0)?.starts_with('/')))),

@@ -1,4 +1,5 @@
-//! Go's printing functions, strict: a missing value or a wrong verb is an error and never text like `%!s(<nil>)`.
+//! Go's printing functions, strict: a missing value or a wrong verb is an error and never text like
+//! `%!s(<nil>)`.
 
 use std::sync::LazyLock;
 
@@ -14,15 +15,20 @@ pub const FUNCTIONS: &[Entry] = &[
     ("html", 1, MANY, |args| present(args).map(|()| text(gotmpl::html_escape(&sprint(args.0))))),
     ("js", 1, MANY, |args| present(args).map(|()| text(gotmpl::js_escape(&sprint(args.0))))),
     ("urlquery", 1, MANY, |args| present(args).map(|()| text(gotmpl::url_encode(&sprint(args.0))))),
-    ("len", 1, 1, |args| Ok(Value::Int(args.get(0).len().ok_or_else(|| args.mismatch(0, "text, list or map"))? as i64))),
+    ("len", 1, 1, |args| {
+        Ok(Value::Int(args.get(0).len().ok_or_else(|| args.mismatch(0, "text, list or map"))? as i64))
+    }),
 ];
 
 const MAX_ARGS: usize = 32;
 
 /// The engine does not hand out its formatter: these templates call it with 0, 1, … arguments.
 static PRINTF: LazyLock<Vec<Template>> = LazyLock::new(|| {
-    let arguments = |count: usize| (0..=count).map(|index| format!("(index . {index})")).collect::<Vec<_>>().join(" ");
-    (0..=MAX_ARGS).filter_map(|count| Template::new("").parse(&format!("{{{{printf {}}}}}", arguments(count))).ok()).collect()
+    let arguments =
+        |count: usize| (0..=count).map(|index| format!("(index . {index})")).collect::<Vec<_>>().join(" ");
+    (0..=MAX_ARGS)
+        .filter_map(|count| Template::new("").parse(&format!("{{{{printf {}}}}}", arguments(count))).ok())
+        .collect()
 });
 
 fn printf(args: Args<'_>) -> Result<Value> {

@@ -12,8 +12,12 @@ pub const FUNCTIONS: &[Entry] = &[
     ("trim", 1, 1, |args| Ok(text(args.text(0)?.trim()))),
     ("trimAll", 2, 2, trim_all),
     ("trimall", 2, 2, trim_all),
-    ("trimPrefix", 2, 2, |args| args.text(1).and_then(|s| Ok(text(s.strip_prefix(args.text(0)?).unwrap_or(s))))),
-    ("trimSuffix", 2, 2, |args| args.text(1).and_then(|s| Ok(text(s.strip_suffix(args.text(0)?).unwrap_or(s))))),
+    ("trimPrefix", 2, 2, |args| {
+        args.text(1).and_then(|s| Ok(text(s.strip_prefix(args.text(0)?).unwrap_or(s))))
+    }),
+    ("trimSuffix", 2, 2, |args| {
+        args.text(1).and_then(|s| Ok(text(s.strip_suffix(args.text(0)?).unwrap_or(s))))
+    }),
     ("upper", 1, 1, |args| Ok(text(args.text(0)?.to_uppercase()))),
     ("lower", 1, 1, |args| Ok(text(args.text(0)?.to_lowercase()))),
     ("title", 1, 1, |args| Ok(text(title(args.text(0)?)))),
@@ -48,7 +52,11 @@ fn trim_all(args: Args<'_>) -> Result<Value> {
 fn title(input: &str) -> String {
     let mut before = ' ';
     let mut letter = |c: char| {
-        let starts = if before.is_ascii() { !before.is_ascii_alphanumeric() && before != '_' } else { before.is_whitespace() };
+        let starts = if before.is_ascii() {
+            !before.is_ascii_alphanumeric() && before != '_'
+        } else {
+            before.is_whitespace()
+        };
         before = c;
         if starts { c.to_uppercase().to_string() } else { c.to_string() }
     };
@@ -118,7 +126,9 @@ fn strings(value: &Value) -> Vec<String> {
 
 fn numbered<'a>(parts: impl Iterator<Item = &'a str>) -> Value {
     let key = |index| Arc::from(format!("_{index}"));
-    Value::Map(Arc::new(parts.enumerate().map(|(index, part)| (key(index), text(part))).collect::<BTreeMap<_, _>>()))
+    Value::Map(Arc::new(
+        parts.enumerate().map(|(index, part)| (key(index), text(part))).collect::<BTreeMap<_, _>>(),
+    ))
 }
 
 fn sort_alpha(args: Args<'_>) -> Result<Value> {

@@ -6,9 +6,13 @@ use super::super::value::{display, error, text, type_of};
 use super::{Args, Entry, MANY};
 
 pub const FUNCTIONS: &[Entry] = &[
-    ("default", 1, 2, |args| Ok(if args.0.len() < 2 || !args.get(1).is_truthy() { args.get(0) } else { args.get(1) }.clone())),
+    ("default", 1, 2, |args| {
+        Ok(if args.0.len() < 2 || !args.get(1).is_truthy() { args.get(0) } else { args.get(1) }.clone())
+    }),
     ("empty", 1, 1, |args| Ok(Value::Bool(!args.get(0).is_truthy()))),
-    ("coalesce", 0, MANY, |args| Ok(args.0.iter().find(|value| value.is_truthy()).cloned().unwrap_or(Value::Nil))),
+    ("coalesce", 0, MANY, |args| {
+        Ok(args.0.iter().find(|value| value.is_truthy()).cloned().unwrap_or(Value::Nil))
+    }),
     ("all", 0, MANY, |args| Ok(Value::Bool(args.0.iter().all(Value::is_truthy)))),
     ("any", 0, MANY, |args| Ok(Value::Bool(args.0.iter().any(Value::is_truthy)))),
     ("ternary", 3, 3, ternary),

@@ -24,7 +24,9 @@ fn url_parse(args: Args<'_>) -> Result<Value> {
         ("fragment", unescape(parts.fragment)?),
         ("userinfo", parts.user_info.to_owned()),
     ];
-    Ok(Value::Map(Arc::new(fields.into_iter().map(|(key, value)| (Arc::from(key), text(value))).collect::<BTreeMap<_, _>>())))
+    Ok(Value::Map(Arc::new(
+        fields.into_iter().map(|(key, value)| (Arc::from(key), text(value))).collect::<BTreeMap<_, _>>(),
+    )))
 }
 
 fn url_join(args: Args<'_>) -> Result<Value> {
@@ -37,7 +39,11 @@ fn url_join(args: Args<'_>) -> Result<Value> {
     let authority = if host.is_empty() { host } else { format!("//{user}{host}") };
     let path = part("path", "", "");
     let slash = if !authority.is_empty() && !path.is_empty() && !path.starts_with('/') { "/" } else { "" };
-    Ok(text(format!("{scheme}{authority}{slash}{path}{}{}", part("query", "?", ""), part("fragment", "#", ""))))
+    Ok(text(format!(
+        "{scheme}{authority}{slash}{path}{}{}",
+        part("query", "?", ""),
+        part("fragment", "#", "")
+    )))
 }
 
 /// A URL cut into its parts, none of them decoded.
@@ -72,7 +78,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The scheme, if there is one; nothing for a URL that starts with `:` or has one in the first segment of a relative path.
+/// The scheme, if there is one; nothing for a URL that starts with `:` or has one in the first segment of a
+/// relative path.
 fn scheme(url: &str) -> Option<(&str, &str)> {
     let Some((scheme, rest)) = url.split_once(':') else { return Some(("", url)) };
     let mut bytes = scheme.bytes();
@@ -101,5 +108,8 @@ fn hostname(host: &str) -> &str {
 }
 
 fn unescape(part: &str) -> Result<String> {
-    percent_decode_str(part).decode_utf8().map(String::from).map_err(|_| error("an escape of the URL is not text"))
+    percent_decode_str(part)
+        .decode_utf8()
+        .map(String::from)
+        .map_err(|_| error("an escape of the URL is not text"))
 }

@@ -1,5 +1,6 @@
-//! A text as one YAML scalar: plain where every reader takes it for the same text, quoted otherwise. Not sprig's: sprig's `quote` is Go's,
-//! whose escapes are not YAML's, and a text that is printed as it is may end its line and begin anything.
+//! A text as one YAML scalar: plain where every reader takes it for the same text, quoted otherwise. Not
+//! sprig's: sprig's `quote` is Go's, whose escapes are not YAML's, and a text that is printed as it is may
+//! end its line and begin anything.
 
 use std::fmt::Write;
 
@@ -15,11 +16,15 @@ fn scalar(value: &str) -> String {
     if is_plain(value) { value.to_owned() } else { quoted(value) }
 }
 
-/// Begins with a letter, so that it is no number, date or indicator; holds nothing that ends a scalar, in a block or between brackets.
+/// Begins with a letter, so that it is no number, date or indicator; holds nothing that ends a scalar, in a
+/// block or between brackets.
 fn is_plain(value: &str) -> bool {
     let begins = value.starts_with(|first: char| first.is_ascii_alphabetic());
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=~".contains(c);
-    begins && value.chars().all(allowed) && !value.ends_with(':') && !NO_TEXT.contains(&value.to_ascii_lowercase().as_str())
+    begins
+        && value.chars().all(allowed)
+        && !value.ends_with(':')
+        && !NO_TEXT.contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// Double-quoted, with whatever is not printable ASCII as an escape.

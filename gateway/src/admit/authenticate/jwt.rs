@@ -1,5 +1,6 @@
-//! The local check of a ServiceAccount token: form, issuer, audience, times, signature (RS256, ES256, ES384, ES512). It refuses garbage
-//! before the API server sees it; it never replaces the TokenReview, which alone knows of deleted Pods and ServiceAccounts.
+//! The local check of a ServiceAccount token: form, issuer, audience, times, signature (RS256, ES256, ES384,
+//! ES512). It refuses garbage before the API server sees it; it never replaces the TokenReview, which alone
+//! knows of deleted Pods and ServiceAccounts.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -85,9 +86,27 @@ struct Curve {
 
 /// RFC 7518, 3.4.
 const CURVES: [Curve; 3] = [
-    Curve { name: "P-256", algorithm: "ES256", nid: Nid::X9_62_PRIME256V1, digest: MessageDigest::sha256, bytes: 32 },
-    Curve { name: "P-384", algorithm: "ES384", nid: Nid::SECP384R1, digest: MessageDigest::sha384, bytes: 48 },
-    Curve { name: "P-521", algorithm: "ES512", nid: Nid::SECP521R1, digest: MessageDigest::sha512, bytes: 66 },
+    Curve {
+        name: "P-256",
+        algorithm: "ES256",
+        nid: Nid::X9_62_PRIME256V1,
+        digest: MessageDigest::sha256,
+        bytes: 32,
+    },
+    Curve {
+        name: "P-384",
+        algorithm: "ES384",
+        nid: Nid::SECP384R1,
+        digest: MessageDigest::sha384,
+        bytes: 48,
+    },
+    Curve {
+        name: "P-521",
+        algorithm: "ES512",
+        nid: Nid::SECP521R1,
+        digest: MessageDigest::sha512,
+        bytes: 66,
+    },
 ];
 
 #[derive(Deserialize)]
@@ -193,7 +212,8 @@ impl Key {
             }
             Key::Ec(curve, key) if algorithm == curve.algorithm && signature.len() == 2 * curve.bytes => {
                 let (r, s) = signature.split_at(curve.bytes);
-                let signature = EcdsaSig::from_private_components(BigNum::from_slice(r)?, BigNum::from_slice(s)?)?;
+                let signature =
+                    EcdsaSig::from_private_components(BigNum::from_slice(r)?, BigNum::from_slice(s)?)?;
                 signature.verify(&openssl::hash::hash((curve.digest)(), signed)?, key)?
             }
             Key::Rsa(_) | Key::Ec(..) => false,
@@ -202,9 +222,15 @@ impl Key {
     }
 }
 
-/// Without keys everything but the signature is checked, and the answer is `UnknownKey`. An API server may accept tokens of further
-/// issuers than the one that it names, if they are signed with a key of its own.
-pub fn check(token: &str, keys: Option<&Keys>, audience: &str, now: SystemTime, grace: Duration) -> Result<Checked, Unfit> {
+/// Without keys everything but the signature is checked, and the answer is `UnknownKey`. An API server may
+/// accept tokens of further issuers than the one that it names, if they are signed with a key of its own.
+pub fn check(
+    token: &str,
+    keys: Option<&Keys>,
+    audience: &str,
+    now: SystemTime,
+    grace: Duration,
+) -> Result<Checked, Unfit> {
     let (signed, signature) = token.rsplit_once('.').ok_or(Unfit::Malformed)?;
     let (header, claims) = signed.split_once('.').ok_or(Unfit::Malformed)?;
     let header: Header = part(header)?;
@@ -264,9 +290,18 @@ fn principal(claims: Claims, expires: SystemTime) -> Result<Principal, Unfit> {
         return Err(Unfit::Malformed);
     }
     let groups = connectors_api::names::service_account_groups(&namespace);
-    let pod =
-        kubernetes.pod.map(|pod| PodRef { namespace: namespace.as_str().into(), name: pod.name.into(), uid: pod.uid.into() });
-    Ok(Principal { user: user.into(), uid: kubernetes.serviceaccount.uid.into(), groups: groups.into(), pod, expires })
+    let pod = kubernetes.pod.map(|pod| PodRef {
+        namespace: namespace.as_str().into(),
+        name: pod.name.into(),
+        uid: pod.uid.into(),
+    });
+    Ok(Principal {
+        user: user.into(),
+        uid: kubernetes.serviceaccount.uid.into(),
+        groups: groups.into(),
+        pod,
+        expires,
+    })
 }
 
 /// A number beyond any calendar saturates instead of overflowing.
@@ -305,7 +340,8 @@ mod tests {
 
     fn rsa() -> Signer {
         let key = Rsa::generate(2048).unwrap();
-        let jwk = json!({"kty": "RSA", "kid": "k", "n": encode(&key.n().to_vec()), "e": encode(&key.e().to_vec())});
+        let jwk =
+            json!({"kty": "RSA", "kid": "k", "n": encode(&key.n().to_vec()), "e": encode(&key.e().to_vec())});
         Signer { key: PKey::from_rsa(key).unwrap(), jwk, algorithm: "RS256" }
     }
 
@@ -319,7 +355,8 @@ mod tests {
         let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
         let mut context = openssl::bn::BigNumContext::new().unwrap();
         key.public_key().affine_coordinates(&group, &mut x, &mut y, &mut context).unwrap();
-        let padded = |number: &BigNum| encode(&number.to_vec_padded(i32::try_from(curve.bytes).unwrap()).unwrap());
+        let padded =
+            |number: &BigNum| encode(&number.to_vec_padded(i32::try_from(curve.bytes).unwrap()).unwrap());
         let jwk = json!({"kty": "EC", "crv": curve.name, "kid": "k", "x": padded(&x), "y": padded(&y)});
         Signer { key: PKey::from_ec_key(key).unwrap(), jwk, algorithm: curve.algorithm }
     }
@@ -333,7 +370,11 @@ mod tests {
         }
 
         fn token(&self, header: Value, claims: &Value) -> String {
-            let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+            let signed = format!(
+                "{}.{}",
+                encode(header.to_string().as_bytes()),
+                encode(claims.to_string().as_bytes())
+            );
             let curve = CURVES.iter().find(|curve| curve.algorithm == self.algorithm);
             let digest = curve.map_or(MessageDigest::sha256(), |curve| (curve.digest)());
             let mut signer = openssl::sign::Signer::new(digest, &self.key).unwrap();
@@ -341,7 +382,9 @@ mod tests {
             if let Some(curve) = curve {
                 let parsed = EcdsaSig::from_der(&signature).unwrap();
                 let bytes = i32::try_from(curve.bytes).unwrap();
-                signature = [parsed.r().to_vec_padded(bytes).unwrap(), parsed.s().to_vec_padded(bytes).unwrap()].concat();
+                signature =
+                    [parsed.r().to_vec_padded(bytes).unwrap(), parsed.s().to_vec_padded(bytes).unwrap()]
+                        .concat();
             }
             format!("{signed}.{}", encode(&signature))
         }
@@ -397,11 +440,17 @@ mod tests {
         let older = with(|c| c["iss"] = json!("https://before-the-move"));
         for (kid, claims) in [("k", older), ("other-kind", claims())] {
             let token = signer.token(json!({"alg": "ES256", "kid": kid}), &claims);
-            assert_eq!(checked(&token, &signer.keys()), Ok(Checked::Unjudged { expires: at(NOW + 600) }), "{kid}");
+            assert_eq!(
+                checked(&token, &signer.keys()),
+                Ok(Checked::Unjudged { expires: at(NOW + 600) }),
+                "{kid}"
+            );
         }
-        let forged = p256().token(json!({"alg": "ES256", "kid": "k"}), &with(|c| c["iss"] = json!("https://evil")));
+        let forged =
+            p256().token(json!({"alg": "ES256", "kid": "k"}), &with(|c| c["iss"] = json!("https://evil")));
         assert_eq!(checked(&forged, &signer.keys()), Err(Unfit::Signature));
-        let garbage = signer.token(json!({"alg": "EdDSA", "kid": "other-kind"}), &with(|c| c["aud"] = json!("https://home")));
+        let garbage = signer
+            .token(json!({"alg": "EdDSA", "kid": "other-kind"}), &with(|c| c["aud"] = json!("https://home")));
         assert_eq!(checked(&garbage, &signer.keys()), Err(Unfit::Audience));
     }
 

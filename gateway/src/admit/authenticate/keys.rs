@@ -1,5 +1,5 @@
-//! The issuer's public keys, fetched when a token names a key that is not known, at most every 10 s. `authenticate` checks with them;
-//! without them (API server away since the start) no unknown token passes.
+//! The issuer's public keys, fetched when a token names a key that is not known, at most every 10 s.
+//! `authenticate` checks with them; without them (API server away since the start) no unknown token passes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -35,7 +35,8 @@ impl KeyStore {
         KeyStore { reviews, current: ArcSwapOption::empty(), next_fetch: Mutex::new(None) }
     }
 
-    /// Checks form, issuer, audience, times and signature; asks for newer keys once if the token's key is unknown.
+    /// Checks form, issuer, audience, times and signature; asks for newer keys once if the token's key is
+    /// unknown.
     pub async fn check(&self, token: &str, audience: &str, grace: Duration) -> Result<Checked, Rejection> {
         let judge = |known: Option<&Issued>| match known {
             Some(Issued::Opaque) => Ok(Checked::Opaque),
@@ -57,8 +58,8 @@ impl KeyStore {
         })
     }
 
-    /// What is known after a fetch, or without one if it is too early or another one has just been made; none only while the API server
-    /// has never answered.
+    /// What is known after a fetch, or without one if it is too early or another one has just been made; none
+    /// only while the API server has never answered.
     async fn fetch(&self, seen: Option<Arc<Issued>>) -> Result<Option<Arc<Issued>>, Rejection> {
         let mut next = self.next_fetch.lock().await;
         let now = self.current.load_full();

@@ -1,6 +1,7 @@
-//! Gathers what one turn of an HTTP/2 connection writes: the h2 crate hands over the head and the body of each answer apart, and flushes
-//! each. So one TLS record and one system call serve all answers of a turn, in place of two for each. `h2` drains it when the connection has
-//! nothing more to say for now, so nothing waits for a clock.
+//! Gathers what one turn of an HTTP/2 connection writes: the h2 crate hands over the head and the body of
+//! each answer apart, and flushes each. So one TLS record and one system call serve all answers of a turn, in
+//! place of two for each. `h2` drains it when the connection has nothing more to say for now, so nothing
+//! waits for a clock.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +18,8 @@ const FULL: usize = 16 << 10;
 /// The stream for the h2 crate.
 pub struct Gathering<S = Stream>(Arc<Mutex<Gather<S>>>);
 
-/// Writes what was gathered. Used by the task of the connection alone, like the stream, so nobody waits for the lock.
+/// Writes what was gathered. Used by the task of the connection alone, like the stream, so nobody waits for
+/// the lock.
 pub struct Flusher<S = Stream>(Arc<Mutex<Gather<S>>>);
 
 struct Gather<S> {

@@ -1,4 +1,5 @@
-//! Bodies of HTTP/1.1 out of a buffer and into one: by length, in chunks with trailers, until the end of the connection.
+//! Bodies of HTTP/1.1 out of a buffer and into one: by length, in chunks with trailers, until the end of the
+//! connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::HeaderMap;
@@ -61,7 +62,11 @@ impl Decoder {
                 Decoder::Length(left) | Decoder::ChunkData(left) => {
                     let Some(data) = take(buf, left) else { return Ok(None) };
                     if *left == 0 {
-                        *self = if matches!(self, Decoder::Length(_)) { Decoder::Done } else { Decoder::ChunkEnd };
+                        *self = if matches!(self, Decoder::Length(_)) {
+                            Decoder::Done
+                        } else {
+                            Decoder::ChunkEnd
+                        };
                     }
                     return Ok(Some(Frame::Data(data)));
                 }
@@ -133,11 +138,14 @@ fn chunk_size(buf: &mut BytesMut) -> Result<Option<u64>, WireError> {
     let line = buf.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(BROKEN)?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at(digits);
-    let rest_ok = rest.first().is_none_or(|byte| *byte == b';') && !rest.contains(&b'\r') && !rest.contains(&0);
+    let rest_ok =
+        rest.first().is_none_or(|byte| *byte == b';') && !rest.contains(&b'\r') && !rest.contains(&0);
     if digits == 0 || digits > 15 || !rest_ok {
         return Err(BROKEN);
     }
-    let size = size.iter().fold(0u64, |sum, digit| sum * 16 + u64::from(char::from(*digit).to_digit(16).unwrap_or(0)));
+    let size = size
+        .iter()
+        .fold(0u64, |sum, digit| sum * 16 + u64::from(char::from(*digit).to_digit(16).unwrap_or(0)));
     buf.advance(end + 1);
     Ok(Some(size))
 }
@@ -169,7 +177,9 @@ impl Encoder {
             _ if data.is_empty() => {}
             Encoder::None => return Err(WireError::Invalid("a body where none may be")),
             Encoder::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(WireError::Invalid("a body longer than its length"))?;
+                *left = left
+                    .checked_sub(data.len() as u64)
+                    .ok_or(WireError::Invalid("a body longer than its length"))?;
                 out.put_slice(data);
             }
             Encoder::Chunked => {

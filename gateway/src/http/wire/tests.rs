@@ -48,7 +48,10 @@ fn a_request_that_a_target_might_frame_differently_is_refused() {
     ] {
         assert!(request(&format!("POST / HTTP/1.1\r\nHost: t\r\n{lines}\r\n")).is_err(), "{name}");
     }
-    assert!(request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err(), "chunks of an HTTP/1.0 client");
+    assert!(
+        request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err(),
+        "chunks of an HTTP/1.0 client"
+    );
 }
 
 #[test]
@@ -59,7 +62,8 @@ fn the_framing_of_a_request_follows_its_fields() {
         ("content-length: 7\r\n", Framing::Length(7)),
         ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
     ] {
-        let (head, found) = request(&format!("POST /a?b=c HTTP/1.1\r\nHost: t\r\n{lines}\r\n")).unwrap().unwrap();
+        let (head, found) =
+            request(&format!("POST /a?b=c HTTP/1.1\r\nHost: t\r\n{lines}\r\n")).unwrap().unwrap();
         assert_eq!(found, framing, "{lines}");
         assert_eq!(head.target, "/a?b=c");
         assert_eq!(head.headers[header::HOST], "t");

@@ -1,5 +1,6 @@
-//! Bytes between two connections, in both directions, by one task. After the 101 of `upgrade`; ends with the record of the stream. A
-//! direction holds one buffer, and none while nothing flows; what its reader does not take is not read from its writer.
+//! Bytes between two connections, in both directions, by one task. After the 101 of `upgrade`; ends with the
+//! record of the stream. A direction holds one buffer, and none while nothing flows; what its reader does not
+//! take is not read from its writer.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -40,7 +41,13 @@ pub struct Direction<'a> {
 
 impl<'a> Direction<'a> {
     /// `first` was read already; `ended` says that nothing follows it.
-    pub fn new(from: Reader<'a>, to: Writer<'a>, count: &'a AtomicU64, first: BytesMut, ended: bool) -> Direction<'a> {
+    pub fn new(
+        from: Reader<'a>,
+        to: Writer<'a>,
+        count: &'a AtomicU64,
+        first: BytesMut,
+        ended: bool,
+    ) -> Direction<'a> {
         let end = ended.then_some(Ok(()));
         Direction { from, to, count, buf: first, end, blocked: false, unflushed: false, over: None }
     }
@@ -63,7 +70,8 @@ impl<'a> Direction<'a> {
                 continue;
             }
             if self.unflushed {
-                ready!(Pin::new(&mut *self.to).poll_flush(cx)).map_err(|error| Broken::Sink(error.to_string()))?;
+                ready!(Pin::new(&mut *self.to).poll_flush(cx))
+                    .map_err(|error| Broken::Sink(error.to_string()))?;
                 self.unflushed = false;
             }
             return match &self.end {
@@ -72,7 +80,9 @@ impl<'a> Direction<'a> {
                     Poll::Pending
                 }
                 Some(Err(why)) => Poll::Ready(Err(Broken::Source(why.clone()))),
-                Some(Ok(())) => Pin::new(&mut *self.to).poll_shutdown(cx).map_err(|error| Broken::Sink(error.to_string())),
+                Some(Ok(())) => {
+                    Pin::new(&mut *self.to).poll_shutdown(cx).map_err(|error| Broken::Sink(error.to_string()))
+                }
             };
         }
     }
@@ -131,7 +141,8 @@ pub async fn splice(mut up: Direction<'_>, mut down: Direction<'_>) -> Result<()
     .await
 }
 
-/// A target that takes no more may still have something to say; and when it has said all, it does not matter how the client leaves.
+/// A target that takes no more may still have something to say; and when it has said all, it does not matter
+/// how the client leaves.
 fn verdict(up: &Option<Result<(), Broken>>, down: &Option<Result<(), Broken>>) -> Poll<Result<(), Gone>> {
     match (up, down) {
         (_, Some(Err(Broken::Source(why)))) => Poll::Ready(Err(Gone::Target(why.clone()))),
@@ -149,7 +160,10 @@ mod tests {
     use super::*;
 
     /// Both peers of a splice, whose pipes hold `pipe` bytes, and the splice.
-    fn spliced(pipe: usize, first: &[u8]) -> (DuplexStream, DuplexStream, impl Future<Output = (Result<(), Gone>, u64, u64)>) {
+    fn spliced(
+        pipe: usize,
+        first: &[u8],
+    ) -> (DuplexStream, DuplexStream, impl Future<Output = (Result<(), Gone>, u64, u64)>) {
         let (client, near) = duplex(pipe);
         let (far, target) = duplex(pipe);
         let first = BytesMut::from(first);
@@ -197,8 +211,11 @@ mod tests {
         let (mut client, _target, both) = spliced(1 << 10, b"");
         let taken = async {
             let mut taken = 0;
-            // tokio's pipes take what fits, so the writes that are done are the bytes that lie in pipes and splice.
-            while let Ok(n) = tokio::time::timeout(std::time::Duration::from_millis(300), client.write(&[0; 512])).await {
+            // tokio's pipes take what fits, so the writes that are done are the bytes that lie in pipes and
+            // splice.
+            while let Ok(n) =
+                tokio::time::timeout(std::time::Duration::from_millis(300), client.write(&[0; 512])).await
+            {
                 taken += n.unwrap();
             }
             taken
@@ -225,7 +242,8 @@ mod tests {
         });
         target.write_all(b"answer").await.unwrap();
         let mut answer = [0; 6];
-        let read = tokio::time::timeout(std::time::Duration::from_secs(5), client.read_exact(&mut answer)).await;
+        let read =
+            tokio::time::timeout(std::time::Duration::from_secs(5), client.read_exact(&mut answer)).await;
         read.expect("the answer is held up").unwrap();
         flowing.abort();
     }
@@ -244,12 +262,20 @@ mod tests {
         ) -> Poll<std::io::Result<()>> {
             let text = std::mem::take(&mut self.text);
             buf.put_slice(text);
-            Poll::Ready(if text.is_empty() { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
+            Poll::Ready(if text.is_empty() {
+                Err(std::io::ErrorKind::ConnectionReset.into())
+            } else {
+                Ok(())
+            })
         }
     }
 
     impl AsyncWrite for Dying {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
             let n = self.room.min(buf.len());
             self.room -= n;
             Poll::Ready(if n == 0 { Err(std::io::ErrorKind::BrokenPipe.into()) } else { Ok(n) })
@@ -288,8 +314,11 @@ mod tests {
 
     #[test]
     fn a_target_that_takes_no_more_is_heard_to_its_end() {
-        let (ok, source, sink) =
-            (|| Some(Ok(())), || Some(Err(Broken::Source("a".to_owned()))), || Some(Err(Broken::Sink("b".to_owned()))));
+        let (ok, source, sink) = (
+            || Some(Ok(())),
+            || Some(Err(Broken::Source("a".to_owned()))),
+            || Some(Err(Broken::Sink("b".to_owned()))),
+        );
         let client = |why: &str| Poll::Ready(Err(Gone::Client(why.to_owned())));
         let target = |why: &str| Poll::Ready(Err(Gone::Target(why.to_owned())));
         for (up, down, expected) in [

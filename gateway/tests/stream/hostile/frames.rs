@@ -105,7 +105,8 @@ fn code(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
-/// The status is the first field of an answer: an entry of the static table, or three digits in Huffman's code.
+/// The status is the first field of an answer: an entry of the static table, or three digits in Huffman's
+/// code.
 fn status(block: &[u8]) -> u16 {
     match block[0] {
         indexed @ 0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],

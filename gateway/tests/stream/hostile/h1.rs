@@ -1,4 +1,5 @@
-//! Requests of an HTTP/1.1 client inside of a tunnel, against a target of either protocol. The tables are in `h1/`.
+//! Requests of an HTTP/1.1 client inside of a tunnel, against a target of either protocol. The tables are in
+//! `h1/`.
 
 mod fields;
 mod framing;
@@ -57,7 +58,8 @@ async fn no_spelling_of_a_path_leaves_the_address() {
 #[tokio::test]
 async fn heads_are_bounded() {
     let long = |unit: &str, count: usize| {
-        format!("GET /base/a HTTP/1.1\r\nHost: {{host}}\r\n{}\r\n", unit.repeat(count)).into_bytes().leak() as &'static [u8]
+        format!("GET /base/a HTTP/1.1\r\nHost: {{host}}\r\n{}\r\n", unit.repeat(count)).into_bytes().leak()
+            as &'static [u8]
     };
     let value = format!("X-Long: {}\r\n", "a".repeat(70_000));
     let name = format!("X-{}: 1\r\n", "a".repeat(70_000));

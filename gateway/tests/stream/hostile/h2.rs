@@ -1,5 +1,5 @@
-//! Requests of an HTTP/2 client, frame by frame: inside of a tunnel and on the https port, against a target of either protocol. The tables
-//! are in `h2/`.
+//! Requests of an HTTP/2 client, frame by frame: inside of a tunnel and on the https port, against a target
+//! of either protocol. The tables are in `h2/`.
 
 mod frames;
 mod messages;
@@ -45,7 +45,8 @@ pub struct At {
 impl At {
     /// The pseudo-fields and the login, then more fields.
     pub fn block(&self, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-        let pseudo = [(":method", method), (":scheme", "https"), (":path", path), (":authority", &*self.authority)];
+        let pseudo =
+            [(":method", method), (":scheme", "https"), (":path", path), (":authority", &*self.authority)];
         self.only(&[&pseudo, more].concat())
     }
 
@@ -90,7 +91,10 @@ impl Front {
             Front::Https => {
                 let authority = "c-target.demo.svc".to_owned();
                 let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
-                (world.tls(stream, &authority, H2).await.unwrap(), At { authority, login: format!("Bearer {TOKEN}") })
+                (
+                    world.tls(stream, &authority, H2).await.unwrap(),
+                    At { authority, login: format!("Bearer {TOKEN}") },
+                )
             }
         }
     }
@@ -126,24 +130,38 @@ async fn row(stage: &Stage<'_>, name: &str, mut tls: Tls, frames: &[u8], expect:
     greet(&mut tls).await;
     // A connection that ends early takes no more.
     let _ = tls.write_all(frames).await;
-    let got = tokio::time::timeout(PATIENCE, outcome(&mut tls)).await.unwrap_or_else(|_| panic!("{name}: no answer"));
+    let got = tokio::time::timeout(PATIENCE, outcome(&mut tls))
+        .await
+        .unwrap_or_else(|_| panic!("{name}: no answer"));
     let said = format!("{name}: {got:?}");
     match expect {
         Expect::Refused(status) => {
             let told: serde_json::Value = serde_json::from_slice(&got.body).unwrap_or_default();
-            assert_eq!((got.status, &told["code"], &told["kind"]), (Some(status), &status.into(), &"Status".into()), "{said}");
+            assert_eq!(
+                (got.status, &told["code"], &told["kind"]),
+                (Some(status), &status.into(), &"Status".into()),
+                "{said}"
+            );
         }
         Expect::Bare(status) => assert_eq!((got.status, got.body.len()), (Some(status), 0), "{said}"),
-        Expect::Reset(code) => assert_eq!((got.status, got.reset, got.goaway), (None, Some(code), None), "{said}"),
+        Expect::Reset(code) => {
+            assert_eq!((got.status, got.reset, got.goaway), (None, Some(code), None), "{said}")
+        }
         Expect::Ended(code) => {
             assert_eq!((got.status, got.goaway), (None, Some(code)), "{said}");
             let end = async { while next(&mut tls).await.is_some() {} };
-            tokio::time::timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("{name}: the connection stays open"));
+            tokio::time::timeout(PATIENCE, end)
+                .await
+                .unwrap_or_else(|_| panic!("{name}: the connection stays open"));
         }
         Expect::Seen(request) => {
             assert_eq!(got.status, Some(200), "{said}");
             let seen = stage.witness.take();
-            assert_eq!(seen.iter().map(|seen| &*seen.text).collect::<Vec<_>>(), [request], "{name}: what the target saw");
+            assert_eq!(
+                seen.iter().map(|seen| &*seen.text).collect::<Vec<_>>(),
+                [request],
+                "{name}: what the target saw"
+            );
             stage.recorded(name, &seen).await;
         }
     }

@@ -1,5 +1,5 @@
-//! HTTP/2 clients that make the gateway work without doing work themselves. Their connection is ended, or its next request is answered;
-//! the gateway keeps nothing of them, and others go on.
+//! HTTP/2 clients that make the gateway work without doing work themselves. Their connection is ended, or its
+//! next request is answered; the gateway keeps nothing of them, and others go on.
 
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ async fn goaway(tls: &mut Tls) -> Option<u32> {
     code
 }
 
-/// Takes a request back as soon as it is on its way to a target that does not answer, with few open at a time.
+/// Takes a request back as soon as it is on its way to a target that does not answer, with few open at a
+/// time.
 #[tokio::test]
 async fn a_client_that_takes_back_what_it_asks_for_is_told_to_calm_down() {
     let world = World::new().await;
@@ -82,7 +83,8 @@ async fn resets_in_one_breath_end_the_connection() {
     let authority = target.authority();
     let mut tls = world.tunnel("target", &authority, H2).await;
     greet(&mut tls).await;
-    let flood: Vec<u8> = (0..5000).flat_map(|i| [get(2 * i + 1, &authority), reset(2 * i + 1)].concat()).collect();
+    let flood: Vec<u8> =
+        (0..5000).flat_map(|i| [get(2 * i + 1, &authority), reset(2 * i + 1)].concat()).collect();
     let _ = tls.write_all(&flood).await;
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
     eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
@@ -115,8 +117,10 @@ async fn a_client_that_takes_back_its_watches_is_no_nuisance() {
     for i in 0..600 {
         tls.write_all(&get(2 * i + 1, &authority)).await.unwrap();
         loop {
-            let (kind, _, stream, _) =
-                tokio::time::timeout(PATIENCE, next(&mut tls)).await.unwrap().expect("the connection goes on");
+            let (kind, _, stream, _) = tokio::time::timeout(PATIENCE, next(&mut tls))
+                .await
+                .unwrap()
+                .expect("the connection goes on");
             assert_ne!(kind, GOAWAY, "after {i} watches");
             if kind == HEADERS && stream == 2 * i + 1 {
                 break;
@@ -126,7 +130,8 @@ async fn a_client_that_takes_back_its_watches_is_no_nuisance() {
     }
 }
 
-/// Name, what is sent 20,000 times, and the code with which the connection ends; none if the next request is answered.
+/// Name, what is sent 20,000 times, and the code with which the connection ends; none if the next request is
+/// answered.
 type Flood = (&'static str, fn() -> Vec<u8>, Option<u32>);
 
 const FLOODS: [Flood; 8] = [
@@ -163,13 +168,16 @@ async fn floods_of_frames_end_the_connection_or_do_not_keep_the_next_request_fro
             loop {
                 match next(&mut read).await {
                     Some((HEADERS, _, 3, _)) => return None,
-                    Some((GOAWAY, _, _, payload)) => return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap())),
+                    Some((GOAWAY, _, _, payload)) => {
+                        return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+                    }
                     None => panic!("{name}: an end without GOAWAY"),
                     Some(_) => {}
                 }
             }
         };
-        let ended = tokio::time::timeout(2 * PATIENCE, ended).await.unwrap_or_else(|_| panic!("{name}: no answer"));
+        let ended =
+            tokio::time::timeout(2 * PATIENCE, ended).await.unwrap_or_else(|_| panic!("{name}: no answer"));
         assert_eq!(ended, expected, "{name}");
         drop((read, sent.await.unwrap()));
         eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
@@ -194,7 +202,10 @@ async fn a_flood_that_is_never_read_stops_at_the_sockets_buffers() {
                 }
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(1), sent).await.is_err(), "tens of megabytes were taken");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), sent).await.is_err(),
+            "tens of megabytes were taken"
+        );
     }
 }
 

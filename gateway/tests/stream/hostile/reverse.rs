@@ -15,7 +15,8 @@ use crate::world::{STRANGER, TOKEN, World};
 
 const HOST: &str = "c-target.demo.svc";
 
-/// A request to the connector's host with the token; `{token}`, `{stranger}` and `{target}` stand for what they say.
+/// A request to the connector's host with the token; `{token}`, `{stranger}` and `{target}` stand for what
+/// they say.
 macro_rules! request {
     ($line:literal) => {
         request!($line, "", "")
@@ -24,8 +25,14 @@ macro_rules! request {
         request!($line, $fields, "")
     };
     ($line:literal, $fields:literal, $rest:literal) => {
-        concat!($line, " HTTP/1.1\r\nHost: c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n", $fields, "\r\n", $rest)
-            .as_bytes()
+        concat!(
+            $line,
+            " HTTP/1.1\r\nHost: c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n",
+            $fields,
+            "\r\n",
+            $rest
+        )
+        .as_bytes()
     };
 }
 
@@ -110,7 +117,8 @@ async fn run(tls: bool, tables: &[&[Row]]) {
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &witness.target.url());
         world.connect("second", "https://localhost:1");
-        let next = format!("GET /base/good HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+        let next =
+            format!("GET /base/good HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
         let stage = Stage { world: &world, witness: &witness, log, next };
         let mut failed = Vec::new();
         for (name, bytes, expect) in tables.iter().copied().flatten() {
@@ -141,7 +149,11 @@ async fn open(world: &World, tls: bool) -> Box<dyn Duplex> {
 fn placed(witness: &Witness, bytes: &[u8], refused: bool) -> Vec<u8> {
     let mut all = bytes.to_vec();
     if refused {
-        all.extend_from_slice(&replace(SMUGGLED, b"{host}\r\n", b"c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n"));
+        all.extend_from_slice(&replace(
+            SMUGGLED,
+            b"{host}\r\n",
+            b"c-target.demo.svc\r\nAuthorization: Bearer {token}\r\n",
+        ));
     }
     let all = replace(&all, b"{token}", TOKEN.as_bytes());
     let all = replace(&all, b"{stranger}", STRANGER.as_bytes());

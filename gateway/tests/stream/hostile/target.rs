@@ -1,5 +1,5 @@
-//! Hostile answers, to clients of either protocol. A client gets the answer whole, or a Status, or sees that it is cut; and what a target
-//! has sent beyond its answer is never the beginning of another one.
+//! Hostile answers, to clients of either protocol. A client gets the answer whole, or a Status, or sees that
+//! it is cut; and what a target has sent beyond its answer is never the beginning of another one.
 
 mod bodies;
 mod h1;
@@ -75,7 +75,9 @@ impl<R: Send + 'static> Villain<R> {
         let Case { name, method, row, told, spoilt } = case;
         *self.row.lock().unwrap() = Some(row);
         let authority = self.target.authority();
-        let ask = async { if h2 { by_h2(world, &authority, method).await } else { by_h1(world, &authority, method).await } };
+        let ask = async {
+            if h2 { by_h2(world, &authority, method).await } else { by_h1(world, &authority, method).await }
+        };
         let got = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| panic!("{name}: no end"));
         let said = format!("{name}, HTTP/2: {h2}");
         // A head that is not on the wire yet when the rest turns out to be broken is not sent.
@@ -86,7 +88,12 @@ impl<R: Send + 'static> Villain<R> {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(by_h1(world, &authority, "GET").await, expected(Whole(200, "good")), "after {said}");
         let good = self.last.load(Ordering::SeqCst);
-        assert_eq!(bad != good, spoilt, "{said}: connections {bad} and {good} of {}", self.connections.load(Ordering::SeqCst));
+        assert_eq!(
+            bad != good,
+            spoilt,
+            "{said}: connections {bad} and {good} of {}",
+            self.connections.load(Ordering::SeqCst)
+        );
     }
 }
 
@@ -138,7 +145,11 @@ async fn by_h1(world: &World, authority: &str, method: &str) -> Got {
     };
     let status = head.split(' ').nth(1)?.parse().unwrap();
     if status == 204 {
-        assert_eq!((field(&head, "content-length"), field(&head, "transfer-encoding")), (None, None), "{head}");
+        assert_eq!(
+            (field(&head, "content-length"), field(&head, "transfer-encoding")),
+            (None, None),
+            "{head}"
+        );
     }
     let body = match method == "HEAD" || matches!(status, 204 | 304) {
         true => Ok(Vec::new()),
@@ -146,14 +157,17 @@ async fn by_h1(world: &World, authority: &str, method: &str) -> Got {
     };
     // Nothing stands behind the answer that a client could take for another.
     let mut next = [0; 1];
-    let more = tokio::time::timeout(Duration::from_millis(2), tokio::io::AsyncReadExt::read(&mut tls, &mut next)).await;
+    let more =
+        tokio::time::timeout(Duration::from_millis(2), tokio::io::AsyncReadExt::read(&mut tls, &mut next))
+            .await;
     assert!(!matches!(more, Ok(Ok(1))), "more than one answer: {head}");
     got(status, body)
 }
 
 async fn by_h2(world: &World, authority: &str, method: &str) -> Got {
     let mut client = H2Client::open(world, "target", authority).await;
-    let request = ::http::Request::builder().method(method).uri(format!("https://{authority}/")).body(()).unwrap();
+    let request =
+        ::http::Request::builder().method(method).uri(format!("https://{authority}/")).body(()).unwrap();
     let (status, headers, body) = client.send(request, None).await.ok()?;
     assert!(!headers.contains_key("connection") && !headers.contains_key("transfer-encoding"), "{headers:?}");
     got(status.as_u16(), collect(body).await.map(|(body, _)| body).map_err(|_| ()))

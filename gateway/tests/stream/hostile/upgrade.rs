@@ -1,5 +1,5 @@
-//! Tricks with upgrades: what a client sends ahead for another protocol is never a request, whoever refuses the upgrade; and a target's
-//! 101 that is none changes nothing.
+//! Tricks with upgrades: what a client sends ahead for another protocol is never a request, whoever refuses
+//! the upgrade; and a target's 101 that is none changes nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,9 @@ use crate::world::World;
 type Row = (&'static str, fn(&str) -> String, u16);
 
 fn with(authority: &str, upgrade: &str, more: &str) -> String {
-    format!("GET /exec HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n{more}\r\n")
+    format!(
+        "GET /exec HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n{more}\r\n"
+    )
 }
 
 #[rustfmt::skip] // One line each.
@@ -102,11 +104,16 @@ async fn behind_an_upgrade_that_the_target_refuses_comes_no_request() {
         let authority = target.authority();
         for protocol in [WEBSOCKET, SPDY] {
             let mut tls = world.tunnel("target", &authority, H1).await;
-            tls.write_all((request(protocol, "/exec", &authority) + &ahead(&authority)).as_bytes()).await.unwrap();
+            tls.write_all((request(protocol, "/exec", &authority) + &ahead(&authority)).as_bytes())
+                .await
+                .unwrap();
             let got = tokio::time::timeout(PATIENCE, rest(&mut tls)).await.unwrap();
             assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {got}");
             assert!(got.contains("connection: close"), "{name}: {got}");
-            assert!(!got[9..].contains("HTTP/1.1 ") && !got.contains("good"), "{name}: more than one answer: {got}");
+            assert!(
+                !got[9..].contains("HTTP/1.1 ") && !got.contains("good"),
+                "{name}: more than one answer: {got}"
+            );
             let seen = std::mem::take(&mut *heads.lock().unwrap());
             assert!(seen.len() == 1 && !seen[0].contains("smuggled"), "{name}: {seen:?}");
         }

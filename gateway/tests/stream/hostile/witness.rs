@@ -1,5 +1,5 @@
-//! A target that notes what it has parsed, with a parser of its own, in one text per request. It answers `ok`, keeps its connections, and
-//! says on which connection a request came.
+//! A target that notes what it has parsed, with a parser of its own, in one text per request. It answers
+//! `ok`, keeps its connections, and says on which connection a request came.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,9 +72,19 @@ impl Fields {
     }
 
     fn seen(mut self, method: &str, path: &str, body: &[u8], connection: usize) -> Seen {
-        assert_eq!(self.take("authorization"), Some(format!("Bearer {SECRET}")), "another credential than the connector's");
-        assert!(self.take("audit-id").is_some_and(|id| id.len() == 36), "not one Audit-ID, or another than the gateway's");
-        assert!(self.take("connectors-gateway-hops").is_some_and(|id| id.len() == 16), "not one id of this installation");
+        assert_eq!(
+            self.take("authorization"),
+            Some(format!("Bearer {SECRET}")),
+            "another credential than the connector's"
+        );
+        assert!(
+            self.take("audit-id").is_some_and(|id| id.len() == 36),
+            "not one Audit-ID, or another than the gateway's"
+        );
+        assert!(
+            self.take("connectors-gateway-hops").is_some_and(|id| id.len() == 16),
+            "not one id of this installation"
+        );
         // `TE` belongs to the connection, and HTTP/1.1 says so.
         if self.0.contains_key("te") && self.0.get("connection").is_some_and(|values| values == &["te"]) {
             self.0.remove("connection");
@@ -115,7 +125,11 @@ async fn serve_h1(mut tls: Tls, seen: &Mutex<Vec<Seen>>, connection: usize) {
         let Ok(body) = read_framed(&mut tls, &framing, chunked.is_some()).await else { return };
         seen.lock().unwrap().push(fields.seen(parts[0], parts[1], &body, connection));
         let body = if parts[0] == "HEAD" { "" } else { "ok" };
-        if tls.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{body}").as_bytes()).await.is_err() {
+        if tls
+            .write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{body}").as_bytes())
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -131,7 +145,8 @@ async fn read_framed(tls: &mut Tls, head: &str, chunked: bool) -> std::io::Resul
     let mut body = Vec::new();
     loop {
         let line = read_line(tls).await?;
-        let size = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("a broken chunk size: {line:?}"));
+        let size =
+            usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("a broken chunk size: {line:?}"));
         if size == 0 {
             break;
         }

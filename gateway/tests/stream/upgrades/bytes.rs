@@ -75,7 +75,10 @@ async fn half_closes_pass_in_both_directions() {
     assert_eq!(got, "output");
     tls.write_all(&[7; 1000]).await.unwrap();
     tls.shutdown().await.unwrap();
-    eventually("what was sent after the target's end arrives", async || target.seen.bytes.load(Ordering::SeqCst) == 1000).await;
+    eventually("what was sent after the target's end arrives", async || {
+        target.seen.bytes.load(Ordering::SeqCst) == 1000
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Request lines: methods, versions, forms of the target, and paths against the prefix of the connector's address.
+//! Request lines: methods, versions, forms of the target, and paths against the prefix of the connector's
+//! address.
 
 use super::request;
 use crate::hostile::Expect::{Kept, Refused, Seen};
@@ -35,8 +36,16 @@ pub const LINES: [Row; 35] = [
     ("absolute-form", request!("GET https://{host}/a?b=c"), Seen(&["GET /a?b=c\n\n"])),
     ("absolute-form without path", request!("GET https://{host}"), Seen(&["GET /\n\n"])),
     ("absolute-form with a query for a path", request!("GET https://{host}?b=c"), Seen(&["GET /?b=c\n\n"])),
-    ("absolute-form wins over Host", b"GET https://{host}/a HTTP/1.1\r\nHost: other.example\r\n\r\n", Seen(&["GET /a\n\n"])),
-    ("absolute-form for another host", b"GET https://other.example/a HTTP/1.1\r\nHost: {host}\r\n\r\n", Kept(421)),
+    (
+        "absolute-form wins over Host",
+        b"GET https://{host}/a HTTP/1.1\r\nHost: other.example\r\n\r\n",
+        Seen(&["GET /a\n\n"]),
+    ),
+    (
+        "absolute-form for another host",
+        b"GET https://other.example/a HTTP/1.1\r\nHost: {host}\r\n\r\n",
+        Kept(421),
+    ),
     ("absolute-form of another scheme", request!("GET http://{host}/a"), Kept(400)),
     ("absolute-form with a user", request!("GET https://user:pass@{host}/a"), Kept(400)),
     ("absolute-form of no scheme", request!("GET //{host}/a"), Seen(&["GET //{host}/a\n\n"])),
@@ -70,7 +79,11 @@ pub const PATHS: [Row; 33] = [
     ("dots escaped twice", request!("GET /base/%252e%252e/other"), Seen(&["GET /base/%252e%252e/other\n\n"])),
     ("a broken escape", request!("GET /base/%zz"), Seen(&["GET /base/%zz\n\n"])),
     ("an escaped NUL", request!("GET /base/%00"), Seen(&["GET /base/%00\n\n"])),
-    ("an overlong encoding of dots", request!("GET /base/%c0%ae%c0%ae/other"), Seen(&["GET /base/%c0%ae%c0%ae/other\n\n"])),
+    (
+        "an overlong encoding of dots",
+        request!("GET /base/%c0%ae%c0%ae/other"),
+        Seen(&["GET /base/%c0%ae%c0%ae/other\n\n"]),
+    ),
     ("non-ASCII", b"GET /base/\xc3\xa4 HTTP/1.1\r\nHost: {host}\r\n\r\n", Seen(&["GET /base/\u{e4}\n\n"])),
     ("bytes that are no text", b"GET /base/\xff HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(400)),
     ("a DEL", b"GET /base/\x7f HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(400)),

@@ -5,7 +5,8 @@ use super::{At, Row};
 use crate::hostile::frames::{CONTINUATION, END_HEADERS, END_STREAM, PROTOCOL_ERROR, WHOLE, frame, literal};
 
 const MALFORMED: super::Expect = Reset(PROTOCOL_ERROR);
-/// The h2 crate takes what it cannot read as a field for an error of the connection, which RFC 9113, 5.4.2 leaves to it.
+/// The h2 crate takes what it cannot read as a field for an error of the connection, which RFC 9113, 5.4.2
+/// leaves to it.
 const UNREADABLE: super::Expect = Ended(PROTOCOL_ERROR);
 
 /// A GET with these pseudo-fields and no others.
@@ -52,13 +53,31 @@ pub const ROWS: [Row; 61] = [
     ("a value with LF", |at| at.get(&[("x-a", "1\nimpersonate-user: admin")]), UNREADABLE),
     ("a value with a NUL", |at| at.get(&[("x-a", "1\0")]), UNREADABLE),
     ("a value that is not ASCII", |at| raw(at, b"x-a", b"\xc3\x84"), Seen("GET /a\nx-a: \u{c4}\n\n")),
-    ("no method", |at| pseudo(at, &[(":scheme", "https"), (":path", "/a"), (":authority", &at.authority)]), MALFORMED),
-    ("no scheme", |at| pseudo(at, &[(":method", "GET"), (":path", "/a"), (":authority", &at.authority)]), MALFORMED),
-    ("no path", |at| pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":authority", &at.authority)]), MALFORMED),
-    ("no host at all", |at| pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":path", "/a")]), Refused(400)),
+    (
+        "no method",
+        |at| pseudo(at, &[(":scheme", "https"), (":path", "/a"), (":authority", &at.authority)]),
+        MALFORMED,
+    ),
+    (
+        "no scheme",
+        |at| pseudo(at, &[(":method", "GET"), (":path", "/a"), (":authority", &at.authority)]),
+        MALFORMED,
+    ),
+    (
+        "no path",
+        |at| pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":authority", &at.authority)]),
+        MALFORMED,
+    ),
+    (
+        "no host at all",
+        |at| pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":path", "/a")]),
+        Refused(400),
+    ),
     (
         "host in place of :authority",
-        |at| pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":path", "/a"), ("host", &at.authority)]),
+        |at| {
+            pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":path", "/a"), ("host", &at.authority)])
+        },
         Seen("GET /a\n\n"),
     ),
     ("host beside an equal :authority", |at| at.get(&[("host", &at.authority)]), Seen("GET /a\n\n")),
@@ -66,17 +85,34 @@ pub const ROWS: [Row; 61] = [
     ("two hosts", |at| at.get(&[("host", &at.authority), ("host", &at.authority)]), Refused(400)),
     ("two methods", |at| at.get(&[(":method", "POST")]), MALFORMED),
     ("two paths", |at| at.head(WHOLE, &[at.block("GET", "/a", &[(":path", "/b")])].concat()), MALFORMED),
-    ("two authorities", |at| at.head(WHOLE, &at.block("GET", "/a", &[(":authority", "other.example")])), MALFORMED),
+    (
+        "two authorities",
+        |at| at.head(WHOLE, &at.block("GET", "/a", &[(":authority", "other.example")])),
+        MALFORMED,
+    ),
     (
         "a pseudo-field behind a field",
         |at| {
-            pseudo(at, &[(":method", "GET"), (":scheme", "https"), (":path", "/a"), ("x-a", "1"), (":authority", &at.authority)])
+            pseudo(
+                at,
+                &[
+                    (":method", "GET"),
+                    (":scheme", "https"),
+                    (":path", "/a"),
+                    ("x-a", "1"),
+                    (":authority", &at.authority),
+                ],
+            )
         },
         MALFORMED,
     ),
     ("a pseudo-field of answers", |at| at.get(&[(":status", "200")]), MALFORMED),
     ("a pseudo-field that nobody knows", |at| at.get(&[(":x", "1")]), UNREADABLE),
-    ("an extended CONNECT", |at| at.head(END_HEADERS, &at.block("CONNECT", "/a", &[(":protocol", "websocket")])), MALFORMED),
+    (
+        "an extended CONNECT",
+        |at| at.head(END_HEADERS, &at.block("CONNECT", "/a", &[(":protocol", "websocket")])),
+        MALFORMED,
+    ),
     ("a protocol for a GET", |at| at.get(&[(":protocol", "websocket")]), MALFORMED),
     ("a CONNECT", |at| pseudo(at, &[(":method", "CONNECT"), (":authority", &at.authority)]), Refused(400)),
     ("a method with a space", |at| at.head(WHOLE, &at.block("GET /b HTTP/1.1", "/a", &[])), UNREADABLE),
@@ -101,20 +137,41 @@ pub const ROWS: [Row; 61] = [
     ),
     (
         "identities in every spelling",
-        |at| at.get(&[("impersonate_group", "a"), ("x-remote-user", "admin"), ("proxy-authorization", "Basic eA==")]),
+        |at| {
+            at.get(&[
+                ("impersonate_group", "a"),
+                ("x-remote-user", "admin"),
+                ("proxy-authorization", "Basic eA=="),
+            ])
+        },
         Seen("GET /a\n\n"),
     ),
     ("acting as somebody else", |at| at.get(&[("impersonate-user", "admin")]), Refused(403)),
     ("HTTP2-Settings", |at| at.get(&[("http2-settings", "AAMAAABk")]), Seen("GET /a\n\n")),
-    ("cookies in pieces", |at| at.get(&[("cookie", "a=1"), ("cookie", "b=2")]), Seen("GET /a\ncookie: a=1; b=2\n\n")),
-    ("a length and no body", |at| at.get(&[("content-length", "5")]), MALFORMED),
-    ("a body longer than its length", |at| [at.post(&[("content-length", "1")]), at.data(END_STREAM, b"hi")].concat(), MALFORMED),
     (
-        "two lengths",
-        |at| [at.post(&[("content-length", "2"), ("content-length", "3")]), at.data(END_STREAM, b"hi")].concat(),
+        "cookies in pieces",
+        |at| at.get(&[("cookie", "a=1"), ("cookie", "b=2")]),
+        Seen("GET /a\ncookie: a=1; b=2\n\n"),
+    ),
+    ("a length and no body", |at| at.get(&[("content-length", "5")]), MALFORMED),
+    (
+        "a body longer than its length",
+        |at| [at.post(&[("content-length", "1")]), at.data(END_STREAM, b"hi")].concat(),
         MALFORMED,
     ),
-    ("a signed length", |at| [at.post(&[("content-length", "+2")]), at.data(END_STREAM, b"hi")].concat(), MALFORMED),
+    (
+        "two lengths",
+        |at| {
+            [at.post(&[("content-length", "2"), ("content-length", "3")]), at.data(END_STREAM, b"hi")]
+                .concat()
+        },
+        MALFORMED,
+    ),
+    (
+        "a signed length",
+        |at| [at.post(&[("content-length", "+2")]), at.data(END_STREAM, b"hi")].concat(),
+        MALFORMED,
+    ),
     (
         "trailers that speak for someone else",
         |at| {
@@ -137,7 +194,14 @@ pub const ROWS: [Row; 61] = [
             let long = "a".repeat(15_000);
             let head = frame(1, END_STREAM, 1, &at.block("GET", "/a", &[]));
             let more: Vec<u8> = (0..5)
-                .flat_map(|i| frame(CONTINUATION, if i == 4 { END_HEADERS } else { 0 }, 1, &literal(b"x-long", long.as_bytes())))
+                .flat_map(|i| {
+                    frame(
+                        CONTINUATION,
+                        if i == 4 { END_HEADERS } else { 0 },
+                        1,
+                        &literal(b"x-long", long.as_bytes()),
+                    )
+                })
                 .collect();
             [head, more].concat()
         },
@@ -163,12 +227,32 @@ pub const OF_A_TUNNEL: [Row; 12] = [
     ),
     (
         "the scheme http",
-        |at| pseudo(at, &[(":method", "GET"), (":scheme", "http"), (":path", "/base/a"), (":authority", &at.authority)]),
+        |at| {
+            pseudo(
+                at,
+                &[
+                    (":method", "GET"),
+                    (":scheme", "http"),
+                    (":path", "/base/a"),
+                    (":authority", &at.authority),
+                ],
+            )
+        },
         Refused(400),
     ),
     (
         "a scheme that nobody knows",
-        |at| pseudo(at, &[(":method", "GET"), (":scheme", "gopher"), (":path", "/base/a"), (":authority", &at.authority)]),
+        |at| {
+            pseudo(
+                at,
+                &[
+                    (":method", "GET"),
+                    (":scheme", "gopher"),
+                    (":path", "/base/a"),
+                    (":authority", &at.authority),
+                ],
+            )
+        },
         Refused(400),
     ),
     ("inside", |at| path(at, "/base/a"), Seen("GET /base/a\n\n")),

@@ -1,5 +1,5 @@
-//! Bodies that do not come to their end: the client dies, or the target answers early. What was not sent whole never looks whole to the
-//! target, and its connection carries nothing else.
+//! Bodies that do not come to their end: the client dies, or the target answers early. What was not sent
+//! whole never looks whole to the target, and its connection carries nothing else.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -58,7 +58,8 @@ async fn record(mut tls: Tls, wires: &Mutex<Vec<Wire>>, early: &[u8]) {
 
 #[tokio::test]
 async fn a_client_that_dies_in_its_body_leaves_no_whole_request_behind() {
-    for (framing, part) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")] {
+    for (framing, part) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")]
+    {
         for farewell in [false, true] {
             let world = World::new().await;
             let (target, wires) = recorder(&world, b"").await;
@@ -69,13 +70,18 @@ async fn a_client_that_dies_in_its_body_leaves_no_whole_request_behind() {
             let mut tls = world.tunnel("target", &authority, H1).await;
             let request = format!("POST /a HTTP/1.1\r\nHost: {authority}\r\n{framing}\r\n\r\n{part}");
             tls.write_all(request.as_bytes()).await.unwrap();
-            eventually("the first part arrives", async || wires.lock().unwrap()[0].body == part.as_bytes()).await;
+            eventually("the first part arrives", async || wires.lock().unwrap()[0].body == part.as_bytes())
+                .await;
             if farewell {
                 tls.shutdown().await.unwrap();
             }
             drop(tls);
             eventually("the target's connection ends", async || wires.lock().unwrap()[0].over).await;
-            assert_eq!(wires.lock().unwrap()[0].body, part.as_bytes(), "{framing}: nothing that ends the body");
+            assert_eq!(
+                wires.lock().unwrap()[0].body,
+                part.as_bytes(),
+                "{framing}: nothing that ends the body"
+            );
             exchange(&mut first, &get("/", &authority)).await;
             assert_eq!(wires.lock().unwrap().len(), 2, "{framing}: a new connection");
         }
@@ -95,7 +101,10 @@ async fn an_http2_client_that_resets_or_dies_in_its_body_leaves_no_whole_request
         let (_response, mut stream) = send.send_request(request, false).unwrap();
         stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
         let part = b"5\r\nhello\r\n";
-        eventually("the first part arrives", async || wires.lock().unwrap().first().is_some_and(|wire| wire.body == part)).await;
+        eventually("the first part arrives", async || {
+            wires.lock().unwrap().first().is_some_and(|wire| wire.body == part)
+        })
+        .await;
         if dies {
             connection.abort();
         } else {
@@ -107,16 +116,21 @@ async fn an_http2_client_that_resets_or_dies_in_its_body_leaves_no_whole_request
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_not_asked_again_on_that_connection() {
-    const EARLY: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
-    for (framing, part, rest) in
-        [("Content-Length: 10", "hello", "world"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n")]
-    {
+async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_not_asked_again_on_that_connection()
+ {
+    const EARLY: &[u8] =
+        b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
+    for (framing, part, rest) in [
+        ("Content-Length: 10", "hello", "world"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"),
+    ] {
         let world = World::new().await;
         let (target, wires) = recorder(&world, EARLY).await;
         let authority = target.authority();
         let mut tls = world.tunnel("target", &authority, H1).await;
-        tls.write_all(format!("POST /a HTTP/1.1\r\nHost: {authority}\r\n{framing}\r\n\r\n{part}").as_bytes()).await.unwrap();
+        tls.write_all(format!("POST /a HTTP/1.1\r\nHost: {authority}\r\n{framing}\r\n\r\n{part}").as_bytes())
+            .await
+            .unwrap();
         let head = read_head(&mut tls).await;
         assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
         assert_eq!(read_body(&mut tls, &head).await.unwrap(), b"no");
@@ -128,8 +142,8 @@ async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_n
     }
 }
 
-/// A client that has heard a final answer in place of `100 Continue` may leave its body out (RFC 9110, 10.1.1): nobody can say whether what
-/// comes next is that body or another request.
+/// A client that has heard a final answer in place of `100 Continue` may leave its body out (RFC 9110,
+/// 10.1.1): nobody can say whether what comes next is that body or another request.
 #[tokio::test]
 async fn behind_a_body_that_was_awaited_and_never_asked_for_comes_nothing() {
     let world = World::new().await;
@@ -148,7 +162,11 @@ async fn behind_a_body_that_was_awaited_and_never_asked_for_comes_nothing() {
         let _ = tls.write_all(get("/smuggled", &authority).as_bytes()).await;
         let mut rest = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut rest)).await;
-        assert!(read.is_ok() && rest.is_empty(), "the connection goes on: {}", String::from_utf8_lossy(&rest));
+        assert!(
+            read.is_ok() && rest.is_empty(),
+            "the connection goes on: {}",
+            String::from_utf8_lossy(&rest)
+        );
     }
     assert!(wires.lock().unwrap().iter().all(|wire| wire.body.is_empty()), "{wires:?}");
 }
@@ -181,10 +199,18 @@ async fn an_http2_target_sees_that_a_body_was_cut() {
     .await;
     world.connect("target", &target.url());
     let authority = target.authority();
-    for (path, part) in [("/a", "Content-Length: 10\r\n\r\nhello"), ("/b", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")] {
+    for (path, part) in [
+        ("/a", "Content-Length: 10\r\n\r\nhello"),
+        ("/b", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+    ] {
         let mut tls = world.tunnel("target", &authority, H1).await;
-        tls.write_all(format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n{part}").as_bytes()).await.unwrap();
-        eventually("the head arrives", async || target.seen.heads().pop().is_some_and(|url| url.ends_with(path))).await;
+        tls.write_all(format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n{part}").as_bytes())
+            .await
+            .unwrap();
+        eventually("the head arrives", async || {
+            target.seen.heads().pop().is_some_and(|url| url.ends_with(path))
+        })
+        .await;
         drop(tls);
         eventually("the target's stream ends", async || !ends.lock().unwrap().is_empty()).await;
         assert_eq!(std::mem::take(&mut *ends.lock().unwrap()), [true], "{part}: it looks whole");

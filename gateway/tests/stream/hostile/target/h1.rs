@@ -109,7 +109,13 @@ async fn a_target_that_never_comes_to_its_answer_is_cut() {
             Spoilt,
         ),
         ("a head without end", "GET", leak("a".repeat(100_000)), Status(502), Spoilt),
-        ("1,000 fields", "GET", leak(format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: 1\r\n".repeat(1000))), Status(502), Spoilt),
+        (
+            "1,000 fields",
+            "GET",
+            leak(format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: 1\r\n".repeat(1000))),
+            Status(502),
+            Spoilt,
+        ),
         // Part of it is still in the TLS library when the body has ended.
         (
             "13 KB behind the body",

@@ -51,7 +51,8 @@ const ROWS: [Row; 24] = [
     ("trailers with framing", "GET", |s| [head(s, END_HEADERS, &[(":status", "200")]), frame(DATA, 0, s, b"hi"), head(s, WHOLE, &[("content-length", "9"), ("transfer-encoding", "chunked")])].concat(), Cut(200), false),
 ];
 
-/// Answers each head with the frames of its row. Header blocks of requests are not read: one request at a time is sent.
+/// Answers each head with the frames of its row. Header blocks of requests are not read: one request at a
+/// time is sent.
 async fn serve(mut tls: Tls, desk: super::Desk<fn(u32) -> Vec<u8>>) {
     let mut preface = [0; 24];
     if tokio::io::AsyncReadExt::read_exact(&mut tls, &mut preface).await.is_err() {
