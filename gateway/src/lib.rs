@@ -29,3 +29,4 @@ pub mod standalone;
 pub mod table;
 pub mod tls;
 pub mod upstream;
+pub mod workers;

@@ -18,7 +18,7 @@ use connectors_gateway::admit::authenticate::Authenticator;
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::gateway::Parts;
 use connectors_gateway::home::cluster::Cluster;
-use connectors_gateway::listen::accept;
+use connectors_gateway::listen::accept::Ports;
 use connectors_gateway::log::lines::Lines;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::probe::Prober;
@@ -27,6 +27,7 @@ use connectors_gateway::settings::watch::Live;
 use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
 use connectors_gateway::upstream::policy::{Known, Surroundings};
+use connectors_gateway::workers::Workers;
 use connectors_gateway::{log, standalone, table};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
@@ -294,20 +295,19 @@ fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin, lines: Lines) -
     };
     control.spawn(admin::serve(listener, Arc::new(admin)));
     let configuration = ServerConf {
-        threads: now.worker_threads(),
-        // One scheduler per thread, meant to let frames of many streams gather into one write. Its gain is
-        // not measured.
-        work_stealing: false,
+        // It accepts; the workers are our own.
+        threads: 1,
         // `drain` decides when the process ends, at the latest after timeouts.drain; pingora would always
         // wait this long.
         grace_period_seconds: Some(drain::FOR_EVER.as_secs()),
         ..ServerConf::default()
     };
+    let workers =
+        Workers::start(now.worker_threads(), &gateway.parts.metrics).context("starting the workers")?;
+    let ports = Ports::bind(&gateway, workers, now.listeners.http, now.listeners.https)?;
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
-    for service in accept::services(&gateway) {
-        server.add_service(service);
-    }
+    server.add_service(ports);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
 }

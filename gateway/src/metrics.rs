@@ -3,7 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Why a client was refused before or inside a tunnel.
@@ -50,6 +51,8 @@ pub struct Metrics {
     registry: Registry,
     pub connections_open: IntGauge,
     pub connections: IntCounter,
+    worker_connections: IntGaugeVec,
+    worker_last_turn: IntGaugeVec,
     pub tunnels_open: IntGauge,
     pub tunnels: IntCounter,
     pub streams_open: IntGauge,
@@ -93,6 +96,16 @@ impl Metrics {
         Ok(Metrics {
             connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
             connections: counter(to, "connections_total", "Client connections accepted.")?,
+            worker_connections: workers(
+                to,
+                "worker_connections",
+                "Client connections that each worker has.",
+            )?,
+            worker_last_turn: workers(
+                to,
+                "worker_last_turn_seconds",
+                "When each worker was last seen at work, Unix time; one that is stuck stays behind.",
+            )?,
             tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
             tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
             streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
@@ -132,6 +145,14 @@ impl Metrics {
             )?,
             registry,
         })
+    }
+
+    pub fn worker_connections(&self, worker: usize) -> IntGauge {
+        self.worker_connections.with_label_values(&[&worker.to_string()])
+    }
+
+    pub fn worker_last_turn(&self, worker: usize) -> IntGauge {
+        self.worker_last_turn.with_label_values(&[&worker.to_string()])
     }
 
     pub fn request(&self, status: u16) {
@@ -174,6 +195,10 @@ fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, pr
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+fn workers(registry: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+    register(registry, IntGaugeVec::new(opts(name, help), &["worker"])?)
 }
 
 fn vector(

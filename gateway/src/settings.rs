@@ -22,7 +22,7 @@ const ENVIRONMENT: &str = "CONNECTORS_GATEWAY";
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub listeners: Listeners,
-    /// Worker threads of the data plane. Default: the number of CPUs that the container may use. Restart.
+    /// Workers of the data plane. Default: the number of CPUs that the container may use. Restart.
     pub threads: Option<usize>,
     pub timeouts: Timeouts,
     pub limits: Limits,

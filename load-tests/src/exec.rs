@@ -41,7 +41,7 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>> {
 /// Direct, through a new gateway, through the same when a request has been there before.
 async fn compare(lab: &Lab, target: u16) -> Result<[Duration; 3]> {
     let direct = first_byte(lab, &Lab::direct_to(target, DIRECT)).await?;
-    let gateway = Gateway::start(lab, &[("far", target)]).await?;
+    let gateway = Gateway::start(lab, &[("far", target)], 1).await?;
     let peer = gateway.tunnel("far", target);
     // A tunnel without a request: it brings in the leaf and nothing else.
     let unused = lab.client.open(&peer.way, Protocol::H1).await?;

@@ -94,23 +94,40 @@ impl Lab {
     }
 
     /// A gateway with a connector for each target.
-    pub async fn gateway(&self) -> Result<Gateway> {
+    pub async fn gateway(&self, threads: usize) -> Result<Gateway> {
         let connectors = Protocol::ALL.map(|protocol| (protocol.name(), self.target(protocol)));
-        Gateway::start(self, &connectors).await
+        Gateway::start(self, &connectors, threads).await
+    }
+
+    /// As many as the first of `--threads` says.
+    fn threads(&self) -> usize {
+        self.options.threads.first().copied().unwrap_or(1)
     }
 
     pub async fn tunnel(&self, protocol: Protocol) -> Result<Peer> {
-        Ok(self.gateway().await?.tunnel(protocol.name(), self.target(protocol)))
+        Ok(self.gateway(self.threads()).await?.tunnel(protocol.name(), self.target(protocol)))
     }
 
     pub async fn haproxy(&self, protocol: Protocol) -> Result<Peer> {
-        Ok(Haproxy::start(self).await?.peer(protocol))
+        Ok(Haproxy::start(self, self.threads()).await?.peer(protocol))
     }
 
-    /// HAProxy, then the gateway in both modes: each a process of its own, or one would find the connections
-    /// to the target that the other has left.
+    /// HAProxy, then the gateway in both modes, for each number of threads: each a process of its own, or one
+    /// would find the connections to the target that the other has left.
     pub async fn peers(&self, protocol: Protocol) -> Result<Vec<Peer>> {
-        let reverse = self.gateway().await?.reverse(protocol.name());
-        Ok(vec![self.haproxy(protocol).await?, self.tunnel(protocol).await?, reverse])
+        let (name, port) = (protocol.name(), self.target(protocol));
+        let mut peers = Vec::new();
+        for (place, threads) in self.options.threads.iter().enumerate() {
+            let haproxy = Haproxy::start(self, *threads).await?.peer(protocol);
+            let tunnel = self.gateway(*threads).await?.tunnel(name, port);
+            let reverse = self.gateway(*threads).await?.reverse(name);
+            peers.extend([haproxy, tunnel, reverse].map(|mut peer| {
+                if place > 0 {
+                    peer.way.name = format!("{}, threads: {threads}", peer.way.name).leak();
+                }
+                peer
+            }));
+        }
+        Ok(peers)
     }
 }

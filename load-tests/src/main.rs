@@ -76,6 +76,9 @@ pub struct Options {
     /// Round trip to the target in `exec`, in milliseconds.
     #[arg(long, default_value_t = 20)]
     delay: u64,
+    /// Worker threads of gateway and HAProxy, comma-separated: each number is a row of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    threads: Vec<usize>,
     #[arg(long, default_value = "haproxy")]
     haproxy: PathBuf,
     /// Who writes a record per request: the gateway, as it is shipped; both; or neither.
@@ -126,6 +129,7 @@ async fn main() -> Result<()> {
 
 async fn run(options: Options) -> Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
+    ensure!(!options.threads.is_empty() && !options.threads.contains(&0), "--threads must be 1 or more");
     let environment = environment::describe(&options)?;
     println!("{}\n{}", report::environment(&environment), report::HEAD);
     let lab = Lab::new(options.clone()).await?;

@@ -1,4 +1,4 @@
-//! What stands between client and target: each a process of its own on one thread, configured for the same
+//! What stands between client and target: each a process of its own, configured for the same
 //! work.
 
 pub mod gateway;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep};
 
 /// Long enough for a busy machine: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// One look at what is waited for.
@@ -46,7 +46,7 @@ impl<T, E: Debug> Look for Result<T, E> {
 /// Looks until it finds something.
 ///
 /// # Panics
-/// After a minute, with `what` and what was seen last.
+/// After half a minute, with `what` and what was seen last.
 #[allow(clippy::panic, reason = "a test fails by panicking")]
 pub async fn eventually<L: Look, F: Future<Output = L>>(what: &str, mut look: impl FnMut() -> F) -> L::Found {
     let deadline = Instant::now() + PATIENCE;

@@ -1,6 +1,5 @@
 //! Leave for a moment: the principal may use the connector, its route is usable, its credential at hand and
-//! its target resolved. Found out once a second for each passage, and again when the routing table has
-//! changed.
+//! its target resolved. Found out once a second for each passage, and again when its route has changed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,18 +18,22 @@ const LIFE: Duration = Duration::from_secs(1);
 
 impl Standing {
     fn grant(&self, table: &Arc<Table>) -> Option<Grant> {
-        if self.taken.elapsed() >= LIFE || !std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table)) {
+        if self.taken.elapsed() >= LIFE || !self.route_stands(table) {
             return None;
         }
-        Some(Grant {
-            route: self.route.clone(),
-            credential: self.credential.upgrade()?,
-            dial: self.dial.clone(),
-        })
+        let (route, dial) = (self.route.clone(), self.dial.clone());
+        Some(Grant { route, credential: self.credential.upgrade()?, dial })
+    }
+
+    /// Another snapshot has the same route, unless it was this one that has changed.
+    fn route_stands(&self, table: &Arc<Table>) -> bool {
+        let same = |entry: &Entry| matches!(entry, Entry::Usable(route) if Arc::ptr_eq(route, &self.route));
+        std::ptr::eq(self.table.as_ptr(), Arc::as_ptr(table))
+            || table.lookup(&self.route.connector).is_some_and(same)
     }
 }
 
-/// The grant that stands, or a new one if it is old or the routing table has changed.
+/// The grant that stands, or a new one if it is old or its route has changed.
 pub async fn current(passage: &Passage) -> Result<Grant> {
     let known = passage
         .standing

@@ -1,73 +1,157 @@
-//! The proxy ports, plain and TLS: pingora accepts and hands over raw streams; the number of open ones is
-//! bounded. `detect` walks on.
+//! The proxy ports, plain and TLS. One thread accepts on both and gives each raw socket to the worker that
+//! has the fewest connections, which it joins; the number of open ones is bounded. `detect`
+//! walks on. pingora starts it and tells it when to end.
 
-use std::net::SocketAddr;
+use std::future::pending;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
 use async_trait::async_trait;
-use pingora_core::apps::ServerApp;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use futures::FutureExt;
+use futures::future::join_all;
 use pingora_core::protocols::Stream;
-use pingora_core::server::ShutdownWatch;
-use pingora_core::services::listening::Service;
+use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
+use rustix::net::{listen, sockopt};
+use tokio::task::unconstrained;
 
 use crate::gateway::Gateway;
 use crate::http::socket::KEEPALIVE;
 use crate::listen::detect;
 use crate::metrics::Refusal;
+use crate::workers::Workers;
 
-pub struct Accept {
+/// Connections that the kernel holds for us; it takes the smaller of this and `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+/// Without files or memory the next try would fail at once, too.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// For `Server::add_service`.
+pub struct Ports {
     gateway: Arc<Gateway>,
+    workers: Workers,
+    ports: [Port; 2],
+}
+
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
     /// Clients begin with a TLS handshake.
     secure: bool,
 }
 
-impl Accept {
-    pub fn new(gateway: Arc<Gateway>, secure: bool) -> Accept {
-        Accept { gateway, secure }
+impl Ports {
+    pub fn bind(
+        gateway: &Arc<Gateway>,
+        workers: Workers,
+        http: SocketAddr,
+        https: SocketAddr,
+    ) -> anyhow::Result<Ports> {
+        let bind = |name, address, secure| {
+            Port::bind(address, secure).with_context(|| format!("binding listeners.{name} ({address})"))
+        };
+        let ports = [bind("http", http, false)?, bind("https", https, true)?];
+        Ok(Ports { gateway: gateway.clone(), workers, ports })
+    }
+
+    /// Of the plain port, and of the one with TLS.
+    pub fn addresses(&self) -> [SocketAddr; 2] {
+        self.ports.each_ref().map(|port| port.address)
+    }
+
+    /// Until the process ends: what has come by then is accepted, what comes later refused.
+    async fn accept(&self, port: &Port, mut shutdown: ShutdownWatch) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(port.listener.try_clone()?)?;
+        let ends = shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ending| *ending) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.give(socket, peer.ip(), port.secure, ends.clone()),
+                // The client has left again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::error!(%error, address = %port.address, "a connection cannot be accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+        while let Some(Ok((socket, peer))) = unconstrained(listener.accept()).now_or_never() {
+            self.give(socket, peer.ip(), port.secure, ends.clone());
+        }
+        Ok(())
+    }
+
+    fn give(&self, socket: tokio::net::TcpStream, peer: IpAddr, secure: bool, shutdown: ShutdownWatch) {
+        let gateway = self.gateway.clone();
+        // Away from this thread's event loop: it joins its worker's.
+        let socket = match socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "a connection cannot be handed over"),
+        };
+        self.workers.give(Box::new(move || match tokio::net::TcpStream::from_std(socket) {
+            Ok(socket) => Box::pin(serve(gateway, Box::new(Socket::from(socket)), peer, secure, shutdown)),
+            Err(error) => Box::pin(async move { tracing::error!(%error, "a connection cannot be watched") }),
+        }));
     }
 }
 
-/// The services for `Server::add_service`, bound at start of the server: `listeners.http` and
-/// `listeners.https`.
-pub fn services(gateway: &Arc<Gateway>) -> [Service<Accept>; 2] {
-    let settings = gateway.parts.settings.load_full();
-    let threads = settings.worker_threads();
-    let plain = service("http", settings.listeners.http, threads, Accept::new(gateway.clone(), false));
-    let secure = service("https", settings.listeners.https, threads, Accept::new(gateway.clone(), true));
-    [plain, secure]
-}
-
-fn service(name: &str, address: SocketAddr, threads: usize, accept: Accept) -> Service<Accept> {
-    let mut service = Service::new(name.to_owned(), accept);
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(KEEPALIVE);
-    // pingora would keep 64 KiB for each connection. A head is read into a buffer of ours, and TLS reads
-    // ahead for itself.
-    let listener = ListenerConfig::tcp(address.to_string()).tcp_socket_options(options);
-    service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
-    service.threads = Some(threads);
-    service
+impl Port {
+    fn bind(address: SocketAddr, secure: bool) -> io::Result<Port> {
+        let listener = TcpListener::bind(address)?;
+        listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        // Linux gives these to each socket that is accepted.
+        sockopt::set_tcp_nodelay(&listener, true)?;
+        sockopt::set_tcp_keepidle(&listener, KEEPALIVE.idle)?;
+        sockopt::set_tcp_keepintvl(&listener, KEEPALIVE.interval)?;
+        sockopt::set_tcp_keepcnt(&listener, u32::try_from(KEEPALIVE.count).unwrap_or(u32::MAX))?;
+        sockopt::set_socket_keepalive(&listener, true)?;
+        Ok(Port { address: listener.local_addr()?, listener, secure })
+    }
 }
 
 #[async_trait]
-impl ServerApp for Accept {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let parts = &self.gateway.parts;
-        let limit = i64::try_from(parts.settings.load().limits.connections).unwrap_or(i64::MAX);
-        parts.metrics.connections.inc();
-        let open = OpenConnection::new(&self.gateway);
-        if parts.metrics.connections_open.get() > limit {
-            parts.metrics.count_refusal(Refusal::Limit);
-            return None;
+impl Service for Ports {
+    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+        let accepting = self.ports.iter().map(|port| self.accept(port, shutdown.clone()));
+        for ended in join_all(accepting).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a proxy port is closed");
+            }
         }
-        // Boxed: an async function keeps room for its argument beside the future that it awaits, and a
-        // tunnel's is large.
-        let work = Box::pin(detect::serve(self.gateway.clone(), stream, self.secure, shutdown));
-        self.gateway.connections.serve(work).await;
-        drop(open);
-        None
+        // What is open goes on, on workers that end with us.
+        pending().await
     }
+
+    fn name(&self) -> &str {
+        "proxy"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}
+
+async fn serve(gateway: Arc<Gateway>, stream: Stream, peer: IpAddr, secure: bool, shutdown: ShutdownWatch) {
+    let parts = &gateway.parts;
+    let limit = i64::try_from(parts.settings.load().limits.connections).unwrap_or(i64::MAX);
+    parts.metrics.connections.inc();
+    let open = OpenConnection::new(&gateway);
+    if parts.metrics.connections_open.get() > limit {
+        parts.metrics.count_refusal(Refusal::Limit);
+        return;
+    }
+    let work = Box::pin(detect::serve(gateway.clone(), stream, Some(peer), secure, &shutdown));
+    gateway.connections.serve(work).await;
+    drop(open);
 }
 
 /// Counts while it lives: a cancelled connection is uncounted too.

@@ -3,7 +3,7 @@
 //! (`secure`) does its handshake here and is the same from there on: ALPN is not asked, for Go writes an
 //! HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -30,9 +30,15 @@ use crate::tls::handshake;
 use crate::tls::replay::Replay;
 
 /// Serves one connection to its end.
-pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown: &ShutdownWatch) {
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    stream: Stream,
+    peer: Option<IpAddr>,
+    secure: bool,
+    shutdown: &ShutdownWatch,
+) {
     if !secure {
-        return begin(gateway, stream, None, shutdown).await;
+        return begin(gateway, stream, Client { address: peer, secure }, None, shutdown).await;
     }
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
     let accepted = tokio::select! {
@@ -44,7 +50,7 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
         Ok(tls) => {
             let name = tls.ssl().servername(NameType::HOST_NAME).unwrap_or_default();
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            begin(gateway, Box::new(tls), Some(name), shutdown).await;
+            begin(gateway, Box::new(tls), Client { address: peer, secure }, Some(name), shutdown).await;
         }
         Err(error) => {
             gateway.parts.metrics.count_refusal(Refusal::Handshake);
@@ -54,15 +60,17 @@ pub async fn serve(gateway: Arc<Gateway>, stream: Stream, secure: bool, shutdown
 }
 
 /// `name`: what the client's handshake named, empty if nothing; none without a handshake.
-async fn begin(gateway: Arc<Gateway>, mut stream: Stream, name: Option<String>, shutdown: &ShutdownWatch) {
+async fn begin(
+    gateway: Arc<Gateway>,
+    mut stream: Stream,
+    client: Client,
+    name: Option<String>,
+    shutdown: &ShutdownWatch,
+) {
     let (limit, time) = {
         let settings = gateway.parts.settings.load();
         (settings.limits.head_bytes, settings.timeouts.head)
     };
-    let address = stream
-        .get_socket_digest()
-        .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet()).map(SocketAddr::ip));
-    let client = Client { address, secure: name.is_some() };
     let first = tokio::select! {
         biased;
         first = head::read(&mut stream, limit, client.secure, Instant::now() + time) => first,

@@ -1,6 +1,6 @@
 //! Open connections to each address of each target: idle ones of HTTP/1.1, one after the other, and those of
-//! HTTP/2, shared. None is ever shared between routes. A sweep, which runs only while there is something to
-//! sweep, closes what has been idle for too long.
+//! HTTP/2, shared. None is ever shared between routes, nor between workers. A sweep, which runs only while
+//! there is something to sweep, closes what has been idle for too long.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::multiplex::{Lent, Multiplex};
 use crate::settings::Settings;
+use crate::workers;
 
 /// How late a connection may be noticed that was idle for too long, or closed by its target.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -24,14 +25,21 @@ const SOON: Duration = Duration::from_millis(20);
 type Place = (u64, String, SocketAddr);
 
 pub struct Pools {
+    workers: usize,
     pools: Mutex<HashMap<Place, Arc<Pool>>>,
     settings: Arc<ArcSwap<Settings>>,
     sweeping: AtomicBool,
 }
 
 /// Of one address.
-#[derive(Default)]
 pub struct Pool {
+    /// The first is for all threads that are no worker's: those of probes.
+    shares: Box<[Share]>,
+}
+
+/// What one worker has opened.
+#[derive(Default)]
+struct Share {
     /// Used last: at the end.
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Vec<Shared>>,
@@ -54,17 +62,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pools {
     pub fn new(settings: Arc<ArcSwap<Settings>>) -> Arc<Pools> {
-        Arc::new(Pools { pools: Mutex::default(), settings, sweeping: AtomicBool::new(false) })
+        let workers = settings.load().worker_threads();
+        Arc::new(Pools { workers, pools: Mutex::default(), settings, sweeping: AtomicBool::new(false) })
     }
 
     pub fn of(&self, key: u64, origin: &str, address: SocketAddr) -> Arc<Pool> {
-        lock(&self.pools).entry((key, origin.to_owned(), address)).or_default().clone()
+        let new = || Arc::new(Pool { shares: (0..=self.workers).map(|_| Share::default()).collect() });
+        lock(&self.pools).entry((key, origin.to_owned(), address)).or_insert_with(new).clone()
     }
 
-    /// Keeps a connection whose last answer was read to its end. The oldest makes room.
+    /// Keeps a connection whose last answer was read to its end. The oldest makes room. The setting is for all
+    /// workers together.
     pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream) {
-        let most = self.settings.load().upstream.pool_size;
-        let mut idle = lock(&pool.idle);
+        let most = self.settings.load().upstream.pool_size.div_ceil(self.workers);
+        let mut idle = lock(&pool.share().idle);
         idle.push(Idle { stream, since: Instant::now() });
         let surplus = (idle.len() > most).then(|| idle.remove(0));
         drop(idle);
@@ -73,7 +84,7 @@ impl Pools {
     }
 
     pub fn share(self: &Arc<Pools>, pool: &Pool, connection: Arc<Multiplex>) {
-        lock(&pool.shared).push(Shared { connection, rests_since: None });
+        lock(&pool.share().shared).push(Shared { connection, rests_since: None });
         self.sweeps();
     }
 
@@ -84,7 +95,8 @@ impl Pools {
         let pools = self.clone();
         tokio::spawn(async move {
             loop {
-                let idle = pools.settings.load().upstream.idle;
+                // Where workers are many, so are the connections: each rests for less.
+                let idle = pools.settings.load().upstream.idle / u32::try_from(pools.workers).unwrap_or(1);
                 tokio::time::sleep((idle / 4).clamp(SOON, SWEEP)).await;
                 pools.sweep(idle);
                 if pools.are_empty() {
@@ -120,7 +132,7 @@ impl Pool {
     /// all.
     pub fn idle(&self) -> Option<Stream> {
         loop {
-            let mut idle = lock(&self.idle).pop()?;
+            let mut idle = lock(&self.share().idle).pop()?;
             if is_quiet(&mut idle.stream) {
                 return Some(idle.stream);
             }
@@ -129,9 +141,25 @@ impl Pool {
 
     /// Room for a stream on an open connection.
     pub fn lend(&self) -> Option<Lent> {
-        lock(&self.shared).iter().find_map(|shared| shared.connection.lend())
+        lock(&self.share().shared).iter().find_map(|shared| shared.connection.lend())
     }
 
+    /// The one of this thread's worker.
+    fn share(&self) -> &Share {
+        let index = workers::current().map_or(0, |worker| 1 + worker % (self.shares.len() - 1));
+        &self.shares[index]
+    }
+
+    fn sweep(&self, longest: Duration) -> Vec<Closed> {
+        self.shares.iter().map(|share| share.sweep(longest)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shares.iter().all(Share::is_empty)
+    }
+}
+
+impl Share {
     fn sweep(&self, longest: Duration) -> Closed {
         let (mut idle, mut shared) = (lock(&self.idle), lock(&self.shared));
         let old = idle
@@ -170,7 +198,7 @@ mod tests {
     use super::*;
 
     fn pools(most: usize, idle: Duration) -> Arc<Pools> {
-        let mut settings = Settings::default();
+        let mut settings = Settings { threads: Some(1), ..Settings::default() };
         (settings.upstream.pool_size, settings.upstream.idle) = (most, idle);
         Pools::new(Arc::new(ArcSwap::from_pointee(settings)))
     }

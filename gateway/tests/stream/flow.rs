@@ -92,7 +92,7 @@ async fn others_are_served(world: &World, target: &Target, same: &H2Client) {
 
 #[tokio::test]
 async fn stopped_readers_of_one_connection_leave_its_other_streams_their_room() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let target = endless_target(&world).await;
     let tls = world.tunnel("target", &target.authority(), H2).await;
     let (send, connection) = h2::client::Builder::new()
@@ -129,7 +129,7 @@ async fn stopped_readers_of_one_connection_leave_its_other_streams_their_room() 
 
 #[tokio::test]
 async fn stopped_clients_leave_those_who_share_their_connection_to_the_target_theirs() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let target = endless_target(&world).await;
     let mut unread = Vec::new();
     for _ in 0..STALLED {

@@ -20,6 +20,8 @@ use crate::world::{TOKEN, World};
 fn impatient(settings: &mut Settings) {
     settings.timeouts.ping = Duration::from_millis(500);
     settings.timeouts.pong = Duration::from_millis(1500);
+    // Two watches are to share a connection to the target.
+    settings.threads = Some(1);
 }
 
 #[test]

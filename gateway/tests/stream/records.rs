@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
-use std::sync::Once;
+use std::sync::{Arc, Barrier, Mutex, Once};
 
+use connectors_gateway::workers::Workers;
 use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing_subscriber::Layer;
@@ -17,9 +18,8 @@ use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, World, connect_head};
 
 thread_local! {
-    /// A test with a current-thread runtime runs on one thread with all its tasks: this is its log and nobody
-    /// else's.
-    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Of the test that runs on this thread, shared with the workers of its gateways: nobody else's.
+    static LINES: RefCell<Arc<Mutex<Vec<u8>>>> = RefCell::default();
     /// Other tests need no log, and would be slow with one of everything.
     static LISTENS: Cell<Listens> = const { Cell::new(Listens::Nothing) };
 }
@@ -33,13 +33,30 @@ enum Listens {
 
 static SUBSCRIBED: Once = Once::new();
 
+/// What workers log from now on is in the log of this thread.
+pub fn follow(workers: &Workers, count: usize) {
+    let (lines, listens) = (LINES.with_borrow(Arc::clone), LISTENS.get());
+    // Each waits for all: so no worker gets two.
+    let all = Arc::new(Barrier::new(count + 1));
+    for _ in 0..count {
+        let (lines, all) = (lines.clone(), all.clone());
+        workers.give(Box::new(move || {
+            LINES.set(lines);
+            LISTENS.set(listens);
+            all.wait();
+            Box::pin(std::future::ready(()))
+        }));
+    }
+    all.wait();
+}
+
 /// The log of this thread. One subscriber for all tests: with several, whether a line is wanted would be
 /// cached across them.
 pub struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
+        LINES.with_borrow(|lines| lines.lock().unwrap().extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -75,13 +92,13 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
+        LINES.with_borrow(|lines| String::from_utf8(lines.lock().unwrap().clone()).unwrap())
     }
 
     /// What was recorded since the last call.
     pub fn take_access(&self) -> Vec<serde_json::Value> {
         let records = self.access();
-        LINES.take();
+        LINES.with_borrow(|lines| lines.lock().unwrap().clear());
         records
     }
 

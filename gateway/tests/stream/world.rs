@@ -1,6 +1,6 @@
 //! One gateway with its CA, its clients and as many connectors as a test describes.
 
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use connectors_gateway::gateway::Gateway;
 use connectors_gateway::home::cluster::{Question, Reviews, SigningKeys};
 use connectors_gateway::home::principal::Principal;
 use connectors_gateway::home::remembered::Away;
-use connectors_gateway::listen::accept::Accept;
+use connectors_gateway::listen::accept::Ports;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
 use connectors_gateway::tls::issuer::Issuer;
 use connectors_gateway::upstream::policy::Surroundings;
+use connectors_gateway::workers::Workers;
 use connectors_testenv::pki::Identity;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
-use pingora_core::apps::ServerApp;
-use pingora_core::protocols::l4::stream::Stream as L4;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest};
+use pingora_core::services::Service;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
 
+use crate::records;
 use crate::target::{Target, Tls};
 
 /// May use every connector of namespace demo that is called `target`, `second` or `broken`.
@@ -66,6 +66,11 @@ impl World {
         World::with(|_| {}).await
     }
 
+    /// Its connections share those to the targets, and their records come in order.
+    pub async fn of_one_worker() -> World {
+        World::with(|settings| settings.threads = Some(1)).await
+    }
+
     /// Another installation whose connector CA has the same root.
     pub async fn under_the_root_of(other: &World) -> World {
         World::of(other.root.clone(), |_| {}).await
@@ -84,7 +89,7 @@ impl World {
     }
 
     async fn of(root: Identity, tune: impl FnOnce(&mut Settings)) -> World {
-        let mut settings = Settings::default();
+        let mut settings = Settings { threads: Some(workers()), ..Settings::default() };
         settings.targets.allow =
             vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
         tune(&mut settings);
@@ -119,8 +124,12 @@ impl World {
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
         let (shutdown, receiver) = watch::channel(false);
-        let port = listen(Arc::new(Accept::new(gateway.clone(), false)), receiver.clone()).await;
-        let https = listen(Arc::new(Accept::new(gateway.clone(), true)), receiver).await;
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let workers = Workers::start(settings.worker_threads(), &gateway.parts.metrics).unwrap();
+        records::follow(&workers, settings.worker_threads());
+        let mut ports = Ports::bind(&gateway, workers, here, here).unwrap();
+        let [port, https] = ports.addresses().map(|address| address.port());
+        tokio::spawn(async move { ports.start_service(None, receiver, 1).await });
         World {
             port,
             https,
@@ -354,18 +363,7 @@ impl Reviews for ApiServerOfTest {
     }
 }
 
-async fn listen(app: Arc<Accept>, shutdown: watch::Receiver<bool>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            stream.set_nodelay(true).unwrap();
-            let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-            let mut stream = L4::from(stream);
-            stream.set_socket_digest(digest);
-            let (app, shutdown) = (app.clone(), shutdown.clone());
-            tokio::spawn(async move { app.process_new(Box::new(stream), &shutdown).await });
-        }
-    });
-    port
+/// Of the data plane in each world; `make test` runs all with one, too.
+fn workers() -> usize {
+    std::env::var("CONNECTORS_WORKERS").map_or(4, |count| count.parse().expect("CONNECTORS_WORKERS"))
 }

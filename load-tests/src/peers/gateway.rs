@@ -25,10 +25,10 @@ pub struct Gateway {
 
 impl Gateway {
     /// Connectors by name, with the ports of their targets.
-    pub async fn start(lab: &Lab, connectors: &[(&str, u16)]) -> Result<Gateway> {
+    pub async fn start(lab: &Lab, connectors: &[(&str, u16)], threads: usize) -> Result<Gateway> {
         let folder = lab.folder("gateway")?;
         let (http, https, admin) = (free_port().await?, free_port().await?, free_port().await?);
-        write(&folder, &lab.authorities.root_pem, connectors, &settings(http, https, admin))?;
+        write(&folder, &lab.authorities.root_pem, connectors, &settings(threads, http, https, admin))?;
         let mut command = Command::new(&lab.options.gateway);
         command.arg("--settings-dir").arg(&folder).arg("--manifests").arg(folder.join("manifests"));
         command.arg("--clients").arg(folder.join("clients.yaml"));
@@ -87,9 +87,9 @@ fn write(folder: &Path, root_pem: &str, connectors: &[(&str, u16)], settings: &s
     Ok(std::fs::write(folder.join("gateway.yaml"), settings)?)
 }
 
-fn settings(http: u16, https: u16, admin: u16) -> String {
+fn settings(threads: usize, http: u16, https: u16, admin: u16) -> String {
     format!(
-        "threads: 1\nlisteners: {{http: '127.0.0.1:{http}', https: '127.0.0.1:{https}', admin: '127.0.0.1:{admin}'}}\n\
+        "threads: {threads}\nlisteners: {{http: '127.0.0.1:{http}', https: '127.0.0.1:{https}', admin: '127.0.0.1:{admin}'}}\n\
          targets: {{allow: [{{cidrs: [127.0.0.0/8]}}]}}\n"
     )
 }

@@ -21,12 +21,13 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    pub async fn start(lab: &Lab) -> Result<Haproxy> {
+    pub async fn start(lab: &Lab, threads: usize) -> Result<Haproxy> {
         let folder = lab.folder("haproxy")?;
         let (h1, h2) = (free_port().await?, free_port().await?);
         let template = std::fs::read_to_string(TEMPLATE).with_context(|| format!("reading {TEMPLATE}"))?;
         let log = lab.options.records == Records::Both;
         let filled = template
+            .replace("@THREADS@", &threads.to_string())
             .replace("@LOG@", if log { "log stdout format raw local0" } else { "" })
             .replace("@LOG_FORMAT@", if log { "log global\n    option httplog" } else { "" })
             .replace("@H1_PORT@", &h1.to_string())

@@ -28,7 +28,7 @@ pub(super) use request;
 async fn run(rows: &[Row], prefix: &str) {
     for h2 in [false, true] {
         let log = Log::of_access();
-        let world = World::new().await;
+        let world = World::of_one_worker().await;
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &format!("{}{prefix}", witness.target.url()));
         Stage::new(&world, &witness, log).run(rows).await;

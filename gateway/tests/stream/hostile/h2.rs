@@ -103,7 +103,7 @@ impl Front {
 async fn run(rows: &[Row], fronts: &[Front], prefix: &str) {
     for h2 in [false, true] {
         let log = Log::of_access();
-        let world = World::new().await;
+        let world = World::of_one_worker().await;
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &format!("{}{prefix}", witness.target.url()));
         let stage = Stage::new(&world, &witness, log);

@@ -113,7 +113,7 @@ const TLS: [Row; 4] = [
 async fn run(tls: bool, tables: &[&[Row]]) {
     for h2 in [false, true] {
         let log = Log::of_access();
-        let world = World::new().await;
+        let world = World::of_one_worker().await;
         let witness = Witness::start(&world, h2).await;
         world.connect("target", &witness.target.url());
         world.connect("second", "https://localhost:1");

@@ -61,7 +61,7 @@ async fn a_client_that_dies_in_its_body_leaves_no_whole_request_behind() {
     for (framing, part) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")]
     {
         for farewell in [false, true] {
-            let world = World::new().await;
+            let world = World::of_one_worker().await;
             let (target, wires) = recorder(&world, b"").await;
             let authority = target.authority();
             // The upload takes a pooled connection.
@@ -91,7 +91,7 @@ async fn a_client_that_dies_in_its_body_leaves_no_whole_request_behind() {
 #[tokio::test]
 async fn an_http2_client_that_resets_or_dies_in_its_body_leaves_no_whole_request_behind() {
     for dies in [false, true] {
-        let world = World::new().await;
+        let world = World::of_one_worker().await;
         let (target, wires) = recorder(&world, b"").await;
         let authority = target.authority();
         let tls = world.tunnel("target", &authority, H2).await;
@@ -124,7 +124,7 @@ async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_n
         ("Content-Length: 10", "hello", "world"),
         ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"),
     ] {
-        let world = World::new().await;
+        let world = World::of_one_worker().await;
         let (target, wires) = recorder(&world, EARLY).await;
         let authority = target.authority();
         let mut tls = world.tunnel("target", &authority, H1).await;
@@ -146,7 +146,7 @@ async fn an_answer_before_the_end_of_the_body_arrives_and_who_wants_no_more_is_n
 /// 10.1.1): nobody can say whether what comes next is that body or another request.
 #[tokio::test]
 async fn behind_a_body_that_was_awaited_and_never_asked_for_comes_nothing() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let (target, wires) = recorder(&world, b"HTTP/1.1 403 X\r\nContent-Length: 2\r\n\r\nno").await;
     let authority = target.authority();
     let fields = "Expect: 100-continue\r\nContent-Length: 60\r\n";
@@ -173,7 +173,7 @@ async fn behind_a_body_that_was_awaited_and_never_asked_for_comes_nothing() {
 
 #[tokio::test]
 async fn an_http2_target_sees_that_a_body_was_cut() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let ends = Arc::new(Mutex::new(Vec::new()));
     let noted = ends.clone();
     let target = Target::script(&world.leaf(), &[], H2, move |tls, seen| {
@@ -220,7 +220,7 @@ async fn an_http2_target_sees_that_a_body_was_cut() {
 /// What a target says on a connection that rests in the pool is no answer to the request that comes next.
 #[tokio::test]
 async fn an_answer_that_nobody_has_asked_for_is_not_given_to_the_next_who_asks() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
         while !read_head(&mut tls).await.is_empty() {
             let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood").await;

@@ -71,7 +71,7 @@ const ROWS: [Row; 45] = [
 ];
 
 async fn run(rows: &[Row]) {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let villain = Villain::start(&world, b"\x08http/1.1", |mut tls, desk| async move {
         while request(&mut tls).await {
             let (answer, then) = desk.row().unwrap_or((GOOD, Reused));

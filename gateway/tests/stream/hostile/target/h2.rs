@@ -76,7 +76,7 @@ async fn serve(mut tls: Tls, desk: super::Desk<fn(u32) -> Vec<u8>>) {
 
 #[tokio::test]
 async fn an_http2_answer_is_whole_or_refused_and_nothing_behind_it_is_one() {
-    let world = World::new().await;
+    let world = World::of_one_worker().await;
     let villain = Villain::start(&world, b"\x02h2", serve).await;
     let mut failed = Vec::new();
     for (name, method, frames, told, spoilt) in ROWS {
