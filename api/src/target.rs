@@ -26,7 +26,7 @@ pub struct Target {
 pub enum PathMatch {
     Inside,
     Outside,
-    /// The target may read it as another path than we do: dot segments, encoded dots or slashes, backslashes.
+    /// The target may read it as a path that leads elsewhere: dot segments, however they are written.
     Suspicious,
 }
 
@@ -84,7 +84,7 @@ impl Target {
     }
 
     /// Whether a request for this raw path (as in the request line, query or not) lies under the prefix.
-    /// Never allocates.
+    /// Allocates only for a path with escapes.
     pub fn covers(&self, raw_path: &str) -> PathMatch {
         if self.prefix.is_empty() {
             return PathMatch::Inside;

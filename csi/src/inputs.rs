@@ -33,6 +33,8 @@ pub struct Inputs {
     /// PEM of the CAs that clients of the gateway trust.
     pub ca_bundle: String,
     pub cluster_domain: String,
+    /// Of this cluster, as its Pods are told it.
+    pub api_server: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +74,9 @@ impl Cluster {
         let asked = async {
             let (connectors, ca_bundle) = tokio::try_join!(try_join_all(connectors), self.ca_bundle())?;
             let connectors = self.with_classes(connectors).await?;
-            Ok(Inputs { connectors, ca_bundle, cluster_domain: self.settings.cluster_domain.clone() })
+            let (cluster_domain, api_server) =
+                (self.settings.cluster_domain.clone(), self.settings.kubernetes_service_host.clone());
+            Ok(Inputs { connectors, ca_bundle, cluster_domain, api_server })
         };
         tokio::time::timeout(DEADLINE, asked).await.map_err(|_| Error::Deadline(DEADLINE))?
     }

@@ -88,6 +88,7 @@ mod tests {
             node_name: String::new(),
             namespace: String::new(),
             cluster_domain: String::new(),
+            kubernetes_service_host: None,
             get_is_use: false,
         };
         let escaped = socket(&settings).display().to_string().replace('/', "%2F");

@@ -29,6 +29,9 @@ pub struct Settings {
     /// Domain of the cluster's Services
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Address of the API server as Pods know it: it stays out of the proxy
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST")]
+    pub kubernetes_service_host: Option<String>,
     /// Whoever may get a connector may mount it: set it together with the gateway's authorization.get_is_use,
     /// for migration
     #[arg(long, env = "GET_IS_USE")]

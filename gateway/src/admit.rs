@@ -85,7 +85,7 @@ fn covered(route: &Route, passage: &Passage, path: &str) -> Result<()> {
         }
     }
     match suspicious {
-        true => Err(Error::Malformed("the path has dot segments, encoded dots or slashes, or backslashes")),
+        true => Err(Error::Malformed("the path has dot segments, plain or encoded")),
         false => Err(Error::OutsidePath { connector: route.connector.clone() }),
     }
 }

@@ -87,12 +87,14 @@ pub enum Error {
     HeaderTimeout { host: String },
     #[error("{host} presents another certificate than the pinned one ({cause})")]
     CertificateChanged { host: String, cause: String },
-    #[error("no known CA vouches for {host}: {cause}")]
+    #[error("{host} is not trusted: {cause}")]
     Unverified { host: String, cause: String },
     #[error("{host} broke the protocol: {cause}")]
     Protocol { host: String, cause: String },
     #[error("{host} closed the connection: {cause}")]
     Cut { host: String, cause: String, retry: Retry },
+    #[error("{host} has turned the request away unread: {cause}")]
+    TurnedAway { host: String, cause: String },
 }
 
 /// Whether a request that failed so may be sent again.
@@ -173,10 +175,19 @@ impl Error {
             Protocol { host, .. } => {
                 failed(Blame::Target, status::bad_gateway(host, "its answer is not valid HTTP"))
             }
+            TurnedAway { host, .. } => failed(Blame::Target, status::turned_away(host)),
             Cut { host, .. } => failed(
                 Blame::Target,
                 status::bad_gateway(host, "it closed the connection before it answered"),
             ),
+        }
+    }
+
+    /// What cannot be sent again by us, for its body is gone, the client may send again.
+    pub fn told_to_repeat(self) -> Error {
+        match self {
+            Error::Cut { host, cause, retry: Retry::Always } => Error::TurnedAway { host, cause },
+            other => other,
         }
     }
 

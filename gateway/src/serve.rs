@@ -10,6 +10,7 @@ use http::Method;
 
 use crate::admit::passage::{Grant, Passage};
 use crate::admit::{self, grant};
+use crate::error::status::Form;
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
 use crate::http::request::Request;
@@ -35,7 +36,7 @@ pub(crate) async fn serve(
         Ok(passage) => passage,
         Err(error) => {
             record::turned_away(mode.gateway(), mode.known(), &error, protocol);
-            if reply.refuse(&request.method, &error).await.is_err() {
+            if reply.refuse(&request.method, form(&request), &error).await.is_err() {
                 reply.cut();
             }
             return reply.open();
@@ -49,9 +50,7 @@ pub(crate) async fn serve(
             record.fail(error.clone());
             if answered || matches!(error, Error::ClientGone(_)) {
                 reply.cut();
-            } else if let Err(error) =
-                answer_error(&passage, &request.method, &mut reply, &error, &record).await
-            {
+            } else if let Err(error) = answer_error(&passage, &request, &mut reply, &error, &record).await {
                 tracing::debug!(%error, "client left before it could be refused");
                 reply.cut();
             }
@@ -62,7 +61,7 @@ pub(crate) async fn serve(
 
 async fn answer_error(
     passage: &Passage,
-    method: &Method,
+    request: &Request,
     reply: &mut Reply<'_>,
     error: &Error,
     record: &Record,
@@ -70,10 +69,14 @@ async fn answer_error(
     if let Some(refusal) = error.refusal() {
         passage.gateway.parts.metrics.count_refusal(refusal);
     }
-    reply.refuse(method, error).await?;
+    reply.refuse(&request.method, form(request), error).await?;
     record.answered(error.code());
     record.complete();
     Ok(())
+}
+
+fn form(request: &Request) -> Form {
+    if request.is_discovery() { Form::Text } else { Form::Status }
 }
 
 /// Admission, then as many tries as are safe.
@@ -109,7 +112,7 @@ async fn forward(
                 headers::set_credential(&mut request.headers, grant.credential.authorization());
             }
             Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.told_to_repeat()),
         }
     }
     Err(Error::Internal("a request was tried too often".to_owned()))

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "OpenSSL makes a certificate of a fixed form, or has no memory left")]
 
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -12,8 +13,11 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Builder, X509Name};
+use openssl::x509::extension::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
+    SubjectKeyIdentifier,
+};
+use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 
 /// Longer than any run, short enough that a leaked key is soon worthless.
 const DAYS: u32 = 10;
@@ -31,6 +35,19 @@ impl Identity {
         issue(None, name, &[], authority).expect("a root")
     }
 
+    /// The same without key identifiers, as some tools make them.
+    pub fn bare_root(name: &str) -> Identity {
+        let mut bare = Identity::root(name);
+        let again = |bare: &Identity| -> Result<X509, ErrorStack> {
+            let mut builder = begun(bare.cert.subject_name(), bare.cert.subject_name(), &bare.key)?;
+            authority(&mut builder)?;
+            builder.sign(&bare.key, MessageDigest::sha256())?;
+            Ok(builder.build())
+        };
+        bare.cert = again(&bare).expect("a root");
+        bare
+    }
+
     /// An authority below this one.
     pub fn intermediate(&self, name: &str) -> Identity {
         issue(Some(self), name, &[], authority).expect("an intermediate")
@@ -44,6 +61,20 @@ impl Identity {
     /// The same for a member of Kubernetes' `groups`, which are the organizations of its certificate.
     pub fn member(&self, name: &str, groups: &[&str], hosts: &[&str]) -> Identity {
         issue(Some(self), name, groups, |builder| end_entity(builder, hosts)).expect("a leaf")
+    }
+
+    /// Valid from and to so many days from now.
+    pub fn dated_leaf(&self, hosts: &[&str], from: i64, to: i64) -> Identity {
+        let day = |days: i64| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            Asn1Time::from_unix(now.cast_signed() + days * 86_400)
+        };
+        let dated = issue(Some(self), hosts.first().copied().unwrap_or_default(), &[], |builder| {
+            builder.set_not_before(&*day(from)?)?;
+            builder.set_not_after(&*day(to)?)?;
+            end_entity(builder, hosts)
+        });
+        dated.expect("a dated leaf")
     }
 
     /// For `host`, and nobody vouches for it.
@@ -84,19 +115,38 @@ fn issue(
     }
     subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
     let subject = subject.build();
+    let mut builder = begun(&subject, issuer.map_or(&*subject, |issuer| issuer.cert.subject_name()), &key)?;
+    extend(&mut builder)?;
+    let above = issuer.map(|issuer| &*issuer.cert);
+    if above.is_none_or(|issuer| issuer.subject_key_id().is_some()) {
+        let own = SubjectKeyIdentifier::new().build(&builder.x509v3_context(above, None))?;
+        builder.append_extension(own)?;
+    }
+    if above.is_some_and(|issuer| issuer.subject_key_id().is_some()) {
+        let issuers =
+            AuthorityKeyIdentifier::new().keyid(true).build(&builder.x509v3_context(above, None))?;
+        builder.append_extension(issuers)?;
+    }
+    builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256())?;
+    Ok(Identity { cert: builder.build(), key })
+}
+
+fn begun(
+    subject: &X509NameRef,
+    issuer: &X509NameRef,
+    key: &PKey<Private>,
+) -> Result<X509Builder, ErrorStack> {
     let mut serial = BigNum::new()?;
     serial.rand(120, MsbOption::ONE, false)?;
     let mut builder = X509Builder::new()?;
     builder.set_version(2)?;
     builder.set_serial_number(&*serial.to_asn1_integer()?)?;
-    builder.set_subject_name(&subject)?;
-    builder.set_issuer_name(issuer.map_or(&*subject, |issuer| issuer.cert.subject_name()))?;
-    builder.set_pubkey(&key)?;
+    builder.set_subject_name(subject)?;
+    builder.set_issuer_name(issuer)?;
+    builder.set_pubkey(key)?;
     builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
     builder.set_not_after(&*Asn1Time::days_from_now(DAYS)?)?;
-    extend(&mut builder)?;
-    builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256())?;
-    Ok(Identity { cert: builder.build(), key })
+    Ok(builder)
 }
 
 fn authority(builder: &mut X509Builder) -> Result<(), ErrorStack> {

@@ -5,6 +5,9 @@ use std::str::Bytes;
 
 use super::{PathMatch, TargetError};
 
+/// A path that still changes after so many decodings hides something.
+const MAX_ROUNDS: usize = 3;
+
 /// The prefix of an address's path: escapes of unreserved characters decoded, other escapes in upper case, no
 /// trailing slash.
 pub fn prefix(path: &str) -> Result<String, TargetError> {
@@ -21,7 +24,7 @@ pub fn prefix(path: &str) -> Result<String, TargetError> {
 /// Compares a raw path, with or without query, with a prefix made by `prefix`.
 pub fn matches(prefix: &str, raw: &str) -> PathMatch {
     let path = &raw[..raw.find(['?', '#']).unwrap_or(raw.len())];
-    if is_suspicious(path) {
+    if climbs(path) {
         return PathMatch::Suspicious;
     }
     let mut rest = Normalized::new(path);
@@ -30,6 +33,31 @@ pub fn matches(prefix: &str, raw: &str) -> PathMatch {
     } else {
         PathMatch::Outside
     }
+}
+
+/// Servers and proxies behind us may decode a path, more than once, take backslashes for slashes and drop
+/// `;parameters`: whatever they do, no segment may lead out of the prefix. Other escapes, `%2F` among them,
+/// are the target's own business.
+fn climbs(path: &str) -> bool {
+    if !path.contains('%') {
+        return has_dot_segment(path.as_bytes());
+    }
+    let mut decoded = path.as_bytes().to_vec();
+    for _ in 0..MAX_ROUNDS {
+        if has_dot_segment(&decoded) {
+            return true;
+        }
+        let once: Vec<u8> = percent_encoding::percent_decode(&decoded).collect();
+        if once == decoded {
+            return false;
+        }
+        decoded = once;
+    }
+    has_dot_segment(&decoded) || percent_encoding::percent_decode(&decoded).ne(decoded.iter().copied())
+}
+
+fn has_dot_segment(path: &[u8]) -> bool {
+    path.split(|byte| matches!(byte, b'/' | b'\\' | b';')).any(|part| matches!(part, b"." | b".."))
 }
 
 fn is_suspicious(path: &str) -> bool {

@@ -1,13 +1,15 @@
 //! The files that every volume has, whatever configurations it asks for. `render` starts with them.
 
 use connectors_api::proxy_auth::{self, ConnectorRef};
+use connectors_api::rules;
+use connectors_api::target::Target;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, VolumeConnector};
 use crate::write::Files;
 
 /// Clients inside the Pod talk to themselves without the proxy.
-const NO_PROXY: &str = "localhost,127.0.0.1";
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The proxy is the last connector's; its login names all of them. Without a proxy there are only token and
 /// CA.
@@ -23,17 +25,39 @@ pub fn files(token: &SecretString, inputs: &Inputs) -> Files {
             inputs.connectors.iter().map(|one| one.reference.clone()).collect();
         let url = proxy_auth::proxy_url(authority(address), &references, token);
         add("connector.status.proxyAddress", SecretString::from(address));
-        add(".env", environment(&url));
+        add(".env", environment(&url, &no_proxy(inputs)));
         add("http.proxy", url.clone());
         add("https.proxy", url);
     }
     files
 }
 
-/// Without quotes: neither a token nor an encoded name has a character that a shell would read.
-fn environment(url: &SecretString) -> SecretString {
+/// In both spellings, since tools differ. Without quotes: neither a token nor an encoded name has a character
+/// that a shell would read.
+fn environment(url: &SecretString, no_proxy: &str) -> SecretString {
     let url = url.expose_secret();
-    SecretString::from(format!("http_proxy={url}\nhttps_proxy={url}\nno_proxy={NO_PROXY}\n"))
+    let lines = [("http_proxy", url), ("https_proxy", url), ("no_proxy", no_proxy)];
+    let both = lines.map(|(name, value)| format!("{name}={value}\n{}={value}\n", name.to_uppercase()));
+    SecretString::from(both.concat())
+}
+
+/// Besides itself, a Pod reaches its own cluster directly: the API server by its names and address, and
+/// Services by theirs. Unless one of them is a connector's target.
+fn no_proxy(inputs: &Inputs) -> String {
+    let domain = &inputs.cluster_domain;
+    let targets: Vec<String> = inputs.connectors.iter().flat_map(hosts).collect();
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
+    let api_server = names.into_iter().chain([format!("kubernetes.default.svc.{domain}")]);
+    let api_server = api_server.chain(inputs.api_server.clone()).filter(|name| !targets.contains(name));
+    let suffixes = [".svc".to_owned(), format!(".{domain}")];
+    let services =
+        suffixes.into_iter().filter(|end| !targets.iter().any(|host| host.ends_with(end.as_str())));
+    LOOPBACK.map(str::to_owned).into_iter().chain(api_server).chain(services).collect::<Vec<_>>().join(",")
+}
+
+fn hosts(mounted: &VolumeConnector) -> Vec<String> {
+    let addresses = rules::addresses(&mounted.connector, &mounted.class);
+    addresses.into_iter().filter_map(|address| Some(Target::parse(address).ok()?.host)).collect()
 }
 
 /// `host[:port]` of a URL; a path resolver's address has a path, a forward proxy none.

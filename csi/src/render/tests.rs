@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use connectors_api::Connector;
 use connectors_api::attributes;
+use connectors_api::expression::{Expression, Response};
 use serde_json::json;
 use tonic::Code;
 
@@ -37,7 +38,12 @@ fn mounted(class: &ConnectorClass, namespace: &str, name: &str, address: &str) -
 }
 
 fn inputs(connectors: Vec<VolumeConnector>) -> Inputs {
-    Inputs { connectors, ca_bundle: CA.into(), cluster_domain: "cluster.local".into() }
+    Inputs {
+        connectors,
+        ca_bundle: CA.into(),
+        cluster_domain: "cluster.local".into(),
+        api_server: Some("10.96.0.1".into()),
+    }
 }
 
 fn wants(names: &str, params: &str) -> VolumeAttributes {
@@ -149,7 +155,11 @@ fn the_reverse_kubeconfig_names_the_connectors_host_and_no_proxy() {
 fn without_configurations_there_are_the_built_in_files() {
     let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", "https://a")]);
     let url = format!("http://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local");
-    let environment = format!("http_proxy={url}\nhttps_proxy={url}\nno_proxy=localhost,127.0.0.1\n");
+    let direct = "localhost,127.0.0.1,::1,kubernetes,kubernetes.default,kubernetes.default.svc,\
+                  kubernetes.default.svc.cluster.local,10.96.0.1,.svc,.cluster.local";
+    let environment = format!(
+        "http_proxy={url}\nHTTP_PROXY={url}\nhttps_proxy={url}\nHTTPS_PROXY={url}\nno_proxy={direct}\nNO_PROXY={direct}\n"
+    );
     let expected = [
         (".env", environment.as_str()),
         ("ca.cert", CA),
@@ -163,6 +173,109 @@ fn without_configurations_there_are_the_built_in_files() {
     let expected: BTreeMap<String, String> =
         expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     assert_eq!(rendered("", "", &inputs).unwrap(), expected);
+}
+
+#[test]
+fn what_is_a_connectors_target_goes_through_the_proxy_although_it_is_of_this_cluster() {
+    for (address, absent, present) in [
+        ("https://kubernetes.default.svc", &["kubernetes.default.svc", ".svc"][..], &[".cluster.local"][..]),
+        ("https://10.96.0.1/a", &["10.96.0.1"], &["kubernetes", ".svc"]),
+        ("https://vcluster.team.svc:8443", &[".svc"], &["kubernetes.default.svc", ".cluster.local"]),
+        ("https://vcluster.team.svc.cluster.local", &[".cluster.local"], &["kubernetes.default.svc"]),
+    ] {
+        let files = rendered("", "", &inputs(vec![mounted(&k8s(), "demo", "k8s", address)])).unwrap();
+        let line = files[".env"].lines().find_map(|line| line.strip_prefix("no_proxy=")).unwrap();
+        let direct: Vec<&str> = line.split(',').collect();
+        assert!(absent.iter().all(|one| !direct.contains(one)), "{address}: {line}");
+        assert!(present.iter().all(|one| direct.contains(one)), "{address}: {line}");
+    }
+}
+
+/// `name server proxy-user` of each cluster, and the current context.
+fn clusters(kubeconfig: &str) -> (Vec<(String, String, bool)>, Vec<String>, String) {
+    let config: Value = serde_yaml_ng::from_str(kubeconfig).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let clusters = config["clusters"].as_array().unwrap().iter().map(|one| {
+        let proxied = one["cluster"]["proxy-url"].as_str().is_some_and(|url| url.contains(TOKEN));
+        (text(&one["name"]), text(&one["cluster"]["server"]), proxied)
+    });
+    let contexts = config["contexts"].as_array().unwrap().iter();
+    let contexts = contexts.map(|one| format!("{}={}", text(&one["name"]), text(&one["context"]["cluster"])));
+    (clusters.collect(), contexts.collect(), text(&config["current-context"]))
+}
+
+#[test]
+fn several_connectors_have_a_context_each_and_the_first_is_current() {
+    let volume = || {
+        inputs(vec![
+            mounted(&k8s(), "demo", "one", "https://a"),
+            mounted(&k8s(), "other", "two", "https://b/x"),
+        ])
+    };
+    let own = |text: &str| text.to_owned();
+    for (names, params, servers, proxied) in [
+        ("kubeconfig", "", ["https://a", "https://b/x"], true),
+        (
+            "kubeconfig",
+            r#"{"kubeconfig": {"login": "file"}}"#,
+            ["https://c-one.demo.svc", "https://c-two.other.svc/x"],
+            false,
+        ),
+        ("kubeconfig-reverse", "", ["https://c-one.demo.svc", "https://c-two.other.svc/x"], false),
+    ] {
+        let (found, contexts, current) = clusters(&rendered(names, params, &volume()).unwrap()[names]);
+        let expected =
+            [(own("demo/one"), own(servers[0]), proxied), (own("other/two"), own(servers[1]), proxied)];
+        assert_eq!(found, expected, "{names} {params}");
+        assert_eq!(contexts, ["demo/one=demo/one", "other/two=other/two"]);
+        assert_eq!(current, "demo/one");
+    }
+    let refused = rendered("kubeconfig", r#"{"kubeconfig": {"contextName": "x"}}"#, &volume()).unwrap_err();
+    assert!(refused.to_string().contains("for a volume with one connector"), "{refused}");
+}
+
+#[test]
+fn the_context_of_one_connector_has_the_name_that_the_volume_asks_for() {
+    let one = inputs(vec![mounted(&k8s(), "demo", "one", "https://a")]);
+    let file = rendered("kubeconfig", r#"{"kubeconfig": {"contextName": "prod"}}"#, &one).unwrap();
+    let (found, contexts, current) = clusters(&file["kubeconfig"]);
+    assert_eq!((found[0].0.as_str(), contexts[0].as_str(), current.as_str()), ("prod", "prod=prod", "prod"));
+}
+
+#[test]
+fn a_kubeconfig_that_logs_in_by_file_holds_no_token() {
+    let one = inputs(vec![mounted(&k8s(), "demo", "one", "https://a")]);
+    let file =
+        rendered("kubeconfig", r#"{"kubeconfig": {"login": "file"}}"#, &one).unwrap().remove("kubeconfig");
+    let file = file.unwrap();
+    assert!(
+        !file.contains(TOKEN) && !file.contains("token: ") && file.contains("tokenFile: context.token"),
+        "{file}"
+    );
+}
+
+#[test]
+fn the_auth_probe_takes_the_answers_of_a_kubernetes_api_and_no_others() {
+    let cel = &k8s().spec.auth_probes[0].probe.clone().unwrap().http.unwrap().response.unwrap().cel;
+    let expression = Expression::compile(cel).unwrap();
+    let (json, page) = ("application/json", "text/html; charset=utf-8");
+    for (status, kind, body, takes) in [
+        (200, Some(json), r#"{"kind":"APIVersions","versions":["v1"]}"#, true),
+        (200, Some("application/json;g=apidiscovery.k8s.io"), r#"{"kind":"APIGroupDiscoveryList"}"#, true),
+        (403, Some(json), r#"{"kind":"Status","code":403}"#, true),
+        (403, Some(json), r#"{"error":"forbidden"}"#, false),
+        (403, Some(page), "<html>", false),
+        (401, Some(json), r#"{"kind":"Status","code":401}"#, false),
+        (200, Some(page), "<html>", false),
+        (200, None, "", false),
+        (200, Some(json), r#"{"name":"some other API"}"#, false),
+        (500, Some(json), r#"{"kind":"Status"}"#, false),
+    ] {
+        let headers: Vec<_> =
+            kind.map(|kind| ("content-type".to_owned(), kind.to_owned())).into_iter().collect();
+        let response = Response { status, headers: &headers, body: body.as_bytes() };
+        assert_eq!(expression.evaluate(&response).ok(), Some(takes), "{status} {kind:?} {body}");
+    }
 }
 
 #[test]

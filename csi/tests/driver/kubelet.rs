@@ -213,6 +213,7 @@ pub fn settings(folder: &Path) -> Settings {
         node_name: "node-1".into(),
         namespace: "connectors-system".into(),
         cluster_domain: "cluster.local".into(),
+        kubernetes_service_host: Some("10.96.0.1".into()),
         get_is_use: false,
     }
 }

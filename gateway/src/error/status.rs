@@ -21,6 +21,18 @@ pub struct Failure {
 }
 
 pub const CONTENT_TYPE: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a client can show of a refusal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `metav1.Status`.
+    #[default]
+    Status,
+    /// The sentence alone: client-go reads discovery raw, and of a Status it shows `unknown`.
+    Text,
+}
+
 /// Both of a proxy and of a server: what a client may log in with. Clients that send a bearer token send it
 /// unasked.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"connectors\"");
@@ -48,10 +60,13 @@ impl Failure {
     }
 
     /// The header fields of the answer, and its body.
-    pub fn answer(&self) -> (HeaderMap, Bytes) {
-        let body = self.body();
+    pub fn answer(&self, form: Form) -> (HeaderMap, Bytes) {
+        let (kind, body) = match form {
+            Form::Status => (CONTENT_TYPE, self.body()),
+            Form::Text => (TEXT, Bytes::from(self.message.clone())),
+        };
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         match self.code {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -89,20 +104,34 @@ pub fn impersonation(connector: &ConnectorRef) -> Failure {
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
+/// What is not there may be there again. Never a 404 or 410: a controller would take it for the answer of its
+/// target, "the object is gone", and give up what it has deployed.
+fn later(message: String) -> Failure {
+    Failure {
+        retry_after: Some(1),
+        ..Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+}
+
+/// The target has turned the request away unread, and its body is gone.
+pub fn turned_away(host: &str) -> Failure {
+    later(format!("target {host} has not processed the request: send it again"))
+}
+
 /// Only for those who may `get` connectors there.
 pub fn not_found(connector: &ConnectorRef) -> Failure {
     let message = format!(
         "connector {:?} not found in namespace {:?}: create it, or correct connector.name and connector.namespace of the volume",
         connector.name, connector.namespace
     );
-    Failure::new(StatusCode::NOT_FOUND, "NotFound", message)
+    later(message)
 }
 
 /// `why` is the message of the connector's own condition.
 pub fn unusable(connector: &ConnectorRef, why: &str) -> Failure {
     let message =
         format!("connector {:?} in namespace {:?} is not usable: {why}", connector.name, connector.namespace);
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    later(message)
 }
 
 /// The home API server does not answer and nothing is known of the client.
@@ -137,7 +166,7 @@ pub fn no_connector(host: &str) -> Failure {
         "no connector has the host {host:?}: use the proxy address of the connector's status, \
          or /namespaces/<namespace>/connectors/<name>/ before the path; for a proxy-url the server must be https"
     );
-    Failure::new(StatusCode::NOT_FOUND, "NotFound", message)
+    later(message)
 }
 
 /// Inside a tunnel whose token has ended.
@@ -197,9 +226,9 @@ pub fn upgrade_not_carried(protocol: &str) -> Failure {
     not_carried(&format!("the gateway carries upgrades to websocket or SPDY/3.1, not to {protocol:?}"))
 }
 
-/// A target that no CA vouches for, where none may be pinned.
+/// A target that no CA vouches for, where none may be pinned. `cause` says what to do.
 pub fn unverified(host: &str, cause: &str) -> Failure {
-    bad_gateway(host, &format!("no known CA vouches for it ({cause}): set caCertSecretRef of the connector"))
+    bad_gateway(host, &format!("it is not trusted: {cause}"))
 }
 
 /// What HTTP allows and the gateway does not do.

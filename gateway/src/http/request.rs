@@ -1,6 +1,6 @@
 //! A request as the stages hand it on, whichever protocol brought it, and what a request target says.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
@@ -8,6 +8,11 @@ use super::headers::Protocol;
 use super::rewrite::Rewrite;
 use super::wire::Framing;
 use crate::error::{Error, Result};
+
+/// In an `Accept` for aggregated discovery: `…;g=apidiscovery.k8s.io;…`.
+const DISCOVERY: &[u8] = b"apidiscovery";
+/// Ends, since a connector's address may have a path.
+const DISCOVERY_PATHS: [&str; 5] = ["/api", "/apis", "/version", "/openapi/v2", "/openapi/v3"];
 
 /// A request as either protocol brings it.
 pub struct Request {
@@ -23,6 +28,17 @@ pub struct Request {
     pub upgrade: Option<Protocol>,
     /// Reverse mode: how the client may find what the answer points to.
     pub rewrite: Option<Rewrite>,
+}
+
+impl Request {
+    /// Asks what the API server has, which client-go reads without looking for a Status.
+    pub fn is_discovery(&self) -> bool {
+        let asks =
+            |value: &HeaderValue| value.as_bytes().windows(DISCOVERY.len()).any(|part| part == DISCOVERY);
+        let path = self.path.path();
+        DISCOVERY_PATHS.iter().any(|end| path.ends_with(end))
+            || self.headers.get_all(header::ACCEPT).iter().any(asks)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,5 +31,5 @@ pub async fn linger(read: &mut (impl AsyncRead + Unpin), write: &mut (impl Async
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
-/// Of both legs.
-pub const GROUPS: &str = "X25519:P-256";
+/// Of both legs, the usual ones first; some hardened servers have P-384 or P-521 only.
+pub const GROUPS: &str = "X25519:P-256:P-384:P-521";

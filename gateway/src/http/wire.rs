@@ -87,19 +87,47 @@ pub fn take_request(buf: &mut BytesMut, limit: usize) -> Result<Option<RequestHe
     Ok(Some(RequestHead { method, target: slice(&head, target), minor, headers }))
 }
 
-/// Takes one response head off the buffer; none if it is not complete yet.
+/// Takes one response head off the buffer; none if it is not complete yet. Bytes bound it, not lines: an API
+/// server may send a Warning for each of many objects.
 pub fn take_response(buf: &mut BytesMut, limit: usize) -> Result<Option<ResponseHead>, WireError> {
     let mut fields = [Field::default(); MAX_FIELDS];
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut slots);
+    match parsed.parse(buf) {
+        Err(httparse::Error::TooManyHeaders) => take_long_response(buf, limit),
+        outcome => {
+            let Some(end) = complete(outcome, buf.len(), limit)? else { return Ok(None) };
+            let (code, minor) = (parsed.code, parsed.version);
+            let count = note(buf, parsed.headers, &mut fields);
+            response_head(buf, end, code, minor, &fields[..count])
+        }
+    }
+}
+
+/// The same with room for as many fields as there are lines.
+fn take_long_response(buf: &mut BytesMut, limit: usize) -> Result<Option<ResponseHead>, WireError> {
+    let seen = buf.get(..limit).unwrap_or(buf);
+    let lines = seen.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let mut fields = vec![Field::default(); lines];
+    let mut slots = vec![httparse::EMPTY_HEADER; lines];
+    let mut parsed = httparse::Response::new(&mut slots);
     let Some(end) = complete(parsed.parse(buf), buf.len(), limit)? else { return Ok(None) };
-    let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
-        .map_err(|_| WireError::Invalid("the status is not valid"))?;
-    let minor = parsed.version.unwrap_or(1);
+    let (code, minor) = (parsed.code, parsed.version);
     let count = note(buf, parsed.headers, &mut fields);
+    response_head(buf, end, code, minor, &fields[..count])
+}
+
+fn response_head(
+    buf: &mut BytesMut,
+    end: usize,
+    code: Option<u16>,
+    minor: Option<u8>,
+    fields: &[Field],
+) -> Result<Option<ResponseHead>, WireError> {
+    let status = StatusCode::from_u16(code.unwrap_or_default())
+        .map_err(|_| WireError::Invalid("the status is not valid"))?;
     let head = split(buf, end)?;
-    let headers = headers(&head, &fields[..count])?;
-    Ok(Some(ResponseHead { status, minor, headers }))
+    Ok(Some(ResponseHead { status, minor: minor.unwrap_or(1), headers: headers(&head, fields)? }))
 }
 
 fn complete(parsed: httparse::Result<usize>, have: usize, limit: usize) -> Result<Option<usize>, WireError> {

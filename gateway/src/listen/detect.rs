@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::admit::passage::Client;
 use crate::connections::let_go;
 use crate::error::Error;
+use crate::error::status::Form;
 use crate::gateway::Gateway;
 use crate::http::socket::linger;
 use crate::http::wire::{self, Framing, Persistence};
@@ -149,7 +150,7 @@ async fn close_with(gateway: &Gateway, mut stream: Stream, error: &Error) {
     }
     tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(), cause = %error, "connection refused");
     let failure = error.failure();
-    let (headers, body) = failure.answer();
+    let (headers, body) = failure.answer(Form::Status);
     let mut out = BytesMut::new();
     wire::put_response(&mut out, failure.code, &headers, Framing::None, Persistence::Close);
     out.extend_from_slice(&body);

@@ -8,7 +8,7 @@ use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
 use connectors_api::expression::{Expression, ExpressionError, Response};
 use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use connectors_api::template::Template;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::Semaphore;
 
@@ -33,6 +33,8 @@ pub(super) enum Injection {
 pub(super) struct Answer {
     pub status: StatusCode,
     pub success: bool,
+    /// HTML: somebody reads this who has given the address of a console.
+    page: bool,
 }
 
 pub(super) enum Failed {
@@ -43,7 +45,8 @@ pub(super) enum Failed {
 
 impl Answer {
     pub fn words(&self, what: &str) -> String {
-        format!("{what}: status code {}", self.status.as_u16())
+        let page = if self.page { ", a web page: is the address that of a console?" } else { "" };
+        format!("{what}: status code {}{page}", self.status.as_u16())
     }
 }
 
@@ -188,9 +191,11 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
 
 async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
     let status = fetched.status;
+    let kind = fetched.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let page = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
     let cel = probe.response.as_ref().map_or("", |response| response.cel.trim());
     if cel.is_empty() {
-        return Ok(Answer { status, success: status.is_success() });
+        return Ok(Answer { status, success: status.is_success(), page });
     }
     let unfit = |why: &dyn std::fmt::Display| {
         Failed::Class(format!(
@@ -208,7 +213,7 @@ async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
         .await
     };
     match tokio::time::timeout(JUDGE_TIME, judged).await {
-        Ok(Ok(Ok(success))) => Ok(Answer { status, success }),
+        Ok(Ok(Ok(success))) => Ok(Answer { status, success, page }),
         Ok(Ok(Err(error))) => Err(unfit(&error)),
         Ok(Err(_)) => Err(unfit(&"it cannot be evaluated")),
         Err(_) => Err(unfit(&"it takes too long")),

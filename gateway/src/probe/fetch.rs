@@ -53,8 +53,8 @@ pub struct Fetched {
 pub enum FirstContact {
     /// A known CA or a pin vouches for it; or it is plain http.
     Verified,
-    /// Nothing does; this could from now on.
-    Pin(Pin),
+    /// Nothing does, and why; this pin could from now on.
+    Pin { pin: Pin, cause: String },
     /// Pins exist and do not fit; this one would.
     Changed(Pin),
     /// Nothing does, and the policy (`upstream.unverified`) allows no pin.
@@ -116,15 +116,15 @@ impl Gateway {
         let dial = self.dial(route, target).await?;
         let mut stream = self.unjudged(&dial).await?;
         let verdict = dial.anchors.as_ref().map(|anchors| anchors.judge(stream.ssl()));
-        let changed = match verdict {
+        let stranger = match verdict {
             None | Some(Judgement::Trusted) => return Ok(FirstContact::Verified),
-            Some(Judgement::Changed { .. }) => true,
+            Some(Judgement::Changed { .. }) => None,
             Some(Judgement::Unknown { cause })
                 if self.parts.settings.load().upstream.unverified != Unverified::Pin =>
             {
                 return Ok(FirstContact::Unverified { cause });
             }
-            Some(Judgement::Unknown { .. }) => false,
+            Some(Judgement::Unknown { cause }) => Some(cause),
         };
         let served: Vec<X509> =
             stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
@@ -134,7 +134,10 @@ impl Gateway {
             host: target.host.clone(),
             cause: "it presents no certificate".to_owned(),
         })?;
-        Ok(if changed { FirstContact::Changed(pin) } else { FirstContact::Pin(pin) })
+        Ok(match stranger {
+            None => FirstContact::Changed(pin),
+            Some(cause) => FirstContact::Pin { pin, cause },
+        })
     }
 
     /// Resolved now, with what the Secrets give now.

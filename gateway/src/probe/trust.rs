@@ -30,16 +30,13 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
             FirstContact::Verified => {}
             FirstContact::Unverified { cause } => return Err(Failed::Target(unverified(&target, &cause))),
             // Whoever gave a CA wants that one.
-            FirstContact::Pin(_) if given => {
-                return Err(Failed::Target(unverified(
-                    &target,
-                    "it does not verify under the CA that the connector gives",
-                )));
+            FirstContact::Pin { cause, .. } if given => {
+                return Err(Failed::Target(unverified(&target, &cause)));
             }
             FirstContact::Changed(pin) if !is_accepted(&pin, accepted) => {
                 return Err(Failed::Target(changed(&target, &pin)));
             }
-            FirstContact::Pin(pin) | FirstContact::Changed(pin) => take(subject, pin, accepted),
+            FirstContact::Pin { pin, .. } | FirstContact::Changed(pin) => take(subject, pin, accepted),
         }
     }
     subject.route.rekey();
@@ -92,10 +89,7 @@ fn changed(target: &Target, pin: &Pin) -> Outcome {
 
 fn unverified(target: &Target, cause: &str) -> Outcome {
     let origin = target.origin();
-    let message = format!(
-        "no known CA vouches for {origin} ({cause}): put its CA into the secret that caCertSecretRef names"
-    );
-    failed(reason::TARGET_UNVERIFIED, &message)
+    failed(reason::TARGET_UNVERIFIED, &format!("{origin} is not trusted: {cause}"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::server::ShutdownWatch;
 
 use super::body::{H1Sink, H1Source, Sink, Source, Writer};
+use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
@@ -121,10 +122,10 @@ impl Reply<'_> {
         }
     }
 
-    /// A Status in place of an answer.
-    pub async fn refuse(&mut self, method: &Method, error: &Error) -> Result<()> {
+    /// A refusal in place of an answer.
+    pub async fn refuse(&mut self, method: &Method, form: Form, error: &Error) -> Result<()> {
         let failure = error.failure();
-        let (headers, body) = failure.answer();
+        let (headers, body) = failure.answer(form);
         if let Reply::H1 { out, close, .. } = self {
             out.clear();
             *close |= matches!(error, Error::Body(_));

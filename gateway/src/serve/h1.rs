@@ -11,6 +11,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{ReadHalf, WriteHalf};
 
 use crate::connections::let_go;
+use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer;
 use crate::http::headers;
@@ -170,7 +171,7 @@ impl Connection {
         record::turned_away(mode.gateway(), mode.known(), error, "h1");
         let mut reply =
             Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
-        if let Err(error) = reply.refuse(&Method::GET, error).await {
+        if let Err(error) = reply.refuse(&Method::GET, Form::Status, error).await {
             tracing::debug!(%error, "client left before it could be refused");
         }
     }

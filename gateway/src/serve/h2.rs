@@ -16,6 +16,7 @@ use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use tokio::time::timeout;
 
+use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
@@ -127,7 +128,7 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
         Ok(request) => super::serve(mode, request, Body::H2(body), reply, "h2").await,
         Err(error) => {
             record::turned_away(mode.gateway(), mode.known(), &error, "h2");
-            if let Err(error) = reply.refuse(&http::Method::GET, &error).await {
+            if let Err(error) = reply.refuse(&http::Method::GET, Form::Status, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }
             reply.open()

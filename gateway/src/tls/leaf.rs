@@ -208,6 +208,10 @@ fn mint(issuer: &Issuer, key: &PKey<Private>, host: &str) -> std::result::Result
         Ok(ip) => names.ip(&ip.to_string()),
         Err(_) => names.dns(host),
     };
+    // A name too long for a subject stands here alone (RFC 5280, 4.2.1.6).
+    if host.len() > MAX_COMMON_NAME {
+        names.critical();
+    }
     let context = certificate.x509v3_context(Some(&issuer.cert), None);
     let mut extensions = vec![SubjectKeyIdentifier::new().build(&context)?, names.build(&context)?];
     if issuer.cert.subject_key_id().is_some() {

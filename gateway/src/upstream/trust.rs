@@ -1,6 +1,8 @@
 //! Is this the target? Judged after the handshake, with stores that are built once per route and target,
 //! before `upstream` sends a byte. The handshake itself verifies nothing.
 
+mod why;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext};
 
+use self::why::Fault;
 use crate::settings::Unverified;
 
 /// What vouches for one target of one route.
@@ -24,12 +27,15 @@ pub struct Anchors {
     /// System roots, shared by all.
     system: Arc<X509Store>,
     /// Of the connector's Secrets.
-    given: Option<X509Store>,
+    given: Vec<X509Store>,
     /// Pinned CAs; none if no CA is pinned for this origin.
-    pinned: Option<X509Store>,
+    pinned: Vec<X509Store>,
     /// Pinned keys, lowercase hex SHA-256.
     keys: Vec<String>,
 }
+
+/// Certificates of one name beyond so many share a store: each costs a verification.
+const MAX_STORES: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -38,7 +44,7 @@ pub enum Judgement {
     Changed {
         fingerprint: String,
     },
-    /// Nothing vouches for it. The words are OpenSSL's or ours.
+    /// Nothing vouches for it: why, for whoever set the connector up.
     Unknown {
         cause: String,
     },
@@ -79,8 +85,8 @@ impl Anchors {
             host: target.host.clone(),
             policy,
             system,
-            given: store_of(given)?,
-            pinned: store_of(&cas)?,
+            given: stores_of(given)?,
+            pinned: stores_of(&cas)?,
             keys,
         })
     }
@@ -99,23 +105,35 @@ impl Anchors {
     /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly
     /// shows a certificate of some public CA has changed.
     fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Judgement {
-        if self.policy == Unverified::Skip || self.vouches(self.given.as_ref(), leaf, chain) {
+        if self.policy == Unverified::Skip || self.vouch(&self.given, leaf, chain) {
             return Judgement::Trusted;
         }
         let fingerprint = key_fingerprint(leaf);
-        if self.pinned.is_some() || !self.keys.is_empty() {
-            let held = self.keys.contains(&fingerprint) || self.vouches(self.pinned.as_ref(), leaf, chain);
+        if !self.pinned.is_empty() || !self.keys.is_empty() {
+            let held = self.keys.contains(&fingerprint) || self.vouch(&self.pinned, leaf, chain);
             return if held { Judgement::Trusted } else { Judgement::Changed { fingerprint } };
         }
-        match chain_error(&self.system, leaf, chain) {
-            Some(cause) => Judgement::Unknown { cause },
-            None if !names(leaf, &self.host) => unknown("its certificate is for another host"),
-            None => Judgement::Trusted,
+        if self.vouch(std::slice::from_ref(&*self.system), leaf, chain) {
+            return Judgement::Trusted;
         }
+        Judgement::Unknown { cause: self.why_not(leaf, chain) }
     }
 
-    fn vouches(&self, store: Option<&X509Store>, leaf: &X509Ref, chain: &StackRef<X509>) -> bool {
-        store.is_some_and(|store| chain_error(store, leaf, chain).is_none() && names(leaf, &self.host))
+    fn vouch(&self, stores: &[X509Store], leaf: &X509Ref, chain: &StackRef<X509>) -> bool {
+        stores.iter().any(|store| fault(store, leaf, chain).is_none()) && names(leaf, &self.host)
+    }
+
+    /// By the store that knows most of it.
+    fn why_not(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> String {
+        let mut faults = Vec::new();
+        for store in self.given.iter().chain([&*self.system]) {
+            match fault(store, leaf, chain) {
+                None => return why::other_names(leaf, &self.host),
+                Some(fault) => faults.push(fault),
+            }
+        }
+        let known = faults.iter().find(|fault| !fault.is_of_a_stranger()).or(faults.first());
+        known.map_or_else(String::new, |fault| fault.sentence(leaf, chain))
     }
 }
 
@@ -129,30 +147,44 @@ fn builder() -> Result<X509StoreBuilder, ErrorStack> {
     Ok(store)
 }
 
-fn store_of(certificates: &[X509]) -> Result<Option<X509Store>, ErrorStack> {
-    if certificates.is_empty() {
-        return Ok(None);
+/// OpenSSL takes the first certificate of a name for the issuer, even if another of that name has signed. So
+/// each store has a name once: with a CA of an old and a new key there are two.
+fn stores_of(certificates: &[X509]) -> Result<Vec<X509Store>, ErrorStack> {
+    let mut sets: Vec<Vec<&X509>> = Vec::new();
+    for certificate in certificates {
+        let same = |other: &&X509| names_alike(other, certificate);
+        let free = sets.iter().position(|set| !set.iter().any(same));
+        match free {
+            Some(place) => sets[place].push(certificate),
+            None if sets.len() < MAX_STORES => sets.push(vec![certificate]),
+            None => sets.iter_mut().for_each(|set| set.push(certificate)),
+        }
     }
+    sets.iter().map(|set| store_of(set)).collect()
+}
+
+fn names_alike(one: &X509Ref, other: &X509Ref) -> bool {
+    one.subject_name().try_cmp(other.subject_name()).is_ok_and(std::cmp::Ordering::is_eq)
+}
+
+fn store_of(certificates: &[&X509]) -> Result<X509Store, ErrorStack> {
     let mut store = builder()?;
     // What is given may be an intermediate: it is trusted without the root above it.
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     for certificate in certificates {
-        store.add_cert(certificate.clone())?;
+        store.add_cert(X509::clone(certificate))?;
     }
-    Ok(Some(store.build()))
+    Ok(store.build())
 }
 
 /// Why the chain does not verify; none if it does.
-fn chain_error(store: &X509Store, leaf: &X509Ref, chain: &StackRef<X509>) -> Option<String> {
+fn fault(store: &X509Store, leaf: &X509Ref, chain: &StackRef<X509>) -> Option<Fault> {
     let verified = X509StoreContext::new().and_then(|mut context| {
-        context
-            .init(store, leaf, chain, |context| Ok((context.verify_cert()?, context.error().error_string())))
+        context.init(store, leaf, chain, |context| {
+            Ok(if context.verify_cert()? { None } else { Some(Fault::of(context)) })
+        })
     });
-    match verified {
-        Ok((true, _)) => None,
-        Ok((false, cause)) => Some(cause.to_owned()),
-        Err(error) => Some(error.to_string()),
-    }
+    verified.unwrap_or_else(|_| Some(Fault::default()))
 }
 
 /// Whether the certificate names this host (DNS or IP). A store that trusts the leaf itself leaves only the
@@ -191,8 +223,7 @@ pub fn pin(target: &Target, served: &[X509], offered: &[X509]) -> Option<Pin> {
     let (leaf, above) = served.split_first()?;
     let chain = stack(served).ok()?;
     let vouches = |ca: &&X509| {
-        let store = store_of(std::slice::from_ref(*ca)).ok().flatten();
-        store.is_some_and(|store| chain_error(&store, leaf, &chain).is_none()) && names(leaf, &target.host)
+        store_of(&[ca]).is_ok_and(|store| fault(&store, leaf, &chain).is_none()) && names(leaf, &target.host)
     };
     let ca = above.last().into_iter().chain(offered).find(vouches);
     Some(match ca {

@@ -39,7 +39,7 @@ async fn before_the_200_only_login_target_and_form_are_refused() {
         (
             "a host that is no connector's",
             "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
-            "404",
+            "503",
         ),
         (
             "an over-long head",
@@ -136,7 +136,7 @@ async fn who_may_not_use_a_connector_is_told_inside_and_nothing_is_dialled() {
         let stream = world.opened(name, &authority, STRANGER).await;
         let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
         for _ in 0..2 {
-            let (head, body) = http::exchange(&mut tls, &http::get("/api", &authority)).await;
+            let (head, body) = http::exchange(&mut tls, &http::get("/api/v1/pods", &authority)).await;
             let body = String::from_utf8(body).unwrap();
             assert_eq!(status(&head), "403", "{head}");
             let sentence = format!(
@@ -155,9 +155,9 @@ async fn a_connector_without_route_answers_with_the_words_of_its_condition() {
         .replace("secretRef: {name: broken}", "secretRef: {name: gone}");
     world.apply(&broken);
     let mut tls = world.tunnel("broken", &target.authority(), H1).await;
-    let (head, body) = http::exchange(&mut tls, &http::get("/api", &target.authority())).await;
+    let (head, body) = http::exchange(&mut tls, &http::get("/api/v1/pods", &target.authority())).await;
     let body = String::from_utf8(body).unwrap();
-    assert_eq!(status(&head), "503", "{head}");
+    assert!(status(&head) == "503" && head.contains("retry-after: 1"), "{head}");
     assert!(
         body.contains(r#"connector \"broken\" in namespace \"demo\" is not usable"#) && body.contains("gone"),
         "{body}"
@@ -233,8 +233,10 @@ async fn a_credential_stays_under_the_path_of_the_address() {
         ("/other", "403"),
         ("/base/../other", "400"),
         ("/base/%2e%2e/other", "400"),
-        ("/base%2fother", "400"),
-        ("/base/a\\b", "400"),
+        ("/base/..%2fother", "400"),
+        ("/base/%252e%252e/other", "400"),
+        ("/base%2fother", "403"),
+        ("/base/a%2Fb", "200"),
     ] {
         let mut tls = world.tunnel("target", &target.authority(), H1).await;
         tls.write_all(http::get(path, &target.authority()).as_bytes()).await.unwrap();
@@ -243,7 +245,7 @@ async fn a_credential_stays_under_the_path_of_the_address() {
     }
     let paths: Vec<String> =
         target.seen.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
-    assert_eq!(paths, ["/base/api", "/base"]);
+    assert_eq!(paths, ["/base/api", "/base", "/base/a%2Fb"]);
 }
 
 #[tokio::test]
@@ -286,4 +288,33 @@ async fn a_target_that_is_down_slow_or_unresolvable_is_named_in_time() {
         assert!(!body.contains("127.0.0.1"), "an internal address is told: {body}");
         assert!(started.elapsed() < Duration::from_secs(3), "{address}: {:?}", started.elapsed());
     }
+}
+
+/// client-go reads discovery raw: of a Status it would print `unknown`.
+#[tokio::test]
+async fn a_refusal_of_discovery_is_the_sentence_alone() {
+    let (world, target) = World::with_target(false).await;
+    let authority = target.authority();
+    let stream = world.opened("target", &authority, STRANGER).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    let sentence = r#"serviceaccount demo/stranger may not use connector "target" in namespace "demo": bind ClusterRole connectors-user"#;
+    let aggregated =
+        "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json\r\n";
+    for (path, accept, text) in [
+        ("/api", "", true),
+        ("/apis?timeout=32s", "", true),
+        ("/version", "", true),
+        ("/openapi/v3", "", true),
+        ("/any", aggregated, true),
+        ("/api/v1/pods", "", false),
+        ("/apis/apps/v1/namespaces/a/deployments", "Accept: application/json\r\n", false),
+    ] {
+        let request = http::get(path, &authority).replace("\r\n\r\n", &format!("\r\n{accept}\r\n"));
+        let (head, body) = http::exchange(&mut tls, &request).await;
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(status(&head), "403", "{path}: {head}");
+        assert_eq!(head.contains("content-type: text/plain"), text, "{path}: {head}");
+        assert_eq!(body == sentence, text, "{path}: {body}");
+    }
+    assert_eq!(target.seen.connections(), 0);
 }

@@ -188,6 +188,9 @@ impl Stage<'_> {
         assert!(head.starts_with("HTTP/1.1 200 ") && body == b"ok", "after {name}: {head}");
         let texts: Vec<String> = self.witness.take().into_iter().map(|seen| seen.text).collect();
         assert_eq!(texts, ["GET /base/good\n\n"], "after {name}");
+        // Its record comes after its answer, and must not be taken for that of the next row.
+        let recorded = || self.log.take_access().iter().any(|record| record["path"] == "/base/good");
+        connectors_testenv::eventually(&format!("a record after {name}"), async || recorded()).await;
     }
 }
 

@@ -144,5 +144,5 @@ async fn an_api_server_with_a_private_ca_is_pinned_at_first_contact() {
     let table = world.gateway.parts.table.load();
     let Some(Entry::Usable(route)) = table.lookup(&key) else { panic!("no route") };
     let contact = world.gateway.first_contact(route, &route.targets[0]).await.unwrap();
-    assert!(matches!(contact, FirstContact::Pin(_)), "{contact:?}");
+    assert!(matches!(contact, FirstContact::Pin { .. }), "{contact:?}");
 }

@@ -67,3 +67,35 @@ async fn without_an_issuer_a_tunnel_is_refused_before_the_200() {
     let answer = world.raw(head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
 }
+
+/// As Python from 3.13 on, and Java, look at certificates (RFC 5280).
+#[tokio::test]
+async fn leaves_and_both_cas_verify_strictly_whatever_the_length_of_the_host() {
+    let world = World::new().await;
+    let long = format!("{}.gr7.ap-southeast-1.eks.example", "0123456789abcdef".repeat(3));
+    assert!(long.len() > 64);
+    for (host, empty) in [("kube.example", false), (long.as_str(), true), ("127.0.0.1", false)] {
+        world.connect("target", &format!("https://{host}"));
+        let chain = served(&world, &format!("{host}:443")).await;
+        assert_eq!(chain[0].subject_name().entries().next().is_none(), empty, "{host}");
+        let text = String::from_utf8(chain[0].to_text().unwrap()).unwrap();
+        assert_eq!(text.contains("X509v3 Subject Alternative Name: critical"), empty, "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, certificate: &X509| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, certificate.to_pem().unwrap()).unwrap();
+            path
+        };
+        let mut verify = std::process::Command::new("openssl");
+        verify
+            .args(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"])
+            .arg(file("root", &world.root.cert));
+        let output = verify
+            .arg("-untrusted")
+            .arg(file("issuer", &chain[1]))
+            .arg(file("leaf", &chain[0]))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{host}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -97,16 +97,19 @@ impl Log {
 
     /// What was recorded since the last call.
     pub fn take_access(&self) -> Vec<serde_json::Value> {
-        let records = self.access();
-        LINES.with_borrow(|lines| lines.lock().unwrap().clear());
-        records
+        // At once: a worker may write the next line meanwhile.
+        access_of(&LINES.with_borrow(|lines| std::mem::take(&mut *lines.lock().unwrap())))
     }
 
     pub fn access(&self) -> Vec<serde_json::Value> {
-        let lines = self.text();
-        let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        records.filter(|record| record["target"] == "access").collect()
+        access_of(self.text().as_bytes())
     }
+}
+
+fn access_of(log: &[u8]) -> Vec<serde_json::Value> {
+    let text = std::str::from_utf8(log).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    records.filter(|record| record["target"] == "access").collect()
 }
 
 #[tokio::test]

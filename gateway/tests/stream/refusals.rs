@@ -30,7 +30,7 @@ async fn only_who_may_see_a_connector_learns_that_there_is_none() {
     let (world, target) = World::with_target(false).await;
     let authority = target.authority();
     for (token, connector, expected) in [
-        (VIEWER, "unknown", "404 NotFound"),
+        (VIEWER, "unknown", "503 ServiceUnavailable"),
         (STRANGER, "unknown", "403 Forbidden"),
         (VIEWER, "target", "403 Forbidden"),
         (STRANGER, "target", "403 Forbidden"),

@@ -73,7 +73,11 @@ async fn a_certificate_for_another_name_is_refused_although_its_ca_is_known() {
     let target = Target::script(&world.target_ca.leaf(&["other.example"]), &[], H1, note_bytes).await;
     world.connect("target", &target.url());
     let answer = status_of_a_request(&world, &target).await;
-    assert!(answer.starts_with("502"), "{answer}");
+    let why = "target localhost: it is not trusted: its certificate is for other.example, not for localhost";
+    assert!(
+        answer.starts_with("502") && answer.contains(why) && !answer.contains("caCertSecretRef"),
+        "{answer}"
+    );
     assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0);
 }
 
@@ -84,7 +88,7 @@ async fn first_contact_pins_the_topmost_ca_that_is_served() {
     let target =
         Target::script(&middle.leaf(&["localhost"]), &[&middle, &world.target_ca], H1, note_bytes).await;
     pinned(&world, &target, &[]);
-    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    let FirstContact::Pin { pin, .. } = first_contact(&world).await else { panic!("no pin") };
     assert_eq!((pin.kind, &pin.origin), (PinKind::Ca, &format!("https://localhost:{}", target.port)));
     assert_eq!(pin.certificate.as_deref(), Some(world.target_ca.pem().as_str()));
     pinned(&world, &target, &[pin]);
@@ -110,7 +114,7 @@ async fn first_contact_pins_the_ca_of_cluster_info_where_only_the_leaf_is_served
     })
     .await;
     pinned(&world, &target, &[]);
-    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    let FirstContact::Pin { pin, .. } = first_contact(&world).await else { panic!("no pin") };
     assert_eq!(pin.kind, PinKind::Ca);
     assert_eq!(pin.certificate.as_deref(), Some(world.target_ca.pem().as_str()));
     let heads = target.seen.heads();
@@ -127,7 +131,7 @@ async fn first_contact_pins_the_key_of_a_certificate_that_stands_alone() {
     let lonely = Identity::root("lonely").leaf(&["somewhere.else"]);
     let target = Target::script(&lonely, &[], H1, note_bytes).await;
     pinned(&world, &target, &[]);
-    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    let FirstContact::Pin { pin, .. } = first_contact(&world).await else { panic!("no pin") };
     assert_eq!((pin.kind, pin.certificate.clone()), (PinKind::PublicKey, None));
     pinned(&world, &target, &[pin]);
     assert!(status_of_a_request(&world, &target).await.starts_with("200"));
@@ -138,7 +142,7 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     let world = World::new().await;
     let before = Target::script(&world.leaf(), &[], H1, note_bytes).await;
     pinned(&world, &before, &[]);
-    let FirstContact::Pin(pin) = first_contact(&world).await else { panic!("no pin") };
+    let FirstContact::Pin { pin, .. } = first_contact(&world).await else { panic!("no pin") };
     let impostor =
         Target::script(&Identity::root("impostor").leaf(&["localhost"]), &[], H1, note_bytes).await;
     let moved = Pin { origin: format!("https://localhost:{}", impostor.port), ..pin };
@@ -238,4 +242,42 @@ async fn a_pinned_ca_that_cannot_be_read_fits_nothing() {
     assert!(answer.starts_with("502 "), "{answer}");
     assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0, "no byte of HTTP");
     assert!(matches!(first_contact(&world).await, FirstContact::Changed(_)));
+}
+
+#[tokio::test]
+async fn two_cas_of_one_name_and_no_key_identifiers_both_vouch() {
+    let world = World::new().await;
+    let (old, new) = (Identity::bare_root("rotated"), Identity::bare_root("rotated"));
+    for (given, signer) in [([&old, &new], &old), ([&old, &new], &new), ([&new, &old], &old)] {
+        let target = Target::script(&signer.leaf(&["localhost"]), &[], H1, note_bytes).await;
+        let pem = given.map(Identity::pem).concat();
+        world.apply(&connector("target", &target.url(), "caCertSecretRef: {name: target-ca}", SECRET, &pem));
+        let answer = status_of_a_request(&world, &target).await;
+        assert!(answer.starts_with("200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn each_reason_against_a_certificate_has_its_own_sentence() {
+    let world = World::new().await;
+    let (stranger, alone) = (Identity::root("stranger"), Identity::self_signed("localhost"));
+    let under = world.target_ca.intermediate("not sent along");
+    for (served, sentence) in [
+        (
+            stranger.leaf(&["localhost"]),
+            "signed by \\\"stranger\\\", which is not known: put that CA into the secret",
+        ),
+        (under.leaf(&["localhost"]), "signed by \\\"not sent along\\\", which is not known"),
+        (under.leaf(&["localhost"]), "or have the server send its intermediate certificate"),
+        (alone, "is signed by itself: put it into the secret"),
+        (world.target_ca.leaf(&["a.example", "10.0.0.9"]), "is for a.example, 10.0.0.9, not for localhost"),
+        (world.target_ca.dated_leaf(&["localhost"], -3, -1), "its certificate ended on "),
+        (world.target_ca.dated_leaf(&["localhost"], 1, 3), "its certificate is not valid before "),
+    ] {
+        let target = Target::script(&served, &[], H1, note_bytes).await;
+        world.connect("target", &target.url());
+        let answer = status_of_a_request(&world, &target).await;
+        assert!(answer.starts_with("502") && answer.contains(sentence), "{sentence}: {answer}");
+        assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0);
+    }
 }

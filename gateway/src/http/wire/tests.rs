@@ -87,6 +87,24 @@ fn bytes_behind_a_head_stay_in_the_buffer() {
 }
 
 #[test]
+fn the_fields_of_an_answer_are_bounded_by_their_bytes_and_not_by_their_number() {
+    let warnings = |count: usize| -> BytesMut {
+        let lines: String = (0..count).map(|n| format!("Warning: 299 - \"object {n}\"\r\n")).collect();
+        BytesMut::from(format!("HTTP/1.1 200 OK\r\n{lines}\r\n").as_str())
+    };
+    for count in [99, 100, 101, 2000] {
+        let mut whole = warnings(count);
+        let mut part = whole.clone();
+        part.truncate(whole.len() - 1);
+        assert!(take_response(&mut part, 64 << 10).unwrap().is_none(), "{count}");
+        let head = take_response(&mut whole, 64 << 10).unwrap().unwrap();
+        assert_eq!(head.headers.get_all("warning").iter().count(), count);
+        assert!(whole.is_empty());
+    }
+    assert_eq!(take_response(&mut warnings(4000), 64 << 10).err(), Some(WireError::TooLarge));
+}
+
+#[test]
 fn chunks_are_read_with_extensions_and_trailers() {
     let wire = b"5;name=value\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n";
     let (body, trailers, done) = decode(&mut Decoder::ChunkSize, wire).unwrap();
