@@ -163,9 +163,7 @@ impl Error {
             Denied { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
             Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
             Loop => gateway(Refusal::Target, status::looping()),
-            Unresolvable { host, .. } => {
-                failed(Blame::Target, status::bad_gateway(host, "its name cannot be resolved"))
-            }
+            Unresolvable { host, .. } => failed(Blame::Target, status::unresolvable(host)),
             Unreachable { host, cause } => failed(Blame::Target, status::bad_gateway(host, cause)),
             ConnectTimeout { host } | HeaderTimeout { host } => {
                 failed(Blame::Target, status::gateway_timeout(host))

@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub mod multiplex;
 pub mod policy;
 mod pool;
+mod resolve;
 pub mod trust;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use self::multiplex::{Lent, Multiplex};
 use self::policy::Surroundings;
 use self::pool::{Pool, Pools};
+use self::resolve::Resolver;
 use self::trust::Anchors;
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
@@ -43,6 +45,7 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 pub struct Upstream {
     pub(crate) tls: SslContext,
     pools: Arc<Pools>,
+    resolver: Resolver,
     dials: Cache<(u64, String), Arc<Dial>>,
     system: Arc<X509Store>,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
@@ -137,6 +140,7 @@ impl Upstream {
         Ok(Upstream {
             tls: connect::context()?,
             pools: Pools::new(settings.clone()),
+            resolver: Resolver::new()?,
             dials: Cache::builder().max_capacity(DIALS).time_to_live(DIAL_LIFE).build(),
             system: trust::system_roots()?,
             settings,
@@ -193,11 +197,13 @@ impl Upstream {
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>> {
         let limit = self.settings.load().timeouts.connect;
         let unresolvable = |cause: String| Error::Unresolvable { host: target.host.clone(), cause };
-        let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
+        let name = self.table.load().absolute(&target.host);
+        let lookup = self.resolver.addresses(&name);
         let found =
             tokio::time::timeout(limit, lookup).await.map_err(|_| unresolvable("timed out".to_owned()))?;
+        let found = found.map_err(unresolvable)?;
         let mut addresses: Vec<SocketAddr> =
-            found.map_err(|error| unresolvable(error.to_string()))?.collect();
+            found.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
         // The same order each time: a pool is per address.
         addresses.sort_unstable();
         addresses.dedup();
@@ -221,20 +227,21 @@ impl Upstream {
 
     async fn connect(&self, dial: &Dial, want: Want, settings: &Settings) -> Result<Session> {
         let deadline = Instant::now() + settings.timeouts.connect;
-        let mut failure = Error::ConnectTimeout { host: dial.host.clone() };
+        let mut failure = None;
         for (place, address) in dial.addresses.iter().enumerate() {
             let last = place + 1 == dial.addresses.len();
             let until = if last { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
             match timeout_at(until, self.connect_to(dial, (place, address), want, settings)).await {
                 Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = Error::ConnectTimeout { host: dial.host.clone() },
+                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
+                Err(_) => failure = Some(Error::ConnectTimeout { host: dial.host.clone() }),
             }
             // Another address must not be asked to vouch for one that has changed.
-            if matches!(failure, Error::CertificateChanged { .. }) || Instant::now() >= deadline {
+            if matches!(failure, Some(Error::CertificateChanged { .. })) || Instant::now() >= deadline {
                 break;
             }
         }
+        let failure = failure.unwrap_or_else(|| Error::ConnectTimeout { host: dial.host.clone() });
         let connects = &self.metrics.upstream_connects;
         match failure {
             Error::Denied { .. }
@@ -289,6 +296,14 @@ impl Upstream {
         {
             self.pools.keep(pool, stream);
         }
+    }
+}
+
+/// Of two addresses of a target: what one that was dialled has met says more than that another may not be.
+pub(crate) fn more_telling(before: Option<Error>, now: Error) -> Error {
+    match (before, now) {
+        (Some(met), Error::Denied { .. }) => met,
+        (_, now) => now,
     }
 }
 

@@ -268,6 +268,7 @@ fn the_auth_probe_takes_the_answers_of_a_kubernetes_api_and_no_others() {
         (401, Some(json), r#"{"kind":"Status","code":401}"#, false),
         (200, Some(page), "<html>", false),
         (200, None, "", false),
+        (200, None, r#"{"kind":"APIVersions"}"#, true),
         (200, Some(json), r#"{"name":"some other API"}"#, false),
         (500, Some(json), r#"{"kind":"Status"}"#, false),
     ] {

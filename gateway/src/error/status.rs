@@ -252,6 +252,17 @@ pub fn bad_gateway(host: &str, why: &str) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, "InternalError", format!("target {host}: {why}"))
 }
 
+/// No search domain is applied: a short name that works in a Pod of the cluster does not here.
+pub fn unresolvable(host: &str) -> Failure {
+    match host.split('.').count() {
+        1 | 2 => bad_gateway(
+            host,
+            "its name cannot be resolved; a Service of this cluster is written <name>.<namespace>.svc",
+        ),
+        _ => bad_gateway(host, "its name cannot be resolved"),
+    }
+}
+
 /// Another certificate than the pinned one; nothing was sent.
 pub fn certificate_changed(host: &str) -> Failure {
     let why = "it presents another certificate than before; nothing was sent: see condition CACertReady of the connector";

@@ -29,7 +29,7 @@ use crate::relay::{AnswerReader, put_head, send_head};
 use crate::settings::Unverified;
 use crate::table::route::Route;
 use crate::upstream::trust::{self, Judgement};
-use crate::upstream::{Address, Dial, Session, Taken, Want, connect};
+use crate::upstream::{Address, Dial, Session, Taken, Want, connect, more_telling};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;
@@ -153,7 +153,7 @@ impl Gateway {
 
     async fn unjudged(&self, dial: &Dial) -> Result<SslStream<Socket>> {
         let settings = self.parts.settings.load_full();
-        let mut failure = Error::Internal("no address to dial".to_owned());
+        let mut failure = None;
         for Address { address, .. } in &dial.addresses {
             let connected = async {
                 let socket = self.upstream.tcp(dial, *address, &settings).await?;
@@ -161,11 +161,11 @@ impl Gateway {
             };
             match tokio::time::timeout(settings.timeouts.connect, connected).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = Error::ConnectTimeout { host: dial.host.clone() },
+                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
+                Err(_) => failure = Some(Error::ConnectTimeout { host: dial.host.clone() }),
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| Error::Internal("no address to dial".to_owned())))
     }
 }
 

@@ -126,6 +126,15 @@ pub struct Table {
 }
 
 impl Table {
+    /// A target's name with a dot at its end, so that no search domain is applied; one of a Service of this
+    /// cluster with the cluster's domain.
+    pub fn absolute(&self, host: &str) -> String {
+        match host.strip_suffix(".svc") {
+            Some(service) => format!("{service}{}.", self.domain),
+            None => format!("{host}."),
+        }
+    }
+
     /// `namespace`: the gateway's own.
     pub fn new(cluster_domain: &str, namespace: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
         let hosts = connectors.keys().map(|one| (service_host(one), one.clone())).collect();
