@@ -51,9 +51,12 @@ pub const PROJECT_LABEL: &str = "cpaas.io/project";
 /// Annotation on a Connector: comma list of SHA-256 fingerprints that an operator accepts after a target's
 /// certificate changed.
 pub const ACCEPT_CERTIFICATE_ANNOTATION: &str = "connectors.cpaas.io/accept-certificate";
-/// Annotation on a Connector: `"true"` lets its users send `Impersonate-*` headers, as far as its credential
-/// may impersonate.
+/// Annotation on a Connector: lets its users send `Impersonate-*` headers, as far as its credential may
+/// impersonate; see `impersonation`.
 pub const ALLOW_IMPERSONATION_ANNOTATION: &str = "connectors.cpaas.io/allow-impersonation";
+/// Annotation on a Connector: the name in its targets' certificate where it is not that of the address, for
+/// SNI and verification.
+pub const TLS_SERVER_NAME_ANNOTATION: &str = "connectors.cpaas.io/tls-server-name";
 /// Annotation on a class: `host` (default) or `path`.
 pub const RESOLVER_ANNOTATION: &str = "connectors.cpaas.io/proxy-resolver";
 

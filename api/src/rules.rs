@@ -12,7 +12,7 @@ use crate::{Connector, ConnectorClass};
 
 #[cfg(all(feature = "cel", feature = "template"))]
 pub use class::check_class;
-pub use connector::{addresses, check_connector, is_printable};
+pub use connector::{addresses, check_connector, impersonation, is_printable, tls_server_name};
 pub use secret::{check_secret_type, secret_keys};
 
 /// The first rule that is broken: which condition it makes False, the constant reason, and what to do.

@@ -11,6 +11,7 @@ pub mod passage;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use connectors_api::impersonation::{Impersonation, Subject};
 use connectors_api::target::{Authority, PathMatch};
 use http::Method;
 use http::header::{self, HeaderMap};
@@ -43,9 +44,19 @@ pub async fn admit(passage: &Passage, request: &Request) -> Result<Grant> {
 
 /// Who asks to act as somebody else must not act with all the credential's rights instead, without a word.
 fn as_itself(route: &Route, headers: &HeaderMap) -> Result<()> {
-    match !route.impersonation && headers::impersonates(headers) {
-        true => Err(Error::Impersonation { connector: route.connector.clone() }),
-        false => Ok(()),
+    let allowed = match &route.impersonation {
+        Impersonation::Anybody => true,
+        Impersonation::Nobody => headers::speaks_as(headers).next().is_none(),
+        Impersonation::These(subjects) => headers::speaks_as(headers).all(|(field, name)| {
+            subjects.iter().any(|subject| match subject {
+                Subject::User(user) => field == "user" && name == user.as_bytes(),
+                Subject::Group(group) => field == "group" && name == group.as_bytes(),
+            })
+        }),
+    };
+    match allowed {
+        true => Ok(()),
+        false => Err(Error::Impersonation { connector: route.connector.clone() }),
     }
 }
 

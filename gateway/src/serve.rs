@@ -6,6 +6,7 @@ pub mod h2;
 
 use std::sync::Arc;
 
+use connectors_api::impersonation::Impersonation;
 use http::Method;
 
 use crate::admit::passage::{Grant, Passage};
@@ -123,7 +124,7 @@ fn prepare(passage: &Passage, request: &mut Request, grant: &Grant, record: &Rec
     headers::toward_target(
         &mut request.headers,
         grant.credential.authorization(),
-        grant.route.impersonation,
+        grant.route.impersonation != Impersonation::Nobody,
     )?;
     passage.gateway.upstream.pass_hop(&mut request.headers)?;
     headers::set_audit_id(&mut request.headers, record.audit_id.clone());

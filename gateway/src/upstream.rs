@@ -61,6 +61,8 @@ pub struct Dial {
     /// For `Host` and `:authority`.
     pub authority: Authority,
     namespace: String,
+    /// For SNI and the certificate; the host, unless the connector says otherwise.
+    pub(crate) server_name: String,
     /// None: plain HTTP.
     pub(crate) anchors: Option<Anchors>,
     pub(crate) addresses: Vec<Address>,
@@ -183,6 +185,7 @@ impl Upstream {
             authority: Authority::try_from(target.authority())
                 .map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
+            server_name: route.server_name(target).to_owned(),
             anchors,
             addresses: self.addresses(target).await?.into_iter().map(place).collect(),
         })
@@ -190,7 +193,14 @@ impl Upstream {
 
     fn anchors(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Anchors> {
         let policy = self.settings.load().upstream.unverified;
-        let anchors = Anchors::new(target, policy, self.system.clone(), given, &route.trust.pins);
+        let anchors = Anchors::new(
+            target,
+            route.server_name(target),
+            policy,
+            self.system.clone(),
+            given,
+            &route.trust.pins,
+        );
         anchors.map_err(|error| Error::Internal(format!("trust store: {error}")))
     }
 
@@ -266,7 +276,11 @@ impl Upstream {
             None => Box::new(socket),
             Some(anchors) => {
                 let h2 = settings.upstream.h2 && want != Want::FreshH1;
-                connect::judged(connect::tls(socket, &self.tls, &dial.host, h2).await?, anchors, &dial.host)?
+                connect::judged(
+                    connect::tls(socket, &self.tls, &dial.server_name, h2).await?,
+                    anchors,
+                    &dial.host,
+                )?
             }
         };
         self.metrics.upstream_connects.ok.inc();

@@ -1,12 +1,15 @@
 //! A Connector against its class: address, address extensions, parameters, auth, and where the Secret is.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::class::ParamSpec;
 use crate::conditions::{CONNECTOR_CLASS_READY, SECRET_READY, reason};
 use crate::connector::{Auth, NamedValue, ObjectReference};
-use crate::names::is_object_name;
-use crate::target::Target;
+use crate::impersonation::Impersonation;
+use crate::names::{ALLOW_IMPERSONATION_ANNOTATION, TLS_SERVER_NAME_ANNOTATION, is_object_name};
+use crate::target::{Authority, Target};
 use crate::{Connector, ConnectorClass};
 
 use super::{Violation, auth_type, quoted};
@@ -17,7 +20,34 @@ pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<
     check_extensions(connector, class)?;
     check_params(connector, class)?;
     check_ca_secret(connector)?;
+    impersonation(connector)?;
+    tls_server_name(connector)?;
     check_auth(connector, class)
+}
+
+/// Whom its users may speak as.
+pub fn impersonation(connector: &Connector) -> Result<Impersonation, Violation> {
+    let name = ALLOW_IMPERSONATION_ANNOTATION;
+    let parsed = Impersonation::parse(annotation(connector, name).unwrap_or_default());
+    parsed.map_err(|error| unfit(reason::INVALID_PARAMETERS, format!("annotation {name} {error}")))
+}
+
+/// The name that its targets' certificate must have in place of the address's host.
+pub fn tls_server_name(connector: &Connector) -> Result<Option<String>, Violation> {
+    let name = TLS_SERVER_NAME_ANNOTATION;
+    let Some(text) = annotation(connector, name) else { return Ok(None) };
+    match Authority::parse(text) {
+        Ok(Authority { host, port: None }) if host.parse::<IpAddr>().is_err() => Ok(Some(host)),
+        _ => {
+            let message =
+                format!("annotation {name} must be one DNS name, as it stands in the target's certificate");
+            Err(unfit(reason::INVALID_PARAMETERS, message))
+        }
+    }
+}
+
+fn annotation<'a>(connector: &'a Connector, name: &str) -> Option<&'a str> {
+    connector.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Every address that the credential may be sent to: `spec.address`, the extensions, and the class's defaults

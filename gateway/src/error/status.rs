@@ -97,8 +97,9 @@ pub fn forbidden(user: &str, connector: &ConnectorRef) -> Failure {
 /// `Impersonate-*` at a connector that does not let its users send them.
 pub fn impersonation(connector: &ConnectorRef) -> Failure {
     let message = format!(
-        "connector {:?} in namespace {:?} does not let its users act as others: leave out --as and Impersonate headers, \
-         or have its owner annotate it with {ALLOW_IMPERSONATION_ANNOTATION}=true",
+        "connector {:?} in namespace {:?} does not let its users act as this one: leave out --as and Impersonate headers, \
+         or have its owner annotate it with {ALLOW_IMPERSONATION_ANNOTATION}=true, or with a list of user:<name>, group:<name> \
+         and serviceaccount:<namespace>/<name>",
         connector.name, connector.namespace
     );
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)

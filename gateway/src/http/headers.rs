@@ -48,10 +48,12 @@ pub fn single<'a>(
 /// Prefix of the fields by which a client speaks as somebody else (kubectl --as).
 const IMPERSONATE: &str = "impersonate-";
 
-/// Whether the client speaks as somebody else. To be asked of its fields as they came, before `Connection`
-/// takes any of them away.
-pub fn impersonates(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().starts_with(IMPERSONATE))
+/// Whom the client speaks as: `user`, `group`, `uid` or `extra-…`, and the name. To be asked of its fields as
+/// they came, before `Connection` takes any of them away.
+pub fn speaks_as(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().strip_prefix(IMPERSONATE)?, value.as_bytes())))
 }
 
 /// CGI and its heirs (WSGI, PHP) read `X_Remote_User` as they read `X-Remote-User`.

@@ -129,7 +129,7 @@ impl Gateway {
         let served: Vec<X509> =
             stream.ssl().peer_cert_chain().into_iter().flatten().map(ToOwned::to_owned).collect();
         let offered = cluster_info(&mut stream, target).await;
-        let pin = trust::pin(target, &served, &offered);
+        let pin = trust::pin(target, route.server_name(target), &served, &offered);
         let pin = pin.ok_or_else(|| Error::Unverified {
             host: target.host.clone(),
             cause: "it presents no certificate".to_owned(),
@@ -157,7 +157,7 @@ impl Gateway {
         for Address { address, .. } in &dial.addresses {
             let connected = async {
                 let socket = self.upstream.tcp(dial, *address, &settings).await?;
-                connect::tls(socket, &self.upstream.tls, &dial.host, false).await
+                connect::tls(socket, &self.upstream.tls, &dial.server_name, false).await
             };
             match tokio::time::timeout(settings.timeouts.connect, connected).await {
                 Ok(Ok(stream)) => return Ok(stream),

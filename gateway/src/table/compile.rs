@@ -1,13 +1,12 @@
 //! One connector and its class → one route, or the words why not. Pure; uses the same rules as the
 //! controller, so both say the same.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use connectors_api::conditions::{self, Condition, reason};
 use connectors_api::connector::{ConnectorStatus, ObjectReference};
 use connectors_api::item::{Item, Unreadable};
-use connectors_api::names::{ALLOW_IMPERSONATION_ANNOTATION, BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
+use connectors_api::names::{BASIC_SECRET_TYPE, BEARER_SECRET_TYPE};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::rules::{self, Violation};
 
@@ -119,7 +118,7 @@ fn compile(
         }
         None => None,
     };
-    let trust = trust(connector, secret);
+    let trust = trust(connector, secret)?;
     let pool_key = route::pool_key(&uid, credential.as_deref(), &trust);
     Ok(Route {
         targets: targets(connector, class)?,
@@ -128,13 +127,9 @@ fn compile(
         uid,
         credential,
         trust,
-        impersonation: meta.annotations.as_ref().is_some_and(allows_impersonation),
+        impersonation: rules::impersonation(connector)?,
         pool_key,
     })
-}
-
-fn allows_impersonation(annotations: &BTreeMap<String, String>) -> bool {
-    annotations.get(ALLOW_IMPERSONATION_ANNOTATION).is_some_and(|value| value == "true")
 }
 
 /// How the class's Secret type is sent.
@@ -162,12 +157,15 @@ fn targets(connector: &Connector, class: &ConnectorClass) -> Result<Vec<Target>,
     rules::addresses(connector, class).into_iter().map(parse).collect()
 }
 
-fn trust(connector: &Connector, secret: impl Fn(&str, String) -> SecretKey) -> TrustSource {
+fn trust(
+    connector: &Connector,
+    secret: impl Fn(&str, String) -> SecretKey,
+) -> Result<TrustSource, Violation> {
     let trust = connector.status.as_ref().and_then(|status| status.trust.clone()).unwrap_or_default();
     let ca_secret = connector.spec.ca_secret();
     let ca_secret =
         ca_secret.map(|name| Arc::new(secret(name, trust.ca_resource_version.unwrap_or_default())));
-    TrustSource { ca_secret, pins: trust.pins }
+    Ok(TrustSource { ca_secret, pins: trust.pins, server_name: rules::tls_server_name(connector)? })
 }
 
 /// The one informational condition that stops traffic.
@@ -293,5 +291,7 @@ mod tests {
         assert_ne!(base, key(&|c| c["metadata"]["uid"] = json!("v")));
         let pin = json!([{"origin": "https://target.example:6443", "kind": "PublicKey", "sha256": "ab"}]);
         assert_ne!(base, key(&|c| c["status"]["trust"] = json!({"pins": pin})));
+        let named = json!({"connectors.cpaas.io/tls-server-name": "api.internal"});
+        assert_ne!(base, key(&|c| c["metadata"]["annotations"] = named.clone()));
     }
 }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use connectors_api::connector::Pin;
+use connectors_api::impersonation::Impersonation;
 use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
@@ -33,13 +34,18 @@ pub struct Route {
     /// None for an anonymous connector.
     pub credential: Option<Arc<CredentialSource>>,
     pub trust: TrustSource,
-    /// Users of the connector may send `Impersonate-*`.
-    pub impersonation: bool,
+    /// Whom users of the connector may speak as.
+    pub impersonation: Impersonation,
     /// `pool_key()` of the three above: the pool's group key.
     pub pool_key: u64,
 }
 
 impl Route {
+    /// The name that a target's certificate must have.
+    pub fn server_name<'a>(&'a self, target: &'a Target) -> &'a str {
+        self.trust.server_name.as_deref().unwrap_or(&target.host)
+    }
+
     /// After a change of credential or trust: connections and stores of before are not for it.
     pub fn rekey(&mut self) {
         self.pool_key = pool_key(&self.uid, self.credential.as_deref(), &self.trust);
@@ -52,7 +58,7 @@ pub fn pool_key(uid: &str, credential: Option<&CredentialSource>, trust: &TrustS
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let pins: Vec<(&str, &str)> =
         trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
-    HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins))
+    HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins, &trust.server_name))
 }
 
 /// Scheme, host and port that a client named: host in lower case, no brackets.
@@ -107,6 +113,8 @@ pub struct TrustSource {
     /// Secret of the connector's namespace that `caCertSecretRef` names.
     pub ca_secret: Option<Arc<SecretKey>>,
     pub pins: Vec<Pin>,
+    /// The name in the targets' certificate, if it is not the address's.
+    pub server_name: Option<String>,
 }
 
 /// One immutable snapshot, swapped as a whole.

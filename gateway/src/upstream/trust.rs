@@ -22,6 +22,7 @@ use crate::settings::Unverified;
 
 /// What vouches for one target of one route.
 pub struct Anchors {
+    /// That its certificate must name.
     host: String,
     policy: Unverified,
     /// System roots, shared by all.
@@ -61,6 +62,7 @@ impl Anchors {
     /// `given`: CA certificates of the connector's Secrets. Pins for other origins are ignored.
     pub fn new(
         target: &Target,
+        server_name: &str,
         policy: Unverified,
         system: Arc<X509Store>,
         given: &[X509],
@@ -82,7 +84,7 @@ impl Anchors {
             }
         }
         Ok(Anchors {
-            host: target.host.clone(),
+            host: server_name.to_owned(),
             policy,
             system,
             given: stores_of(given)?,
@@ -219,11 +221,11 @@ fn hex(bytes: &[u8]) -> String {
 /// The pin to take of a target that nothing vouches for: the topmost CA that it serves, or one of `offered`
 /// (its cluster-info) under which the chain verifies, or its key. Names must fit for a CA; a key stands for
 /// itself.
-pub fn pin(target: &Target, served: &[X509], offered: &[X509]) -> Option<Pin> {
+pub fn pin(target: &Target, server_name: &str, served: &[X509], offered: &[X509]) -> Option<Pin> {
     let (leaf, above) = served.split_first()?;
     let chain = stack(served).ok()?;
     let vouches = |ca: &&X509| {
-        store_of(&[ca]).is_ok_and(|store| fault(&store, leaf, &chain).is_none()) && names(leaf, &target.host)
+        store_of(&[ca]).is_ok_and(|store| fault(&store, leaf, &chain).is_none()) && names(leaf, server_name)
     };
     let ca = above.last().into_iter().chain(offered).find(vouches);
     Some(match ca {

@@ -73,7 +73,7 @@ fn copy(route: &connectors_gateway::table::route::Route) -> connectors_gateway::
         targets: route.targets.clone(),
         credential: route.credential.clone(),
         trust: route.trust.clone(),
-        impersonation: route.impersonation,
+        impersonation: route.impersonation.clone(),
         pool_key: route.pool_key,
     }
 }

@@ -281,3 +281,29 @@ async fn each_reason_against_a_certificate_has_its_own_sentence() {
         assert_eq!(target.seen.bytes.load(Ordering::SeqCst), 0);
     }
 }
+
+#[tokio::test]
+async fn a_connector_may_say_which_name_its_targets_certificate_has() {
+    let world = World::new().await;
+    let target = Target::script(&world.target_ca.leaf(&["api.internal"]), &[], H1, note_bytes).await;
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let plain = connector("target", &target.url(), ca, SECRET, &world.target_ca.pem());
+    for (name, status, words) in [
+        ("api.internal", "200", ""),
+        ("other.internal", "502", "its certificate is for api.internal, not for other.internal"),
+        ("127.0.0.1", "503", "must be one DNS name"),
+        ("api.internal:443", "503", "must be one DNS name"),
+    ] {
+        let annotated = format!(
+            "metadata: {{namespace: demo, name: target, annotations: {{connectors.cpaas.io/tls-server-name: '{name}'}}}}\nspec:\n  connectorClassName"
+        );
+        world.apply(
+            &plain.replace(
+                "metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName",
+                &annotated,
+            ),
+        );
+        let answer = status_of_a_request(&world, &target).await;
+        assert!(answer.starts_with(status) && answer.contains(words), "{name}: {answer}");
+    }
+}

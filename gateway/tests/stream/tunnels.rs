@@ -77,6 +77,46 @@ async fn users_of_a_connector_speak_as_others_only_if_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_list_lets_users_speak_as_those_whom_it_names_and_nobody_else() {
+    let (world, target) = World::with_target(false).await;
+    let list = "user:jane,group:dev,serviceaccount:ci/deployer";
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let annotated = format!(
+        "metadata: {{namespace: demo, name: target, annotations: {{connectors.cpaas.io/allow-impersonation: '{list}'}}}}\nspec:\n  connectorClassName"
+    );
+    let allowing = connector("target", &target.url(), ca, SECRET, &world.target_ca.pem());
+    world.apply(
+        &allowing
+            .replace("metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName", &annotated),
+    );
+    let url = format!("{}/head", target.url());
+    for (fields, status) in [
+        (&[][..], "200"),
+        (&["Impersonate-User: jane"], "200"),
+        (&["Impersonate-User: jane", "Impersonate-Group: dev"], "200"),
+        (&["Impersonate-User: system:serviceaccount:ci:deployer"], "200"),
+        (&["Impersonate-User: jane", "Impersonate-Group: dev", "Impersonate-Group: system:masters"], "403"),
+        (&["Impersonate-User: dev"], "403"),
+        (&["Impersonate-User: Jane"], "403"),
+        (&["Impersonate-User: jane", "Impersonate-Uid: 1"], "403"),
+        (&["Impersonate-User: jane", "Impersonate-Extra-Scopes: all"], "403"),
+        (
+            &[
+                "Impersonate-User: jane",
+                "Connection: Impersonate-User, Impersonate-Group",
+                "Impersonate-Group: x",
+            ],
+            "403",
+        ),
+    ] {
+        let fields: Vec<&str> = fields.iter().flat_map(|field| ["-H", *field]).collect();
+        let code = ["--output", "/dev/null", "--write-out", "%{http_code}", url.as_str()];
+        let found = String::from_utf8(world.curl(&[&fields[..], &code[..]].concat()).await).unwrap();
+        assert_eq!(found, status, "{fields:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_target_learns_where_a_request_came_from_only_if_the_operator_says_so() {
     for forwarded in [false, true] {
         let world = World::with(|settings| settings.upstream.forwarded = forwarded).await;
