@@ -24,9 +24,6 @@ const CASES: usize = 77;
 const CODE: &str = "the h2 crate ends the connection with PROTOCOL_ERROR";
 /// The same for a head on a stream that the client has ended: PROTOCOL_ERROR in place of `STREAM_CLOSED`.
 const CLOSED: &str = "the h2 crate ends the connection with PROTOCOL_ERROR, not STREAM_CLOSED";
-/// h2spec wants no frame before the GOAWAY, and takes the WINDOW_UPDATE that opens the connection's window at
-/// its start for one. That the connection ends behind each GOAWAY is asked by `hostile::h2`.
-
 /// What fails, and why it may. A case that passes must not stand here.
 const EXCEPTIONS: [(&str, &str); 12] = [
     ("4.3: Sends invalid header block fragment", CODE),
@@ -50,7 +47,8 @@ const EXCEPTIONS: [(&str, &str); 12] = [
 /// its way, which h2spec does not take, and of the stream with STREAM_CLOSED once it has ended, which it
 /// does. Who is first is nobody's rule.
 const RACES: [&str; 3] = [
-    // h2spec stumbles over the window that is opened at the start, if it comes first.
+    // h2spec wants no frame before the GOAWAY, and takes the WINDOW_UPDATE that opens the connection's window at
+    // its start for one. That the connection ends behind each GOAWAY is asked by `hostile::h2`.
     "5.4.1: Raise a connection error",
     "5.1: half closed (remote): Sends a DATA frame",
     "6.1: Sends a DATA frame on the stream that is not in 'open' or 'half-closed (local)' state",
