@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connectors_api::conditions::reason::TARGET_CERTIFICATE_CHANGED;
+use connectors_api::conditions::reason::{NOT_CHECKED, TARGET_CERTIFICATE_CHANGED};
 
 use super::authorize::Verdict;
 use super::credential::CredentialError;
@@ -15,6 +15,8 @@ use crate::table::route::{Entry, Route, Table};
 /// How long a passage's requests go by what was found for one of them. Short against every revocation bound,
 /// long against a request.
 const LIFE: Duration = Duration::from_secs(1);
+/// Looks again at a connector that nobody has checked yet, after so many milliseconds.
+const NOT_YET: [u64; 4] = [50, 100, 200, 400];
 
 impl Standing {
     fn grant(&self, table: &Arc<Table>) -> Option<Grant> {
@@ -48,7 +50,7 @@ pub async fn current(passage: &Passage) -> Result<Grant> {
 
 /// A new grant, whatever the old one says.
 pub async fn renewed(passage: &Passage) -> Result<Grant> {
-    let table = passage.gateway.parts.table.load_full();
+    let table = settled(passage).await;
     // Boxed: once a second, and larger than all else that a request holds.
     let grant = Box::pin(renew(passage, &table)).await?;
     passage.standing.store(Some(Arc::new(Standing {
@@ -59,6 +61,22 @@ pub async fn renewed(passage: &Passage) -> Result<Grant> {
         taken: Instant::now(),
     })));
     Ok(grant)
+}
+
+/// The controller tells everybody at once that a connector is Ready, and our table has it a moment later: who
+/// comes in between waits for that moment.
+async fn settled(passage: &Passage) -> Arc<Table> {
+    let mut table = passage.gateway.parts.table.load_full();
+    for wait in NOT_YET {
+        match table.lookup(&passage.connector) {
+            Some(Entry::Unusable { reason, .. }) if reason == NOT_CHECKED => {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                table = passage.gateway.parts.table.load_full();
+            }
+            _ => break,
+        }
+    }
+    table
 }
 
 async fn renew(passage: &Passage, table: &Table) -> Result<Grant> {

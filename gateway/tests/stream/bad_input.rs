@@ -318,3 +318,21 @@ async fn a_refusal_of_discovery_is_the_sentence_alone() {
     }
     assert_eq!(target.seen.connections(), 0);
 }
+
+#[tokio::test]
+async fn whoever_comes_a_moment_before_the_route_is_served_when_it_is_there() {
+    let (world, target) = World::with_target(false).await;
+    let route = |secret: &str| {
+        connector("broken", &target.url(), "caCertSecretRef: {name: target-ca}", "x", "")
+            .replace("secretRef: {name: broken}", &format!("secretRef: {{name: {secret}}}"))
+    };
+    world.apply(&route("gone"));
+    let mut tls = world.tunnel("broken", &target.authority(), H1).await;
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        world.apply(&route("target"));
+    };
+    let request = http::get("/", &target.authority());
+    let ((head, _), ()) = tokio::join!(http::exchange(&mut tls, &request), later);
+    assert_eq!(status(&head), "200", "{head}");
+}
