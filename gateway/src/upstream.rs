@@ -46,6 +46,8 @@ pub struct Upstream {
     pub(crate) tls: SslContext,
     pools: Arc<Pools>,
     resolver: Resolver,
+    /// For probes: what they find is not what somebody was told before.
+    anew: Resolver,
     dials: Cache<(u64, String), Arc<Dial>>,
     system: Arc<X509Store>,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
@@ -142,7 +144,8 @@ impl Upstream {
         Ok(Upstream {
             tls: connect::context()?,
             pools: Pools::new(settings.clone()),
-            resolver: Resolver::new()?,
+            resolver: Resolver::new(resolve::ANSWERS)?,
+            anew: Resolver::new(0)?,
             dials: Cache::builder().max_capacity(DIALS).time_to_live(DIAL_LIFE).build(),
             system: trust::system_roots()?,
             settings,
@@ -168,12 +171,25 @@ impl Upstream {
         let key = (route.pool_key, target.origin());
         let found = self
             .dials
-            .try_get_with(key, async { self.resolve(route, target, given).await.map(Arc::new) })
+            .try_get_with(key, async {
+                self.resolved(&self.resolver, route, target, given).await.map(Arc::new)
+            })
             .await;
         found.map_err(|error| Error::clone(&error))
     }
 
+    /// The same for a probe: asked now.
     pub(crate) async fn resolve(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Dial> {
+        self.resolved(&self.anew, route, target, given).await
+    }
+
+    async fn resolved(
+        &self,
+        resolver: &Resolver,
+        route: &Route,
+        target: &Target,
+        given: &[X509],
+    ) -> Result<Dial> {
         if self.table.load().leads_here(&target.host) {
             return Err(Error::Itself { host: target.host.clone() });
         }
@@ -187,7 +203,7 @@ impl Upstream {
             namespace: route.connector.namespace.clone(),
             server_name: route.server_name(target).to_owned(),
             anchors,
-            addresses: self.addresses(target).await?.into_iter().map(place).collect(),
+            addresses: self.addresses(resolver, target).await?.into_iter().map(place).collect(),
         })
     }
 
@@ -204,11 +220,11 @@ impl Upstream {
         anchors.map_err(|error| Error::Internal(format!("trust store: {error}")))
     }
 
-    async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>> {
+    async fn addresses(&self, resolver: &Resolver, target: &Target) -> Result<Vec<SocketAddr>> {
         let limit = self.settings.load().timeouts.connect;
         let unresolvable = |cause: String| Error::Unresolvable { host: target.host.clone(), cause };
         let name = self.table.load().absolute(&target.host);
-        let lookup = self.resolver.addresses(&name);
+        let lookup = resolver.addresses(&name);
         let found =
             tokio::time::timeout(limit, lookup).await.map_err(|_| unresolvable("timed out".to_owned()))?;
         let found = found.map_err(unresolvable)?;

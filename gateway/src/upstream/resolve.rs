@@ -18,18 +18,18 @@ const TRIES: usize = 8;
 const NO_LIFE: Duration = Duration::from_secs(5);
 /// Whatever an answer says of itself.
 const LIFE: Duration = Duration::from_secs(300);
-const ANSWERS: u64 = 4096;
+pub const ANSWERS: u64 = 4096;
 
 pub struct Resolver(TokioResolver);
 
 impl Resolver {
-    /// Asks the servers of `/etc/resolv.conf`.
-    pub fn new() -> anyhow::Result<Resolver> {
+    /// Asks the servers of `/etc/resolv.conf`; `answers`: how many are remembered.
+    pub fn new(answers: u64) -> anyhow::Result<Resolver> {
         let mut builder = TokioResolver::builder_tokio().context("reading /etc/resolv.conf")?;
         let options = builder.options_mut();
         (options.timeout, options.attempts) = (TRY, TRIES);
         (options.positive_max_ttl, options.negative_max_ttl) = (Some(LIFE), Some(NO_LIFE));
-        options.cache_size = ANSWERS;
+        options.cache_size = answers;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.use_hosts_file = ResolveHosts::Always;
         Ok(Resolver(builder.build().context("starting the resolver")?))
@@ -51,7 +51,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_and_the_names_of_the_machine_need_no_server() {
-        let resolver = Resolver::new().unwrap();
+        let resolver = Resolver::new(ANSWERS).unwrap();
         for (name, address) in [("127.0.0.1.", "127.0.0.1"), ("::1", "::1"), ("localhost.", "127.0.0.1")] {
             let found = resolver.addresses(name).await.unwrap();
             assert!(found.contains(&address.parse().unwrap()), "{name}: {found:?}");
