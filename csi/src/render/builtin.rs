@@ -48,11 +48,16 @@ fn no_proxy(inputs: &Inputs) -> String {
     let targets: Vec<String> = inputs.connectors.iter().flat_map(hosts).collect();
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
     let api_server = names.into_iter().chain([format!("kubernetes.default.svc.{domain}")]);
-    let api_server = api_server.chain(inputs.api_server.clone()).filter(|name| !targets.contains(name));
-    let suffixes = [".svc".to_owned(), format!(".{domain}")];
-    let services =
-        suffixes.into_iter().filter(|end| !targets.iter().any(|host| host.ends_with(end.as_str())));
-    LOOPBACK.map(str::to_owned).into_iter().chain(api_server).chain(services).collect::<Vec<_>>().join(",")
+    let services = [".svc".to_owned(), format!(".{domain}")];
+    let own = api_server.chain(inputs.api_server.clone()).chain(services);
+    let own = own.filter(|entry| !targets.iter().any(|host| excepts(entry, host)));
+    LOOPBACK.map(str::to_owned).into_iter().chain(own).collect::<Vec<_>>().join(",")
+}
+
+/// As curl and Go read an entry of `no_proxy`: a name stands for what is below it, too.
+fn excepts(entry: &str, host: &str) -> bool {
+    let name = entry.trim_start_matches('.');
+    host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn hosts(mounted: &VolumeConnector) -> Vec<String> {

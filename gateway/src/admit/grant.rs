@@ -50,9 +50,8 @@ pub async fn current(passage: &Passage) -> Result<Grant> {
 
 /// A new grant, whatever the old one says.
 pub async fn renewed(passage: &Passage) -> Result<Grant> {
-    let table = settled(passage).await;
     // Boxed: once a second, and larger than all else that a request holds.
-    let grant = Box::pin(renew(passage, &table)).await?;
+    let (grant, table) = Box::pin(renew(passage)).await?;
     passage.standing.store(Some(Arc::new(Standing {
         route: grant.route.clone(),
         credential: Arc::downgrade(&grant.credential),
@@ -63,25 +62,10 @@ pub async fn renewed(passage: &Passage) -> Result<Grant> {
     Ok(grant)
 }
 
-/// The controller tells everybody at once that a connector is Ready, and our table has it a moment later: who
-/// comes in between waits for that moment.
-async fn settled(passage: &Passage) -> Arc<Table> {
-    let mut table = passage.gateway.parts.table.load_full();
-    for wait in NOT_YET {
-        match table.lookup(&passage.connector) {
-            Some(Entry::Unusable { reason, .. }) if reason == NOT_CHECKED => {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                table = passage.gateway.parts.table.load_full();
-            }
-            _ => break,
-        }
-    }
-    table
-}
-
-async fn renew(passage: &Passage, table: &Table) -> Result<Grant> {
+async fn renew(passage: &Passage) -> Result<(Grant, Arc<Table>)> {
     let parts = &passage.gateway.parts;
-    granted(passage, table).await?;
+    granted(passage, &parts.table.load_full()).await?;
+    let table = settled(passage).await;
     let route = match table.lookup(&passage.connector) {
         Some(Entry::Usable(route)) => route.clone(),
         // As when the gateway itself sees the change, before the controller does.
@@ -101,7 +85,23 @@ async fn renew(passage: &Passage, table: &Table) -> Result<Grant> {
     let credential = parts.credentials.get(&route).await.map_err(unusable)?;
     let given = parts.credentials.certificates(&route).await.map_err(unusable)?;
     let dial = passage.gateway.upstream.dial(&route, target, &given).await?;
-    Ok(Grant { route, credential, dial })
+    Ok((Grant { route, credential, dial }, table))
+}
+
+/// The controller tells everybody at once that a connector is Ready, and our table has it a moment later: who
+/// comes in between waits for that moment. After `granted`: nobody else learns by the time it takes that there is one.
+async fn settled(passage: &Passage) -> Arc<Table> {
+    let mut table = passage.gateway.parts.table.load_full();
+    for wait in NOT_YET {
+        match table.lookup(&passage.connector) {
+            Some(Entry::Unusable { reason, .. }) if reason == NOT_CHECKED => {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                table = passage.gateway.parts.table.load_full();
+            }
+            _ => break,
+        }
+    }
+    table
 }
 
 /// A connector that does not exist is told apart only to those who may `get` it.

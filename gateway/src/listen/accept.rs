@@ -1,6 +1,6 @@
-//! The proxy ports, plain and TLS. One thread accepts on both and gives each raw socket to the worker that
-//! has the fewest connections, which it joins; the number of open ones is bounded. `detect`
-//! walks on. pingora starts it and tells it when to end.
+//! The proxy ports, plain and TLS. One thread accepts on both and gives each socket to the worker that has the
+//! fewest connections; the number of open ones is bounded. `detect` walks on. pingora starts it and tells it
+//! when to end.
 
 use std::future::pending;
 use std::io;

@@ -18,6 +18,7 @@ const TRIES: usize = 8;
 const NO_LIFE: Duration = Duration::from_secs(5);
 /// Whatever an answer says of itself.
 const LIFE: Duration = Duration::from_secs(300);
+/// How many are remembered for users.
 pub const ANSWERS: u64 = 4096;
 
 pub struct Resolver(TokioResolver);

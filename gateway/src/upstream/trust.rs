@@ -3,6 +3,7 @@
 
 mod why;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub struct Anchors {
     keys: Vec<String>,
 }
 
-/// Certificates of one name beyond so many share a store: each costs a verification.
+/// Certificates of one name beyond so many share the last store: each store costs a verification.
 const MAX_STORES: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,20 +154,17 @@ fn builder() -> Result<X509StoreBuilder, ErrorStack> {
 /// each store has a name once: with a CA of an old and a new key there are two.
 fn stores_of(certificates: &[X509]) -> Result<Vec<X509Store>, ErrorStack> {
     let mut sets: Vec<Vec<&X509>> = Vec::new();
+    let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
     for certificate in certificates {
-        let same = |other: &&X509| names_alike(other, certificate);
-        let free = sets.iter().position(|set| !set.iter().any(same));
-        match free {
-            Some(place) => sets[place].push(certificate),
-            None if sets.len() < MAX_STORES => sets.push(vec![certificate]),
-            None => sets.iter_mut().for_each(|set| set.push(certificate)),
+        let before = seen.entry(certificate.subject_name().to_der()?).or_default();
+        let place = (*before).min(MAX_STORES - 1);
+        *before += 1;
+        if place == sets.len() {
+            sets.push(Vec::new());
         }
+        sets.get_mut(place).into_iter().for_each(|set| set.push(certificate));
     }
     sets.iter().map(|set| store_of(set)).collect()
-}
-
-fn names_alike(one: &X509Ref, other: &X509Ref) -> bool {
-    one.subject_name().try_cmp(other.subject_name()).is_ok_and(std::cmp::Ordering::is_eq)
 }
 
 fn store_of(certificates: &[&X509]) -> Result<X509Store, ErrorStack> {

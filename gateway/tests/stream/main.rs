@@ -19,6 +19,7 @@ mod goaway;
 mod h2spec;
 mod hostile;
 mod http;
+mod impersonation;
 mod kubernetes;
 mod leaves;
 mod loops;

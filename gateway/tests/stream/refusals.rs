@@ -2,6 +2,7 @@
 //! that they act on.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::{self, H1};
 use crate::target::{Target, field};
-use crate::world::{STRANGER, TOKEN, UNANSWERED, VIEWER, World, connect_head};
+use crate::world::{STRANGER, TOKEN, UNANSWERED, VIEWER, World, connect_head, connector};
 
 #[tokio::test]
 async fn an_unknown_token_in_an_outage_is_told_when_to_come_back() {
@@ -81,4 +82,75 @@ async fn in_a_tunnel_of_an_expired_token_no_other_pods_token_is_reviewed_and_not
         assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
         assert_eq!(asked(), (tokens + reviews, accesses), "{account} {pod_uid}");
     }
+}
+
+fn code(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or("closed")
+}
+
+/// client-go reads discovery raw: of a Status it would print `unknown`.
+#[tokio::test]
+async fn a_refusal_of_discovery_is_the_sentence_alone() {
+    let (world, target) = World::with_target(false).await;
+    let authority = target.authority();
+    let stream = world.opened("target", &authority, STRANGER).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    let sentence = r#"serviceaccount demo/stranger may not use connector "target" in namespace "demo": bind ClusterRole connectors-user"#;
+    let aggregated =
+        "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json\r\n";
+    for (path, accept, text) in [
+        ("/api", "", true),
+        ("/apis?timeout=32s", "", true),
+        ("/version", "", true),
+        ("/openapi/v3", "", true),
+        ("/any", aggregated, true),
+        ("/api/v1/pods", "", false),
+        ("/apis/apps/v1/namespaces/a/deployments", "Accept: application/json\r\n", false),
+    ] {
+        let request = http::get(path, &authority).replace("\r\n\r\n", &format!("\r\n{accept}\r\n"));
+        let (head, body) = http::exchange(&mut tls, &request).await;
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(code(&head), "403", "{path}: {head}");
+        assert_eq!(head.contains("content-type: text/plain"), text, "{path}: {head}");
+        assert_eq!(body == sentence, text, "{path}: {body}");
+    }
+    assert_eq!(target.seen.connections(), 0);
+}
+
+#[tokio::test]
+async fn whoever_comes_a_moment_before_the_route_is_served_when_it_is_there() {
+    let (world, target) = World::with_target(false).await;
+    let route = |secret: &str| {
+        connector("broken", &target.url(), "caCertSecretRef: {name: target-ca}", "x", "")
+            .replace("secretRef: {name: broken}", &format!("secretRef: {{name: {secret}}}"))
+    };
+    world.apply(&route("gone"));
+    let mut tls = world.tunnel("broken", &target.authority(), H1).await;
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        world.apply(&route("target"));
+    };
+    let request = http::get("/", &target.authority());
+    let ((head, _), ()) = tokio::join!(http::exchange(&mut tls, &request), later);
+    assert_eq!(code(&head), "200", "{head}");
+}
+
+/// The wait for a route that is on its way is for those who may use the connector: others would learn by it
+/// that there is one.
+#[tokio::test]
+async fn a_stranger_waits_no_longer_for_a_connector_that_is_not_checked_yet_than_for_none() {
+    let (world, target) = World::with_target(false).await;
+    let unchecked = connector("broken", &target.url(), "", "x", "")
+        .replace("secretRef: {name: broken}", "secretRef: {name: gone}");
+    world.apply(&unchecked);
+    let stream = world.opened("broken", &target.authority(), STRANGER).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let began = Instant::now();
+        let (head, _) = http::exchange(&mut tls, &http::get("/", &target.authority())).await;
+        assert_eq!(code(&head), "403", "{head}");
+        quickest = quickest.min(began.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }
