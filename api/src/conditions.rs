@@ -32,6 +32,9 @@ pub mod reason {
     pub const VALID: &str = "Valid";
     /// The target's certificate was pinned at first contact.
     pub const PINNED: &str = "Pinned";
+    /// The credential works, and ends within a week, or a day.
+    pub const CREDENTIAL_ENDS_IN_A_WEEK: &str = "CredentialEndsInAWeek";
+    pub const CREDENTIAL_ENDS_IN_A_DAY: &str = "CredentialEndsInADay";
     // False
     pub const CONNECTOR_CLASS_NOT_FOUND: &str = "ConnectorClassNotFound";
     /// The class has a broken template or CEL expression, or asks for what this version does not do.

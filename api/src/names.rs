@@ -57,6 +57,12 @@ pub const ALLOW_IMPERSONATION_ANNOTATION: &str = "connectors.cpaas.io/allow-impe
 /// Annotation on a Connector: the name in its targets' certificate where it is not that of the address, for
 /// SNI and verification.
 pub const TLS_SERVER_NAME_ANNOTATION: &str = "connectors.cpaas.io/tls-server-name";
+/// Annotation on a Connector: `true` lets its targets be without secure renegotiation (RFC 5746).
+pub const LEGACY_TLS_ANNOTATION: &str = "connectors.cpaas.io/legacy-tls";
+/// Annotation on a class: `deny` lets no connector of it have an address that is http.
+pub const PLAINTEXT_ANNOTATION: &str = "connectors.cpaas.io/plaintext";
+/// Annotation on a class: `kubernetes` if its targets can be asked whom they take a credential for.
+pub const WHO_AM_I_ANNOTATION: &str = "connectors.cpaas.io/who-am-i";
 /// Annotation on a class: `host` (default) or `path`.
 pub const RESOLVER_ANNOTATION: &str = "connectors.cpaas.io/proxy-resolver";
 

@@ -30,6 +30,20 @@ pub struct ProbeReport {
     pub pins: Vec<Pin>,
     pub liveness: Outcome,
     pub auth: Outcome,
+    #[serde(default)]
+    pub remarks: Remarks,
+}
+
+/// What is worth telling beside the outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remarks {
+    /// Whom the target takes the credential for; at most 253 printable ASCII characters.
+    pub identity: Option<String>,
+    /// When the credential ends, as it says itself: Unix time in seconds.
+    pub expires: Option<i64>,
+    /// Sentences about what is allowed and dangerous.
+    pub warnings: Vec<String>,
 }
 
 /// Maps to one condition. `reason` is one of `conditions::reason` or empty; `message` says what to do and

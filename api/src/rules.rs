@@ -8,11 +8,12 @@ mod connector;
 mod secret;
 
 use crate::class::AuthType;
+use crate::names::{PLAINTEXT_ANNOTATION, WHO_AM_I_ANNOTATION};
 use crate::{Connector, ConnectorClass};
 
 #[cfg(all(feature = "cel", feature = "template"))]
 pub use class::check_class;
-pub use connector::{addresses, check_connector, impersonation, is_printable, tls_server_name};
+pub use connector::{addresses, check_connector, impersonation, is_printable, legacy_tls, tls_server_name};
 pub use secret::{check_secret_type, secret_keys};
 
 /// The first rule that is broken: which condition it makes False, the constant reason, and what to do.
@@ -31,6 +32,20 @@ pub fn auth_type<'a>(connector: &Connector, class: &'a ConnectorClass) -> Option
         [only] if name.is_empty() => Some(only),
         _ => types.iter().find(|auth| auth.name == name),
     }
+}
+
+/// Whether targets of the class can be asked whom they take a credential for.
+pub fn asks_who_am_i(class: &ConnectorClass) -> bool {
+    class_annotation(class, WHO_AM_I_ANNOTATION) == Some("kubernetes")
+}
+
+/// Whether the class lets no address be http.
+fn denies_plaintext(class: &ConnectorClass) -> bool {
+    class_annotation(class, PLAINTEXT_ANNOTATION) == Some("deny")
+}
+
+fn class_annotation<'a>(class: &'a ConnectorClass, name: &str) -> Option<&'a str> {
+    class.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Texts in quotes, for messages.

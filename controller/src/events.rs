@@ -27,7 +27,11 @@ fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
         Some(now).filter(|_| !same)
     };
     let ready = changed(conditions::READY).map(|ready| match ready.status.as_str() {
-        "True" => event(EventType::Normal, conditions::READY, "the Connector can be used"),
+        "True" => event(
+            EventType::Normal,
+            conditions::READY,
+            ready.message.as_deref().unwrap_or("the Connector can be used"),
+        ),
         _ => event(
             EventType::Warning,
             ready.reason.as_deref().unwrap_or("NotReady"),
@@ -42,7 +46,13 @@ fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
         };
         Some(event(EventType::Warning, published, ca.message.as_deref().unwrap_or_default()))
     });
-    ready.into_iter().chain(ca).collect()
+    let ends = changed(conditions::AUTH_READY).and_then(|auth| match auth.reason.as_deref()? {
+        reason @ (reason::CREDENTIAL_ENDS_IN_A_WEEK | reason::CREDENTIAL_ENDS_IN_A_DAY) => {
+            Some(event(EventType::Warning, reason, auth.message.as_deref().unwrap_or_default()))
+        }
+        _ => None,
+    });
+    ready.into_iter().chain(ca).chain(ends).collect()
 }
 
 fn event(type_: EventType, reason: &str, note: &str) -> Event {
@@ -72,6 +82,22 @@ mod tests {
             (ready(refused()), ready(no(reason::CONNECTION_FAILED, "")), Some(reason::CONNECTION_FAILED)),
         ] {
             let events = worth_telling(&last, &now);
+            assert_eq!(events.first().map(|event| event.reason.as_str()), told, "{last:?} to {now:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_credential_is_told_a_week_before_and_a_day_before_and_once_each() {
+        let (week, day) = (reason::CREDENTIAL_ENDS_IN_A_WEEK, reason::CREDENTIAL_ENDS_IN_A_DAY);
+        let auth = |reason| vec![condition(conditions::AUTH_READY, &yes(reason, "ends"), None, &[])];
+        for (last, now, told) in [
+            ("", week, Some(week)),
+            (week, week, None),
+            (week, day, Some(day)),
+            (day, day, None),
+            (day, "", None),
+        ] {
+            let events = worth_telling(&auth(last), &auth(now));
             assert_eq!(events.first().map(|event| event.reason.as_str()), told, "{last:?} to {now:?}");
         }
     }

@@ -1,8 +1,10 @@
 //! Counters and gauges for `/metrics`. Labels are bounded: kinds, results and error words, never names of
 //! objects.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use connectors_api::watch_health::WatchHealth;
 use kube::runtime::watcher;
@@ -26,6 +28,9 @@ pub struct Metrics {
     pub unreadable_objects: IntCounterVec,
     pub watches: WatchHealth,
     reached: AtomicBool,
+    credential_not_after: IntGauge,
+    /// By connector: when its credential ends, and until when we go by that.
+    ends: Mutex<HashMap<String, (i64, Instant)>>,
 }
 
 impl Metrics {
@@ -54,6 +59,11 @@ impl Metrics {
                 opts("watch_errors_total", "Lists and watches that failed, by kind"),
                 &["kind"],
             )?,
+            credential_not_after: IntGauge::with_opts(opts(
+                "credential_not_after_seconds",
+                "End of the credential that ends next, Unix time; 0 while none says when it ends",
+            ))?,
+            ends: Mutex::default(),
             unreadable_objects: IntCounterVec::new(
                 opts("unreadable_objects_total", "Objects received that could not be read, by kind"),
                 &["kind"],
@@ -72,6 +82,7 @@ impl Metrics {
         self.registry.register(Box::new(self.status_patches.clone()))?;
         self.registry.register(Box::new(self.ca_not_after.clone()))?;
         self.registry.register(Box::new(self.watch_errors.clone()))?;
+        self.registry.register(Box::new(self.credential_not_after.clone()))?;
         self.registry.register(Box::new(self.unreadable_objects.clone()))?;
         Ok(())
     }
@@ -99,7 +110,20 @@ impl Metrics {
         self.reached.load(Ordering::Relaxed)
     }
 
+    /// What a probe has found; forgotten after a time, with the connector.
+    pub fn credential_ends(&self, connector: &str, end: Option<i64>, life: Duration) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        match end {
+            Some(end) => ends.insert(connector.to_owned(), (end, Instant::now() + life)),
+            None => ends.remove(connector),
+        };
+    }
+
     pub fn text(&self) -> Result<Vec<u8>, Error> {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.retain(|_, (_, until)| *until > Instant::now());
+        self.credential_not_after.set(ends.values().map(|(end, _)| *end).min().unwrap_or(0));
+        drop(ends);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

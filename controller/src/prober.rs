@@ -92,7 +92,7 @@ pub mod fake {
     use std::sync::{Mutex, PoisonError};
 
     use connectors_api::conditions::reason;
-    use connectors_api::probe::{Outcome, OutcomeStatus};
+    use connectors_api::probe::{Outcome, OutcomeStatus, Remarks};
 
     use super::*;
 
@@ -110,7 +110,13 @@ pub mod fake {
             reason: reason.into(),
             message: String::new(),
         };
-        ProbeReport { trust: fine(reason::NO_CA_CERT), pins: Vec::new(), liveness: fine(""), auth: fine("") }
+        ProbeReport {
+            trust: fine(reason::NO_CA_CERT),
+            pins: Vec::new(),
+            liveness: fine(""),
+            auth: fine(""),
+            remarks: Remarks::default(),
+        }
     }
 
     impl FakeProber {

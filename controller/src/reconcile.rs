@@ -15,6 +15,7 @@ mod ca_cert;
 pub mod class;
 mod parameters;
 mod probe;
+mod remarks;
 pub mod role;
 mod secret;
 pub mod service;

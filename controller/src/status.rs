@@ -28,6 +28,10 @@ pub struct Findings {
     pub credential: Option<CredentialStatus>,
     pub trust: TrustStatus,
     pub proxy_url: Option<String>,
+    /// When the credential ends, Unix time.
+    pub expires: Option<i64>,
+    /// Said where everything is fine.
+    pub warnings: Vec<String>,
 }
 
 pub fn yes(reason: &str, message: impl Into<String>) -> Outcome {
@@ -63,6 +67,8 @@ impl Findings {
             credential: None,
             trust: TrustStatus { ca_resource_version: None, pins: last.trust.unwrap_or_default().pins },
             proxy_url: last.proxy.and_then(|proxy| proxy.http_address).and_then(|address| address.url),
+            expires: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -101,7 +107,7 @@ impl Findings {
             .conditions()
             .into_iter()
             .find(|(_, outcome, severity)| counts(*severity, outcome) && !is_true(outcome));
-        first.map_or_else(|| yes("", ""), |(_, outcome, _)| outcome.clone())
+        first.map_or_else(|| yes("", self.warnings.join("; ")), |(_, outcome, _)| outcome.clone())
     }
 }
 

@@ -3,7 +3,7 @@
 
 pub mod status;
 
-use self::status::Failure;
+use self::status::{Failure, Form};
 use crate::metrics::Refusal;
 use connectors_api::proxy_auth::ConnectorRef;
 
@@ -77,6 +77,8 @@ pub enum Error {
     Loop,
     #[error("{address} of {host} is denied by the target policy")]
     Denied { host: String, address: String },
+    #[error("{host} is reached without TLS, which the settings deny")]
+    Plaintext { host: String },
     #[error("{host} cannot be resolved: {cause}")]
     Unresolvable { host: String, cause: String },
     #[error("cannot connect to {host}: {cause}")]
@@ -161,6 +163,7 @@ impl Error {
             NoIssuer => gateway(Refusal::Unavailable, status::internal()),
             Internal(_) => failed(Blame::Gateway, status::internal()),
             Denied { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
+            Plaintext { host } => gateway(Refusal::Target, status::plaintext_denied(host)),
             Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
             Loop => gateway(Refusal::Target, status::looping()),
             Unresolvable { host, .. } => failed(Blame::Target, status::unresolvable(host)),
@@ -205,10 +208,10 @@ impl Error {
 
     /// For the record: what a request ended with, as the status code sent or, for a client that left, 499 as
     /// nginx has it.
-    pub fn code(&self) -> u16 {
+    pub fn code(&self, form: Form) -> u16 {
         match self {
             Error::ClientGone(_) => 499,
-            other => other.failure().code.as_u16(),
+            other => other.failure().told(form).code.as_u16(),
         }
     }
 }

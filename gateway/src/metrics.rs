@@ -70,6 +70,7 @@ pub struct Metrics {
     pub secret_reads: Outcomes,
     pub routes_usable: IntGauge,
     pub routes_unusable: IntGauge,
+    pub routes_plaintext: IntGauge,
     pub table_builds: IntCounter,
     /// By kind of what is watched.
     pub watch_errors: IntCounterVec,
@@ -126,6 +127,11 @@ impl Metrics {
             secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
             routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
             routes_unusable: gauge(to, "routes_unusable", "Connectors without a usable route.")?,
+            routes_plaintext: gauge(
+                to,
+                "routes_plaintext",
+                "Usable connectors with an address that is http: their credentials can be read on the way.",
+            )?,
             table_builds: counter(to, "table_builds_total", "Routing tables built.")?,
             watch_errors: vector(
                 to,

@@ -6,6 +6,7 @@
 mod call;
 mod data;
 pub mod fetch;
+mod remarks;
 mod trust;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use connectors_api::Connector;
 use connectors_api::class::{HttpProbe, Probe};
 use connectors_api::conditions::reason;
-use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest, Remarks};
 use connectors_api::rules;
 
 use crate::admit::credential::{Credential, CredentialError};
@@ -24,6 +25,7 @@ use crate::table::route::Route;
 
 pub struct Prober {
     gateway: Arc<Gateway>,
+    names: remarks::Names,
 }
 
 /// What one probe works with: the route as probed, and the credential as read just now.
@@ -32,11 +34,12 @@ struct Subject<'a> {
     connector: &'a Connector,
     route: Route,
     credential: Arc<Credential>,
+    warnings: Vec<String>,
 }
 
 impl Prober {
     pub fn new(gateway: Arc<Gateway>) -> Prober {
-        Prober { gateway }
+        Prober { gateway, names: remarks::Names::default() }
     }
 
     pub async fn probe(&self, asked: &ProbeRequest) -> ProbeReport {
@@ -57,7 +60,10 @@ impl Prober {
             OutcomeStatus::True => auth(&subject, asked).await,
             _ => not_checked("the target is not live"),
         };
-        ProbeReport { trust, pins, liveness, auth }
+        let taken = auth.status == OutcomeStatus::True && rules::asks_who_am_i(&asked.class);
+        let identity = if taken { self.names.of(&subject).await } else { None };
+        let remarks = remarks::of(subject, identity);
+        ProbeReport { trust, pins, liveness, auth, remarks }
     }
 
     /// Or what is to be said of its trust.
@@ -74,7 +80,7 @@ impl Prober {
                 other => not_checked(&other.to_string()),
             })?;
         route.rekey();
-        Ok(Subject { gateway: &self.gateway, connector, route, credential })
+        Ok(Subject { gateway: &self.gateway, connector, route, credential, warnings: Vec::new() })
     }
 }
 
@@ -114,7 +120,13 @@ fn http(probe: &Probe) -> Option<&HttpProbe> {
 
 fn unprobed(asked: &ProbeRequest, trust: Outcome) -> ProbeReport {
     let later = || not_checked("the target is not trusted yet");
-    ProbeReport { trust, pins: asked.pins.clone(), liveness: later(), auth: later() }
+    ProbeReport {
+        trust,
+        pins: asked.pins.clone(),
+        liveness: later(),
+        auth: later(),
+        remarks: Remarks::default(),
+    }
 }
 
 /// Not reached at all: nothing is said of its certificate.
@@ -125,13 +137,14 @@ fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
         pins: asked.pins.clone(),
         liveness: connection_failed(error),
         auth: later(),
+        remarks: Remarks::default(),
     }
 }
 
 /// In words that name the target's host and no address behind it.
 fn connection_failed(error: &Error) -> Outcome {
     let reason = match error {
-        Error::Denied { .. } | Error::Itself { .. } => reason::TARGET_DENIED,
+        Error::Denied { .. } | Error::Itself { .. } | Error::Plaintext { .. } => reason::TARGET_DENIED,
         Error::CertificateChanged { .. } => reason::TARGET_CERTIFICATE_CHANGED,
         Error::Unverified { .. } => reason::TARGET_UNVERIFIED,
         _ => reason::CONNECTION_FAILED,

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method};
 use uuid::Uuid;
 
 use crate::admit::passage::Passage;
+use crate::error::status::Form;
 use crate::error::{Blame, Error};
 use crate::gateway::Gateway;
 
@@ -102,7 +103,7 @@ impl Record {
         let pod = principal.pod.as_ref();
         let cut = !self.done.load(Ordering::Relaxed);
         let status = match (self.status.load(Ordering::Relaxed), &self.failure) {
-            (0, Some(error)) => error.code(),
+            (0, Some(error)) => error.code(Form::Status),
             (status, _) => status,
         };
         tracing::info!(
@@ -145,7 +146,13 @@ impl Drop for Record {
 }
 
 /// The record of what was no request, or of one without a passage: it has neither path nor verb.
-pub fn turned_away(gateway: &Gateway, passage: Option<&Passage>, error: &Error, protocol: &'static str) {
+pub fn turned_away(
+    gateway: &Gateway,
+    passage: Option<&Passage>,
+    error: &Error,
+    form: Form,
+    protocol: &'static str,
+) {
     if let Some(refusal) = error.refusal() {
         gateway.parts.metrics.count_refusal(refusal);
     }
@@ -155,7 +162,7 @@ pub fn turned_away(gateway: &Gateway, passage: Option<&Passage>, error: &Error, 
         connector = passage.map(|passage| tracing::field::display(&passage.connector)),
         host = passage.map(|passage| tracing::field::display(passage.host())),
         protocol,
-        status = error.code(),
+        status = error.code(form),
         blame = error.blame().as_str(),
         cause = %error,
         "request refused"

@@ -5,6 +5,7 @@
 mod answer;
 pub mod body;
 pub(crate) mod client;
+pub(crate) mod kept;
 mod sending;
 mod upgrade;
 
@@ -20,8 +21,9 @@ use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
 pub use self::answer::{Answer, AnswerReader, put_head, send_head};
-use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
+use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy, copy_noted};
 use self::client::{Body, Reply};
+use self::kept::{Again, Kept};
 use self::sending::{Sending, Sent};
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
@@ -66,6 +68,8 @@ pub(crate) struct Exchange<'a> {
     pub grant: &'a Grant,
     pub request: &'a Request,
     pub record: &'a Record,
+    /// Of the body, by this and earlier tries.
+    pub kept: &'a Kept,
     /// No other try follows.
     pub last: bool,
 }
@@ -84,7 +88,7 @@ impl Exchange<'_> {
                 let (authority, host) = (&self.grant.dial.authority, &self.grant.dial.host);
                 let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host)?;
                 let carries = self.request.framing != Framing::None;
-                if carries && client::expects_continue(&self.request.headers) {
+                if carries && !self.sends() && client::expects_continue(&self.request.headers) {
                     reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
                 }
                 let upload = carries.then_some(Sink::H2(&mut outgoing));
@@ -182,7 +186,7 @@ impl Exchange<'_> {
     /// Sends the body, then watches for the client to leave. Comes back with an error only.
     async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sending: &Sending) -> Error {
         let carried = match sink {
-            Some(mut sink) => copy(&mut body.source(), &mut sink, &self.record.up).await,
+            Some(mut sink) => self.send_body(body, &mut sink).await,
             None => Ok(()),
         };
         match carried {
@@ -203,6 +207,18 @@ impl Exchange<'_> {
                 pending().await
             }
         }
+    }
+
+    /// What earlier tries have read, then the rest.
+    async fn send_body(&self, body: &mut Body<'_>, sink: &mut Sink<'_>) -> std::result::Result<(), Broken> {
+        let Again { bytes, whole } = self.kept.again();
+        if whole || !bytes.is_empty() {
+            sink.data(bytes, whole).await.map_err(Broken::Sink)?;
+        }
+        if whole {
+            return Ok(());
+        }
+        copy_noted(&mut body.source(), sink, &self.record.up, |frame| self.kept.note(frame)).await
     }
 
     async fn download(
@@ -230,6 +246,7 @@ impl Exchange<'_> {
         {
             return Ok(End::Unauthorized);
         }
+        self.kept.let_go();
         headers::toward_client(answer.status, &mut answer.headers);
         if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.grant.route.targets.first()) {
             rewrite.apply(&mut answer.headers, target);
@@ -284,7 +301,7 @@ impl Exchange<'_> {
 
     /// A body that is gone cannot be sent again.
     fn may_renew(&self) -> bool {
-        !self.last && self.request.framing == Framing::None
+        !self.last && (self.request.framing == Framing::None || self.kept.stands())
     }
 
     async fn credential_changed(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::http::wire::Framing;
 use crate::modes::Mode;
 use crate::record::{self, Record};
 use crate::relay::client::{Body, Reply};
+use crate::relay::kept::Kept;
 use crate::relay::{Exchange, Turn};
 use crate::upstream::{Left, Want};
 
@@ -36,8 +37,9 @@ pub(crate) async fn serve(
     let passage = match mode.passage(&mut request).await {
         Ok(passage) => passage,
         Err(error) => {
-            record::turned_away(mode.gateway(), mode.known(), &error, protocol);
-            if reply.refuse(&request.method, form(&request), &error).await.is_err() {
+            let form = form(&request);
+            record::turned_away(mode.gateway(), mode.known(), &error, form, protocol);
+            if reply.refuse(&request.method, form, &error).await.is_err() {
                 reply.cut();
             }
             return reply.open();
@@ -70,8 +72,9 @@ async fn answer_error(
     if let Some(refusal) = error.refusal() {
         passage.gateway.parts.metrics.count_refusal(refusal);
     }
-    reply.refuse(&request.method, form(request), error).await?;
-    record.answered(error.code());
+    let form = form(request);
+    reply.refuse(&request.method, form, error).await?;
+    record.answered(error.code(form));
     record.complete();
     Ok(())
 }
@@ -95,6 +98,7 @@ async fn forward(
     }
     let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
+    let kept = Kept::default();
     for attempt in 1..=MAX_TRIES {
         let mut session = tokio::select! {
             biased;
@@ -102,7 +106,8 @@ async fn forward(
             // Or a client that resets its streams at once would leave as many dials behind.
             why = reply.gone() => return Err(Error::ClientGone(why)),
         };
-        let exchange = Exchange { passage, grant: &grant, request, record, last: attempt == MAX_TRIES };
+        let exchange =
+            Exchange { passage, grant: &grant, request, record, kept: &kept, last: attempt == MAX_TRIES };
         let ran = exchange.run(&mut session, body, reply).await;
         let left = if let Ok(Turn::Done(left)) = ran { left } else { Left::Spent };
         upstream.release(&grant.dial, session, left);
@@ -112,7 +117,9 @@ async fn forward(
                 grant = grant::renewed(passage).await?;
                 headers::set_credential(&mut request.headers, grant.credential.authorization());
             }
-            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record) => want = Want::Fresh,
+            Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record, &kept) => {
+                want = Want::Fresh
+            }
             Err(error) => return Err(error.told_to_repeat()),
         }
     }
@@ -135,13 +142,18 @@ fn prepare(passage: &Passage, request: &mut Request, grant: &Grant, record: &Rec
     Ok(())
 }
 
-/// Only what has no body and of which the client has seen nothing; and what may change something only if the
-/// target has not seen it.
-fn may_repeat(request: &Request, error: &Error, record: &Record) -> bool {
+/// Only what the client has seen nothing of, and whose body is at hand; and what may change something only if
+/// the target has not seen it.
+fn may_repeat(request: &Request, error: &Error, record: &Record, kept: &Kept) -> bool {
     let Error::Cut { retry, .. } = error else { return false };
     let idempotent =
         matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    let safe = *retry == Retry::Always || *retry == Retry::IfIdempotent && idempotent;
+    let bodiless = request.framing == Framing::None;
+    let safe = match retry {
+        Retry::Always => bodiless || kept.stands(),
+        Retry::IfIdempotent => bodiless && idempotent,
+        Retry::Never => false,
+    };
     // An exec asked for by GET changes things all the same.
-    safe && request.framing == Framing::None && request.upgrade.is_none() && !record.has_answered()
+    safe && request.upgrade.is_none() && !record.has_answered()
 }

@@ -1,6 +1,7 @@
 //! Tuning: defaults < one YAML file < environment `CONNECTORS_GATEWAY__GROUP__KEY`, validated as a whole.
 //! `settings/watch` swaps a changed file in; keys marked "restart" are read once at start.
 
+mod defaults;
 mod units;
 pub mod watch;
 
@@ -134,11 +135,26 @@ pub enum Unverified {
     Skip,
 }
 
+/// What to do with an address that is http.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plaintext {
+    /// Say so in the connector's status.
+    #[default]
+    Warn,
+    /// Send nothing there.
+    Deny,
+}
+
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSettings {
     /// `pin`, `deny` or `skip`. Default pin. Live, for new upstream connections.
     pub unverified: Unverified,
+    /// `warn` or `deny`. Default warn. Live.
+    pub plaintext: Plaintext,
+    /// Targets that may be http without a word. Default: none. Live.
+    pub plaintext_allow: Vec<TargetRule>,
     /// Offer HTTP/2 to targets. Default true. Live.
     pub h2: bool,
     /// Tell targets by X-Forwarded-For, -Proto and -Host where a request came from. Default false. Live.
@@ -176,71 +192,6 @@ pub struct Authorization {
     pub outage: Duration,
     /// Pairs of principal and connector remembered. Default 100000. Restart.
     pub cache_entries: u64,
-}
-
-impl Default for Listeners {
-    fn default() -> Self {
-        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        Listeners {
-            http: any(connectors_api::names::HTTP_PORT),
-            https: any(connectors_api::names::HTTPS_PORT),
-            admin: any(connectors_api::names::ADMIN_PORT),
-        }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            head: Duration::from_secs(10),
-            handshake: Duration::from_secs(10),
-            connect: Duration::from_secs(5),
-            response_header: Duration::from_secs(60),
-            ping: Duration::from_secs(15),
-            pong: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
-            api_server: Duration::from_secs(3),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { head_bytes: 64 << 10, connections: 20_000, connectors_per_login: 16, streams: 250 }
-    }
-}
-
-impl Default for UpstreamSettings {
-    fn default() -> Self {
-        UpstreamSettings {
-            unverified: Unverified::Pin,
-            h2: true,
-            forwarded: false,
-            pool_size: 128,
-            idle: Duration::from_secs(90),
-        }
-    }
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Tokens {
-            audience: connectors_api::names::AUDIENCE.to_owned(),
-            expired_grace: Duration::from_secs(24 * 3600),
-            cache_entries: 50_000,
-        }
-    }
-}
-
-impl Default for Authorization {
-    fn default() -> Self {
-        Authorization {
-            get_is_use: false,
-            fresh: Duration::from_secs(10),
-            outage: Duration::from_secs(15 * 60),
-            cache_entries: 100_000,
-        }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -2,18 +2,21 @@
 //! verdict, or one of a `pool`. `relay` and `probe/fetch` speak HTTP over what this gives.
 
 pub(crate) mod connect;
+mod dial;
 pub mod multiplex;
 pub mod policy;
 mod pool;
+mod reach;
 mod resolve;
 pub mod trust;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use connectors_api::target::{Target, default_port};
+use connectors_api::target::Target;
 use http::HeaderMap;
 use http::uri::Authority;
 use moka::future::Cache;
@@ -21,29 +24,35 @@ use openssl::ssl::SslContext;
 use openssl::x509::X509;
 use openssl::x509::store::X509Store;
 use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::tls::SslStream;
 use pingora_core::protocols::{ALPN, Stream};
 use tokio::time::{Instant, timeout_at};
 
-use self::multiplex::{Lent, Multiplex};
+use self::connect::Renegotiation;
+use self::dial::Address;
+pub use self::dial::{Dial, Left, Session, Taken, Want};
+use self::multiplex::Multiplex;
 use self::policy::Surroundings;
-use self::pool::{Pool, Pools};
+use self::pool::Pools;
+use self::reach::more_telling;
 use self::resolve::Resolver;
 use self::trust::Anchors;
-use crate::error::{Error, Result, Retry};
+use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Plaintext, Settings};
 use crate::table::route::{Route, Table};
 use crate::tls::issuer;
 
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
 const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
-/// With several addresses, one that does not answer may take this long before the next is tried.
+/// With several addresses, the TLS handshake of one may take this long before the next is tried.
 const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 
 pub struct Upstream {
-    pub(crate) tls: SslContext,
+    tls: SslContext,
+    legacy_tls: SslContext,
     pools: Arc<Pools>,
     resolver: Resolver,
     /// For probes: what they find is not what somebody was told before.
@@ -57,82 +66,6 @@ pub struct Upstream {
     surroundings: Surroundings,
 }
 
-/// A target of a route, resolved: whom to dial and how to know it.
-pub struct Dial {
-    pub host: String,
-    /// For `Host` and `:authority`.
-    pub authority: Authority,
-    namespace: String,
-    /// For SNI and the certificate; the host, unless the connector says otherwise.
-    pub(crate) server_name: String,
-    /// None: plain HTTP.
-    pub(crate) anchors: Option<Anchors>,
-    pub(crate) addresses: Vec<Address>,
-}
-
-pub(crate) struct Address {
-    pub(crate) address: SocketAddr,
-    pool: Arc<Pool>,
-}
-
-/// A verified connection, or leave for a stream on one.
-pub enum Session {
-    /// `place`: which address of the dial it belongs to, for its way back to the pool.
-    H1 {
-        stream: Stream,
-        taken: Taken,
-        place: usize,
-    },
-    H2 {
-        lent: Lent,
-        taken: Taken,
-    },
-}
-
-/// Where a session's connection is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    New,
-    /// The target may have closed it in the meantime, with nothing to do with this request.
-    FromPool,
-}
-
-impl Taken {
-    /// What a break before the first byte of an answer says about the request.
-    pub fn retry(self) -> Retry {
-        match self {
-            Taken::New => Retry::Never,
-            Taken::FromPool => Retry::IfIdempotent,
-        }
-    }
-}
-
-/// What an exchange leaves of its connection to the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// It is over to the last byte in both directions, with nothing unread: the next may begin.
-    Clean,
-    Spent,
-}
-
-/// Which connection a request may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// A pooled one, or a new one.
-    Any,
-    /// A new one: the pool may hold more that the target has closed.
-    Fresh,
-    /// A new one that speaks HTTP/1.1: for upgrades. No pooled one, since it might be dead, and nobody could
-    /// say then whether an exec has run.
-    FreshH1,
-}
-
-impl Dial {
-    pub fn default_port(&self) -> u16 {
-        default_port(self.anchors.is_some())
-    }
-}
-
 impl Upstream {
     pub fn new(
         settings: Arc<ArcSwap<Settings>>,
@@ -142,7 +75,8 @@ impl Upstream {
         surroundings: Surroundings,
     ) -> anyhow::Result<Upstream> {
         Ok(Upstream {
-            tls: connect::context()?,
+            tls: connect::context(Renegotiation::Secure)?,
+            legacy_tls: connect::context(Renegotiation::Legacy)?,
             pools: Pools::new(settings.clone()),
             resolver: Resolver::new(resolve::ANSWERS)?,
             anew: Resolver::new(0)?,
@@ -203,6 +137,7 @@ impl Upstream {
             namespace: route.connector.namespace.clone(),
             server_name: route.server_name(target).to_owned(),
             anchors,
+            legacy_tls: route.trust.legacy_tls,
             addresses: self.addresses(resolver, target).await?.into_iter().map(place).collect(),
         })
     }
@@ -242,6 +177,9 @@ impl Upstream {
     /// A connection that is verified and may be written to.
     pub async fn session(&self, dial: &Dial, want: Want) -> Result<Session> {
         let settings = self.settings.load();
+        if self.plaintext(dial) == Some(Plaintext::Deny) {
+            return Err(Error::Plaintext { host: dial.host.clone() });
+        }
         if want == Want::Any
             && let Some(session) = dial.pooled(settings.upstream.h2)
         {
@@ -252,54 +190,77 @@ impl Upstream {
     }
 
     async fn connect(&self, dial: &Dial, want: Want, settings: &Settings) -> Result<Session> {
-        let deadline = Instant::now() + settings.timeouts.connect;
-        let mut failure = None;
-        for (place, address) in dial.addresses.iter().enumerate() {
-            let last = place + 1 == dial.addresses.len();
-            let until = if last { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
-            match timeout_at(until, self.connect_to(dial, (place, address), want, settings)).await {
-                Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
-                Err(_) => failure = Some(Error::ConnectTimeout { host: dial.host.clone() }),
-            }
-            // Another address must not be asked to vouch for one that has changed.
-            if matches!(failure, Some(Error::CertificateChanged { .. })) || Instant::now() >= deadline {
-                break;
-            }
-        }
-        let failure = failure.unwrap_or_else(|| Error::ConnectTimeout { host: dial.host.clone() });
         let connects = &self.metrics.upstream_connects;
-        match failure {
-            Error::Denied { .. }
-            | Error::Itself { .. }
-            | Error::CertificateChanged { .. }
-            | Error::Unverified { .. } => connects.refused.inc(),
-            _ => connects.failed.inc(),
+        match self
+            .reach(dial, settings, |place, socket| self.begin(dial, place, socket, want, settings))
+            .await
+        {
+            Ok(session) => {
+                connects.ok.inc();
+                Ok(session)
+            }
+            Err(error) => {
+                match error {
+                    Error::Denied { .. }
+                    | Error::Plaintext { .. }
+                    | Error::Itself { .. }
+                    | Error::CertificateChanged { .. }
+                    | Error::Unverified { .. } => connects.refused.inc(),
+                    _ => connects.failed.inc(),
+                }
+                Err(error)
+            }
         }
-        Err(failure)
     }
 
-    /// Policy, TCP, TLS, verdict; only then the first byte of HTTP.
-    async fn connect_to(
+    /// Policy and TCP to each address until one comes through `begin`, within the time that is set for all.
+    pub(crate) async fn reach<T, F: Future<Output = Result<T>>>(
         &self,
         dial: &Dial,
-        (place, Address { address, pool }): (usize, &Address),
+        settings: &Settings,
+        begin: impl Fn(usize, Socket) -> F,
+    ) -> Result<T> {
+        let deadline = Instant::now() + settings.timeouts.connect;
+        let late = || Error::ConnectTimeout { host: dial.host.clone() };
+        let addresses: Vec<SocketAddr> = dial.addresses.iter().map(|one| one.address).collect();
+        let mut waiting = reach::in_turns(&addresses);
+        let mut failure = None;
+        while !waiting.is_empty() && Instant::now() < deadline {
+            let tcp = reach::first(&mut waiting, |place| self.tcp(dial, addresses[place], settings));
+            let (place, socket) = match timeout_at(deadline, tcp).await {
+                Ok(Ok(reached)) => reached,
+                Ok(Err(error)) => return Err(more_telling(failure, error)),
+                Err(_) => return Err(failure.unwrap_or_else(late)),
+            };
+            let until =
+                if waiting.is_empty() { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
+            match timeout_at(until, begin(place, socket)).await {
+                Ok(Ok(begun)) => return Ok(begun),
+                // Another address must not be asked to vouch for one that has changed.
+                Ok(Err(error @ Error::CertificateChanged { .. })) => return Err(error),
+                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
+                Err(_) => failure = Some(late()),
+            }
+        }
+        Err(failure.unwrap_or_else(late))
+    }
+
+    /// TLS, verdict; only then the first byte of HTTP.
+    async fn begin(
+        &self,
+        dial: &Dial,
+        place: usize,
+        socket: Socket,
         want: Want,
         settings: &Settings,
     ) -> Result<Session> {
-        let socket = self.tcp(dial, *address, settings).await?;
         let stream: Stream = match &dial.anchors {
             None => Box::new(socket),
             Some(anchors) => {
                 let h2 = settings.upstream.h2 && want != Want::FreshH1;
-                connect::judged(
-                    connect::tls(socket, &self.tls, &dial.server_name, h2).await?,
-                    anchors,
-                    &dial.host,
-                )?
+                connect::judged(self.tls(dial, socket, h2).await?, anchors, &dial.host)?
             }
         };
-        self.metrics.upstream_connects.ok.inc();
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
             return Ok(Session::H1 { stream, taken: Taken::New, place });
         }
@@ -308,12 +269,32 @@ impl Upstream {
             Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
         let lent =
             connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
-        self.pools.share(pool, connection);
+        if let Some(Address { pool, .. }) = dial.addresses.get(place) {
+            self.pools.share(pool, connection);
+        }
         Ok(Session::H2 { lent, taken: Taken::New })
     }
 
-    pub(crate) async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
-        let asked = policy::Candidate { namespace: &dial.namespace, host: &dial.host, address };
+    /// What is to be said of a target without TLS, the worst of its addresses; none of others.
+    pub(crate) fn plaintext(&self, dial: &Dial) -> Option<Plaintext> {
+        if dial.anchors.is_some() {
+            return None;
+        }
+        let settings = self.settings.load();
+        let of = |Address { address, .. }: &Address| {
+            policy::plaintext(&settings.upstream, &dial.candidate(*address))
+        };
+        dial.addresses.iter().find_map(of)
+    }
+
+    /// A handshake, not judged yet.
+    pub(crate) async fn tls(&self, dial: &Dial, socket: Socket, h2: bool) -> Result<SslStream<Socket>> {
+        let context = if dial.legacy_tls { &self.legacy_tls } else { &self.tls };
+        connect::tls(socket, context, &dial.server_name, h2).await
+    }
+
+    async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
+        let asked = dial.candidate(address);
         policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
         connect::tcp(address, &dial.host).await
     }
@@ -326,26 +307,5 @@ impl Upstream {
         {
             self.pools.keep(pool, stream);
         }
-    }
-}
-
-/// Of two addresses of a target: what one that was dialled has met says more than that another may not be.
-pub(crate) fn more_telling(before: Option<Error>, now: Error) -> Error {
-    match (before, now) {
-        (Some(met), Error::Denied { .. }) => met,
-        (_, now) => now,
-    }
-}
-
-impl Dial {
-    /// What stands open to one of the addresses. `h2` may have been switched off since.
-    fn pooled(&self, h2: bool) -> Option<Session> {
-        self.addresses.iter().enumerate().find_map(|(place, Address { pool, .. })| {
-            let lent = if h2 { pool.lend() } else { None };
-            match lent {
-                Some(lent) => Some(Session::H2 { lent, taken: Taken::FromPool }),
-                None => pool.idle().map(|stream| Session::H1 { stream, taken: Taken::FromPool, place }),
-            }
-        })
     }
 }

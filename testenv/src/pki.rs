@@ -77,6 +77,24 @@ impl Identity {
         dated.expect("a dated leaf")
     }
 
+    /// With a key that is too short to be trusted.
+    pub fn weak_leaf(&self, hosts: &[&str]) -> Identity {
+        let made = Rsa::generate(1024).and_then(PKey::from_rsa).and_then(|key| {
+            let name = hosts.first().copied().unwrap_or_default();
+            issue_for(key, Some(self), name, &[], |builder| end_entity(builder, hosts))
+        });
+        made.expect("a weak leaf")
+    }
+
+    /// For clients alone.
+    pub fn client_leaf(&self, hosts: &[&str]) -> Identity {
+        let made = issue(Some(self), hosts.first().copied().unwrap_or_default(), &[], |builder| {
+            builder.append_extension(ExtendedKeyUsage::new().client_auth().build()?)?;
+            named(builder, hosts)
+        });
+        made.expect("a client's leaf")
+    }
+
     /// For `host`, and nobody vouches for it.
     pub fn self_signed(host: &str) -> Identity {
         issue(None, host, &[], |builder| end_entity(builder, &[host])).expect("a self-signed leaf")
@@ -109,6 +127,16 @@ fn issue(
     extend: impl FnOnce(&mut X509Builder) -> Result<(), ErrorStack>,
 ) -> Result<Identity, ErrorStack> {
     let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
+    issue_for(key, issuer, name, groups, extend)
+}
+
+fn issue_for(
+    key: PKey<Private>,
+    issuer: Option<&Identity>,
+    name: &str,
+    groups: &[&str],
+    extend: impl FnOnce(&mut X509Builder) -> Result<(), ErrorStack>,
+) -> Result<Identity, ErrorStack> {
     let mut subject = X509Name::builder()?;
     for group in groups {
         subject.append_entry_by_nid(Nid::ORGANIZATIONNAME, group)?;
@@ -156,6 +184,10 @@ fn authority(builder: &mut X509Builder) -> Result<(), ErrorStack> {
 
 fn end_entity(builder: &mut X509Builder, hosts: &[&str]) -> Result<(), ErrorStack> {
     builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
+    named(builder, hosts)
+}
+
+fn named(builder: &mut X509Builder, hosts: &[&str]) -> Result<(), ErrorStack> {
     if hosts.is_empty() {
         return Ok(());
     }

@@ -156,6 +156,12 @@ async fn moving_a_credential_takes_the_right_to_read_it_and_other_edits_do_not()
             json!({"metadata": {"annotations": {"connectors.cpaas.io/tls-server-name": "mine.example"}}}),
             refusal,
         ),
+        (
+            "old TLS",
+            "uses-theirs",
+            json!({"metadata": {"annotations": {"connectors.cpaas.io/legacy-tls": "true"}}}),
+            refusal,
+        ),
         ("label", "uses-theirs", json!({"metadata": {"labels": {"team": "a"}}}), None),
         ("parameter", "uses-theirs", json!({"spec": {"params": [{"name": "a", "value": "b"}]}}), None),
         ("own address", "uses-mine", json!({"spec": {"address": "https://elsewhere"}}), None),

@@ -37,3 +37,23 @@ async fn an_older_cluster_gets_a_csi_driver_without_the_field_it_does_not_know()
         assert_eq!(rendered.contains(field), present, "{path}");
     }
 }
+
+#[tokio::test]
+async fn kubelets_folder_is_one_value_in_one_place() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(folder("config/csi")).unwrap() {
+        let file = file.unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let changed = match file.file_name().to_str() {
+            Some("kubelet.yaml") => text.replace("/var/lib/kubelet", "/var/lib/k0s/kubelet"),
+            _ => text,
+        };
+        std::fs::write(copy.path().join(file.file_name()), changed).unwrap();
+    }
+    let usual = printed(&cluster, &["kustomize", &folder("config/csi")]).await;
+    let other = printed(&cluster, &["kustomize", copy.path().to_str().unwrap()]).await;
+    assert_eq!(usual.matches("/var/lib/kubelet/").count(), 8, "{usual}");
+    assert_eq!(other, usual.replace("/var/lib/kubelet", "/var/lib/k0s/kubelet"));
+    assert!(!usual.contains("KUBELET") && !usual.contains("kind: ConfigMap"), "{usual}");
+}

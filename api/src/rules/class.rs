@@ -3,16 +3,17 @@
 use crate::class::{Configuration, HttpProbe, Probe};
 use crate::conditions::{CONNECTOR_CLASS_READY, reason};
 use crate::expression::Expression;
-use crate::names::is_file_name;
+use crate::names::{PLAINTEXT_ANNOTATION, WHO_AM_I_ANNOTATION, is_file_name};
 use crate::template::Template;
 use crate::{ConnectorClass, class::AuthType};
 
-use super::Violation;
+use super::{Violation, class_annotation};
 
 /// Finds the first part of a class that cannot work. A class that fails is refused as a whole: half of it
 /// would surprise.
 pub fn check_class(class: &ConnectorClass) -> Result<(), Violation> {
     let spec = &class.spec;
+    check_annotations(class)?;
     spec.auth.iter().flat_map(|auth| &auth.types).try_for_each(check_auth_type)?;
     check_names("addressExtensions", spec.address_extensions.iter().map(|param| param.name.as_str()))?;
     check_names("params", spec.params.iter().map(|param| param.name.as_str()))?;
@@ -32,6 +33,22 @@ fn broken(place: &str, problem: impl std::fmt::Display) -> Violation {
         reason: reason::CLASS_INVALID,
         message: format!("{place}: {problem}"),
     }
+}
+
+/// What a misspelled word would switch off without a sign.
+fn check_annotations(class: &ConnectorClass) -> Result<(), Violation> {
+    for (name, known) in [(WHO_AM_I_ANNOTATION, "kubernetes"), (PLAINTEXT_ANNOTATION, "deny")] {
+        match class_annotation(class, name) {
+            Some(value) if value != known => {
+                return Err(broken(
+                    &format!("annotation {name}"),
+                    format!("is {value:?}: only {known:?} is known"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_auth_type(auth: &AuthType) -> Result<(), Violation> {

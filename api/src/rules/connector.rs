@@ -8,11 +8,13 @@ use crate::class::ParamSpec;
 use crate::conditions::{CONNECTOR_CLASS_READY, SECRET_READY, reason};
 use crate::connector::{Auth, NamedValue, ObjectReference};
 use crate::impersonation::Impersonation;
-use crate::names::{ALLOW_IMPERSONATION_ANNOTATION, TLS_SERVER_NAME_ANNOTATION, is_object_name};
+use crate::names::{
+    ALLOW_IMPERSONATION_ANNOTATION, LEGACY_TLS_ANNOTATION, TLS_SERVER_NAME_ANNOTATION, is_object_name,
+};
 use crate::target::{Authority, Target};
 use crate::{Connector, ConnectorClass};
 
-use super::{Violation, auth_type, quoted};
+use super::{Violation, auth_type, denies_plaintext, quoted};
 
 pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {
     check_texts(connector)?;
@@ -22,6 +24,8 @@ pub fn check_connector(connector: &Connector, class: &ConnectorClass) -> Result<
     check_ca_secret(connector)?;
     impersonation(connector)?;
     tls_server_name(connector)?;
+    legacy_tls(connector)?;
+    check_encrypted(connector, class)?;
     check_auth(connector, class)
 }
 
@@ -43,6 +47,37 @@ pub fn tls_server_name(connector: &Connector) -> Result<Option<String>, Violatio
                 format!("annotation {name} must be one DNS name, as it stands in the target's certificate");
             Err(unfit(reason::INVALID_PARAMETERS, message))
         }
+    }
+}
+
+/// Whether its targets may be without secure renegotiation.
+pub fn legacy_tls(connector: &Connector) -> Result<bool, Violation> {
+    let name = LEGACY_TLS_ANNOTATION;
+    match annotation(connector, name) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => {
+            let message = format!("annotation {name} must be \"true\" or \"false\"");
+            Err(unfit(reason::INVALID_PARAMETERS, message))
+        }
+    }
+}
+
+/// Where the class says so, no address is http.
+fn check_encrypted(connector: &Connector, class: &ConnectorClass) -> Result<(), Violation> {
+    if !denies_plaintext(class) {
+        return Ok(());
+    }
+    let plain = |address: &&str| Target::parse(address).is_ok_and(|target| !target.tls);
+    match addresses(connector, class).into_iter().find(plain) {
+        Some(address) => {
+            let class = class_name(connector);
+            let message = format!(
+                "address {address:?} is http, which connectorclass {class:?} does not allow, since the credential could be read on its way: use https"
+            );
+            Err(unfit(reason::INVALID_ADDRESS, message))
+        }
+        None => Ok(()),
     }
 }
 

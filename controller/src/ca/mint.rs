@@ -137,3 +137,26 @@ fn digest<T: HasPrivate>(key: &PKeyRef<T>) -> MessageDigest {
         _ => MessageDigest::sha256(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Python from 3.13 on and others verify (RFC 5280).
+    #[test]
+    fn root_and_issuer_stand_the_strictest_look() {
+        let (certificate, key) = root().unwrap();
+        let root = Authority { certificate, key };
+        let issuing = issuing(&root).unwrap();
+        let mut trusted = X509StoreBuilder::new().unwrap();
+        trusted.add_cert(root.certificate.clone()).unwrap();
+        trusted.set_flags(X509VerifyFlags::X509_STRICT | X509VerifyFlags::CHECK_SS_SIGNATURE).unwrap();
+        let (trusted, chain) = (trusted.build(), Stack::new().unwrap());
+        for certificate in [&root.certificate, &issuing.certificate] {
+            let verified = X509StoreContext::new().unwrap().init(&trusted, certificate, &chain, |context| {
+                Ok(context.verify_cert()?.then_some(()).ok_or_else(|| context.error().to_string()))
+            });
+            assert_eq!(verified.unwrap(), Ok(()), "{:?}", certificate.subject_name());
+        }
+    }
+}

@@ -7,9 +7,12 @@ use std::time::Instant;
 use connectors_api::conditions::reason;
 use connectors_api::connector::ConnectorStatus;
 use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass, names, rules};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::remarks;
 use crate::context::Context;
 use crate::prober::ProbeError;
 use crate::status::{self, Findings, is_true, unknown};
@@ -23,7 +26,11 @@ pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClas
     let answer = tokio::time::timeout(context.settings.probe_timeout, context.prober.probe(&request)).await;
     context.metrics.probed(started.elapsed());
     match answer.unwrap_or(Err(ProbeError::Silent)) {
-        Ok(report) => apply(report, &rules::addresses(connector, class), findings),
+        Ok(report) => {
+            apply(report, &rules::addresses(connector, class), findings);
+            let (name, life) = (ConnectorRef::of(&connector.metadata), 3 * context.settings.recheck);
+            context.metrics.credential_ends(&name.to_string(), findings.expires, life);
+        }
         Err(error) => {
             findings.liveness = unknown(reason::GATEWAY_UNAVAILABLE, error.to_string());
             findings.auth = findings.liveness.clone();
@@ -53,7 +60,9 @@ fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -
 
 fn apply(report: ProbeReport, addresses: &[&str], findings: &mut Findings) {
     findings.liveness = explained(report.liveness, &report.trust);
-    findings.auth = explained(report.auth, &report.trust);
+    findings.auth = remarks::told(explained(report.auth, &report.trust), &report.remarks, Timestamp::now());
+    findings.expires = report.remarks.expires;
+    findings.warnings = report.remarks.warnings;
     let news = match report.trust.status {
         OutcomeStatus::False => true,
         // A broken CA Secret stays visible although the target is trusted otherwise.
@@ -130,7 +139,8 @@ mod tests {
         let mut findings = Findings::unchecked(&Connector::default());
         let trust = status::no(reason::TARGET_UNVERIFIED, "no CA vouches for the target");
         let later = unknown(reason::NOT_CHECKED, "");
-        let report = ProbeReport { trust, pins: Vec::new(), liveness: later.clone(), auth: later };
+        let report =
+            ProbeReport { trust, liveness: later.clone(), auth: later, ..crate::prober::fake::healthy() };
         apply(report, &[], &mut findings);
         assert_eq!(findings.liveness.message, "not checked: no CA vouches for the target");
         assert_eq!(findings.auth.message, findings.liveness.message);

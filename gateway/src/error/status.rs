@@ -59,6 +59,17 @@ impl Failure {
         Bytes::from(status.to_string())
     }
 
+    /// As a client that can show no more than this form must be told: of a 503 client-go shows discovery's
+    /// readers nothing but a phrase of its own, and with `Retry-After` after 50 s. Of a 502 it shows all.
+    pub fn told(self, form: Form) -> Failure {
+        match (form, self.code) {
+            (Form::Text, StatusCode::SERVICE_UNAVAILABLE) => {
+                Failure { code: StatusCode::BAD_GATEWAY, retry_after: None, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The header fields of the answer, and its body.
     pub fn answer(&self, form: Form) -> (HeaderMap, Bytes) {
         let (kind, body) = match form {
@@ -189,6 +200,15 @@ pub fn target_forbidden(authority: &str, connectors: &str) -> Failure {
 pub fn target_denied(host: &str) -> Failure {
     let message =
         format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+    Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// The settings deny what is not encrypted.
+pub fn plaintext_denied(host: &str) -> Failure {
+    let message = format!(
+        "the gateway sends nothing to {host} over http, where the credential could be read: use an https address, \
+         or ask its operator to add it to upstream.plaintext_allow"
+    );
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 

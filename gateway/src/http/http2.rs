@@ -2,6 +2,7 @@
 //! peer that is gone without a word. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
 
 mod gather;
+mod inflow;
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,11 +11,20 @@ use h2::PingPong;
 use tokio::time::timeout;
 
 pub use gather::{Flusher, Gathering, gather};
+pub use inflow::{Inflow, Part};
 
 /// What one stream may have on its way to a reader that has stopped.
 pub const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes that may wait for a stream's window.
 pub const SEND_BUFFER: usize = 256 << 10;
+
+/// Streams that were given up here and whose last frames may be on their way still: so many are remembered,
+/// for so long, that those frames are no mistakes of the peer's.
+pub const GIVEN_UP: usize = 2000;
+pub const GIVEN_UP_TIME: Duration = Duration::from_secs(10);
+/// Mistakes on streams of one connection, in its whole life, before it ends. The library's own number is 1024,
+/// which connections that live for weeks reach.
+pub const MISTAKES: usize = 20_000;
 
 /// Room for all streams of a connection at once: those whose readers have stopped leave the others theirs.
 /// Greater ones than 2 GiB do not exist (RFC 9113, 6.9.1).

@@ -148,7 +148,7 @@ async fn close_with(gateway: &Gateway, mut stream: Stream, error: &Error) {
         tracing::debug!(%why, "client left before its first request");
         return;
     }
-    tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(), cause = %error, "connection refused");
+    tracing::info!(target: "access", blame = error.blame().as_str(), status = error.code(Form::Status), cause = %error, "connection refused");
     let failure = error.failure();
     let (headers, body) = failure.answer(Form::Status);
     let mut out = BytesMut::new();

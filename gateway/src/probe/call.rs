@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
 use connectors_api::expression::{Expression, ExpressionError, Response};
 use connectors_api::target::{Authority, PathMatch, Target, default_port};
@@ -83,8 +84,11 @@ fn covered(subject: &Subject<'_>, target: &Target, path: &str) -> bool {
 }
 
 async fn send(subject: &Subject<'_>, call: &Call, injection: Injection) -> Result<Fetched, Failed> {
-    let mut request =
-        Request::builder().method(call.method.clone()).uri(&call.path).body(()).map_err(|_| unfit("path"))?;
+    let mut request = Request::builder()
+        .method(call.method.clone())
+        .uri(&call.path)
+        .body(Bytes::new())
+        .map_err(|_| unfit("path"))?;
     let mut credential = None;
     if covered(subject, &call.target, &call.path) {
         *request.headers_mut() = call.headers.clone();

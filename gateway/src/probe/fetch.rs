@@ -24,12 +24,12 @@ use crate::gateway::Gateway;
 use crate::http::headers;
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Frame, Framing, Persistence};
-use crate::relay::body::{H1Sink, H1Source, Source};
+use crate::relay::body::{H1Sink, H1Source, Sink, Source};
 use crate::relay::{AnswerReader, put_head, send_head};
-use crate::settings::Unverified;
+use crate::settings::{Plaintext, Unverified};
 use crate::table::route::Route;
 use crate::upstream::trust::{self, Judgement};
-use crate::upstream::{Address, Dial, Session, Taken, Want, connect, more_telling};
+use crate::upstream::{Dial, Session, Taken, Want};
 
 /// More of an answer no probe needs.
 const MAX_BODY: usize = 64 << 10;
@@ -51,8 +51,10 @@ pub struct Fetched {
 /// reached the target.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FirstContact {
-    /// A known CA or a pin vouches for it; or it is plain http.
+    /// A known CA or a pin vouches for it; or it is http, and a setting lets it be so.
     Verified,
+    /// It is http: nothing can vouch for it.
+    Plain,
     /// Nothing does, and why; this pin could from now on.
     Pin { pin: Pin, cause: String },
     /// Pins exist and do not fit; this one would.
@@ -67,7 +69,7 @@ impl Gateway {
         &self,
         route: &Route,
         target: &Target,
-        request: http::Request<()>,
+        request: http::Request<Bytes>,
         credential: Option<&Credential>,
     ) -> Result<Fetched> {
         let fetched =
@@ -79,10 +81,10 @@ impl Gateway {
         &self,
         route: &Route,
         target: &Target,
-        request: http::Request<()>,
+        request: http::Request<Bytes>,
         credential: Option<&Credential>,
     ) -> Result<Fetched> {
-        let (parts, ()) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut headers = parts.headers;
         headers::toward_target(&mut headers, credential.and_then(Credential::authorization), false)?;
@@ -94,15 +96,20 @@ impl Gateway {
             authority,
             path,
             headers,
-            framing: Framing::None,
+            framing: if body.is_empty() { Framing::None } else { Framing::Length(body.len() as u64) },
             upgrade: None,
             rewrite: None,
         };
         let dial = self.dial(route, target).await?;
         match self.upstream.session(&dial, Want::Fresh).await? {
-            Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, &target.host).await,
+            Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, body, &target.host).await,
             Session::H2 { mut lent, .. } => {
-                let (mut incoming, _) = send_head(&mut lent, &request, &dial.authority, &target.host)?;
+                let (mut incoming, mut outgoing) =
+                    send_head(&mut lent, &request, &dial.authority, &target.host)?;
+                if !body.is_empty() {
+                    let sent = Sink::H2(&mut outgoing).data(body, true).await;
+                    sent.map_err(|cause| Error::Protocol { host: target.host.clone(), cause })?;
+                }
                 collect(answers(Source::Target(&mut incoming), &request, &target.host)).await
             }
         }
@@ -110,10 +117,14 @@ impl Gateway {
 
     /// Whom do we talk to? Sends no credential to find out.
     pub async fn first_contact(&self, route: &Route, target: &Target) -> Result<FirstContact> {
-        if !target.tls {
-            return Ok(FirstContact::Verified);
-        }
         let dial = self.dial(route, target).await?;
+        if !target.tls {
+            return match self.upstream.plaintext(&dial) {
+                None => Ok(FirstContact::Verified),
+                Some(Plaintext::Warn) => Ok(FirstContact::Plain),
+                Some(Plaintext::Deny) => Err(Error::Plaintext { host: target.host.clone() }),
+            };
+        }
         let mut stream = self.unjudged(&dial).await?;
         let verdict = dial.anchors.as_ref().map(|anchors| anchors.judge(stream.ssl()));
         let stranger = match verdict {
@@ -153,29 +164,19 @@ impl Gateway {
 
     async fn unjudged(&self, dial: &Dial) -> Result<SslStream<Socket>> {
         let settings = self.parts.settings.load_full();
-        let mut failure = None;
-        for Address { address, .. } in &dial.addresses {
-            let connected = async {
-                let socket = self.upstream.tcp(dial, *address, &settings).await?;
-                connect::tls(socket, &self.upstream.tls, &dial.server_name, false).await
-            };
-            match tokio::time::timeout(settings.timeouts.connect, connected).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
-                Err(_) => failure = Some(Error::ConnectTimeout { host: dial.host.clone() }),
-            }
-        }
-        Err(failure.unwrap_or_else(|| Error::Internal("no address to dial".to_owned())))
+        self.upstream.reach(dial, &settings, |_, socket| self.upstream.tls(dial, socket, false)).await
     }
 }
 
 async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(
     stream: &mut S,
     request: &Request,
+    body: Bytes,
     host: &str,
 ) -> Result<Fetched> {
     let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
     put_head(&mut out, request, &request.authority);
+    out.extend_from_slice(&body);
     let sent = H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await;
     sent.map_err(|error| Error::Unreachable { host: host.to_owned(), cause: error.kind().to_string() })?;
     let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
@@ -229,7 +230,8 @@ async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X5
         upgrade: None,
         rewrite: None,
     };
-    match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, &target.host)).await {
+    match tokio::time::timeout(CLUSTER_INFO_TIME, ask_h1(stream, &request, Bytes::new(), &target.host)).await
+    {
         Ok(Ok(fetched)) if fetched.status == StatusCode::OK => authorities(&fetched.body).unwrap_or_default(),
         _ => Vec::new(),
     }

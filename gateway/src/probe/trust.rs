@@ -28,6 +28,7 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
     for target in subject.route.targets.clone() {
         match subject.gateway.first_contact(&subject.route, &target).await.map_err(Failed::Dial)? {
             FirstContact::Verified => {}
+            FirstContact::Plain => subject.warnings.push(unencrypted(&target)),
             FirstContact::Unverified { cause } => return Err(Failed::Target(unverified(&target, &cause))),
             // Whoever gave a CA wants that one.
             FirstContact::Pin { cause, .. } if given => {
@@ -41,6 +42,13 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
     }
     subject.route.rekey();
     Ok(told(subject, given))
+}
+
+fn unencrypted(target: &Target) -> String {
+    format!(
+        "{} is not encrypted: the credential can be read on its way, so use an https address",
+        target.origin()
+    )
 }
 
 /// Of the pins before, those stay that are for other targets or that the operator accepts too (API servers of

@@ -1,7 +1,7 @@
 //! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
 
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
+use h2::SendStream;
 use http::header::HeaderMap;
 use http::uri::{self, Authority, Scheme, Uri};
 use http::{Method, StatusCode};
@@ -10,6 +10,7 @@ use super::body::{H1Source, Source};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer;
 use crate::http::headers;
+use crate::http::http2::Inflow;
 use crate::http::request::Request;
 use crate::http::wire::{self, Framing, Persistence, WireError};
 use crate::upstream::Taken;
@@ -136,7 +137,7 @@ async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Ta
         cause: error.to_string(),
         retry: retry(&error, taken),
     })?;
-    let ended = incoming.body.as_ref().is_none_or(RecvStream::is_end_stream);
+    let ended = incoming.body.as_ref().is_none_or(Inflow::is_end);
     let length = wire::length(head.headers());
     let length =
         length.map_err(|error| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") })?;

@@ -1,17 +1,19 @@
 //! Bodies on their way between two legs, whatever each speaks. One task carries both directions; at most one
 //! read and one write buffer per direction exist, so a slow reader stops the writer.
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use h2::{RecvStream, SendStream};
+use h2::SendStream;
 use http::HeaderMap;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
+use crate::http::http2::{Inflow, Part};
 use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
@@ -39,7 +41,7 @@ pub struct H1Source<'a> {
 /// Where a body comes from.
 pub enum Source<'a> {
     H1(H1Source<'a>),
-    Client(&'a mut RecvStream),
+    Client(&'a mut Inflow),
     Target(&'a mut Incoming),
 }
 
@@ -49,7 +51,7 @@ impl Source<'_> {
         if let Source::H1(h1) = self {
             return h1.decoder.next(h1.buf).map_err(|error| format!("{error:?}")).transpose();
         }
-        let body = self.stream().filter(|body| body.is_end_stream())?;
+        let body = self.stream().filter(|body| body.is_at_hand())?;
         next_of_stream(body).now_or_never()
     }
 
@@ -61,7 +63,15 @@ impl Source<'_> {
         next_of_stream(self.stream().ok_or("no answer has begun")?).await
     }
 
-    fn stream(&mut self) -> Option<&mut RecvStream> {
+    /// Takes what comes meanwhile, for a reader that has stopped. Never resolves.
+    async fn gather(&mut self) -> Infallible {
+        match self.stream() {
+            Some(body) => body.gather().await,
+            None => pending().await,
+        }
+    }
+
+    fn stream(&mut self) -> Option<&mut Inflow> {
         match self {
             Source::H1(_) => None,
             Source::Client(body) => Some(body),
@@ -83,18 +93,12 @@ impl H1Source<'_> {
     }
 }
 
-async fn next_of_stream(body: &mut RecvStream) -> Result<Frame, String> {
-    match body.data().await {
-        Some(Ok(data)) => {
-            body.flow_control().release_capacity(data.len()).map_err(|error| error.to_string())?;
-            Ok(Frame::Data(data))
-        }
-        Some(Err(error)) => Err(error.to_string()),
-        None => match body.trailers().await.map_err(|error| error.to_string())? {
-            Some(trailers) => Ok(Frame::Trailers(trailers)),
-            None => Ok(Frame::End),
-        },
-    }
+async fn next_of_stream(body: &mut Inflow) -> Result<Frame, String> {
+    Ok(match body.next().await? {
+        Part::Data(data) => Frame::Data(data),
+        Part::Trailers(trailers) => Frame::Trailers(trailers),
+        Part::End => Frame::End,
+    })
 }
 
 pub struct H1Sink<'a> {
@@ -172,7 +176,7 @@ impl Sink<'_> {
                 Ok(reason) => format!("stream reset: {reason}"),
                 Err(error) => error.to_string(),
             },
-            Sink::H1(_) | Sink::None => std::future::pending().await,
+            Sink::H1(_) | Sink::None => pending().await,
         }
     }
 }
@@ -197,18 +201,43 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
 /// Carries a body to its end, adding to `count` what it delivered. Bytes are written as soon as no more are
 /// at hand: a watch's event waits for nothing.
 pub async fn copy(source: &mut Source<'_>, sink: &mut Sink<'_>, count: &AtomicU64) -> Result<(), Broken> {
-    let mut at_hand = source.buffered();
+    copy_noted(source, sink, count, |_| {}).await
+}
+
+/// The same; `note` is told of each frame once it is read, before anything may cancel its way.
+pub async fn copy_noted(
+    source: &mut Source<'_>,
+    sink: &mut Sink<'_>,
+    count: &AtomicU64,
+    note: impl Fn(&Frame),
+) -> Result<(), Broken> {
+    let buffered = |source: &mut Source<'_>| {
+        let frame = source.buffered();
+        if let Some(Ok(frame)) = &frame {
+            note(frame);
+        }
+        frame
+    };
+    let mut at_hand = buffered(source);
     loop {
         let frame = match at_hand {
             Some(frame) => frame.map_err(Broken::Source)?,
-            None => await_next(source, sink).await?,
+            None => {
+                let frame = await_next(source, sink).await?;
+                note(&frame);
+                frame
+            }
         };
         match frame {
             Frame::Data(data) => {
                 let n = data.len() as u64;
-                at_hand = source.buffered();
+                at_hand = buffered(source);
                 let last = matches!(at_hand, Some(Ok(Frame::End)));
-                sink.data(data, last).await.map_err(Broken::Sink)?;
+                tokio::select! {
+                    biased;
+                    sent = sink.data(data, last) => sent.map_err(Broken::Sink)?,
+                    never = source.gather() => match never {},
+                }
                 count.fetch_add(n, Ordering::Relaxed);
                 if last {
                     return Ok(());
@@ -224,7 +253,11 @@ pub async fn copy(source: &mut Source<'_>, sink: &mut Sink<'_>, count: &AtomicU6
 }
 
 async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Frame, Broken> {
-    sink.flush().await.map_err(Broken::Sink)?;
+    tokio::select! {
+        biased;
+        flushed = sink.flush() => flushed.map_err(Broken::Sink)?,
+        never = source.gather() => match never {},
+    }
     tokio::select! {
         biased;
         frame = source.next() => frame.map_err(Broken::Source),

@@ -4,7 +4,7 @@ use std::future::{pending, poll_fn};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, header};
 use pingora_core::server::ShutdownWatch;
@@ -13,6 +13,7 @@ use super::body::{H1Sink, H1Source, Sink, Source, Writer};
 use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
+use crate::http::http2::Inflow;
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
 /// Bytes of later requests that a client may send ahead while one is served.
@@ -21,7 +22,7 @@ const MAX_PIPELINED: usize = 64 << 10;
 /// Where the request's body comes from.
 pub enum Body<'a> {
     H1 { io: Reader<'a>, buf: &'a mut BytesMut, decoder: &'a mut Decoder },
-    H2(RecvStream),
+    H2(Inflow),
 }
 
 impl Body<'_> {
@@ -124,7 +125,7 @@ impl Reply<'_> {
 
     /// A refusal in place of an answer.
     pub async fn refuse(&mut self, method: &Method, form: Form, error: &Error) -> Result<()> {
-        let failure = error.failure();
+        let failure = error.failure().told(form);
         let (headers, body) = failure.answer(form);
         if let Reply::H1 { out, close, .. } = self {
             out.clear();

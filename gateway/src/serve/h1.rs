@@ -168,7 +168,7 @@ impl Connection {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
-        record::turned_away(mode.gateway(), mode.known(), error, "h1");
+        record::turned_away(mode.gateway(), mode.known(), error, Form::Status, "h1");
         let mut reply =
             Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
         if let Err(error) = reply.refuse(&Method::GET, Form::Status, error).await {

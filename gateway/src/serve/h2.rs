@@ -20,7 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW,
+    connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
@@ -116,7 +117,11 @@ fn options(mode: &Mode) -> H2Options {
         .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(GIVEN_UP)
+        .reset_stream_duration(GIVEN_UP_TIME)
+        .max_pending_accept_reset_streams(TAKEN_BACK)
+        .max_local_error_reset_streams(Some(MISTAKES));
     options
 }
 
@@ -125,9 +130,9 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => super::serve(mode, request, Body::H2(body), reply, "h2").await,
+        Ok(request) => super::serve(mode, request, Body::H2(Inflow::new(body)), reply, "h2").await,
         Err(error) => {
-            record::turned_away(mode.gateway(), mode.known(), &error, "h2");
+            record::turned_away(mode.gateway(), mode.known(), &error, Form::Status, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, Form::Status, &error).await {
                 tracing::debug!(%error, "client left before it could be refused");
             }

@@ -165,7 +165,12 @@ fn trust(
     let ca_secret = connector.spec.ca_secret();
     let ca_secret =
         ca_secret.map(|name| Arc::new(secret(name, trust.ca_resource_version.unwrap_or_default())));
-    Ok(TrustSource { ca_secret, pins: trust.pins, server_name: rules::tls_server_name(connector)? })
+    Ok(TrustSource {
+        ca_secret,
+        pins: trust.pins,
+        server_name: rules::tls_server_name(connector)?,
+        legacy_tls: rules::legacy_tls(connector)?,
+    })
 }
 
 /// The one informational condition that stops traffic.
@@ -293,5 +298,7 @@ mod tests {
         assert_ne!(base, key(&|c| c["status"]["trust"] = json!({"pins": pin})));
         let named = json!({"connectors.cpaas.io/tls-server-name": "api.internal"});
         assert_ne!(base, key(&|c| c["metadata"]["annotations"] = named.clone()));
+        let legacy = json!({"connectors.cpaas.io/legacy-tls": "true"});
+        assert_ne!(base, key(&|c| c["metadata"]["annotations"] = legacy.clone()));
     }
 }

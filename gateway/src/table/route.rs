@@ -58,7 +58,7 @@ pub fn pool_key(uid: &str, credential: Option<&CredentialSource>, trust: &TrustS
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let pins: Vec<(&str, &str)> =
         trust.pins.iter().map(|pin| (pin.origin.as_str(), pin.sha256.as_str())).collect();
-    HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins, &trust.server_name))
+    HASHER.hash_one((uid, credential, trust.ca_secret.as_deref(), pins, &trust.server_name, trust.legacy_tls))
 }
 
 /// Scheme, host and port that a client named: host in lower case, no brackets.
@@ -115,6 +115,8 @@ pub struct TrustSource {
     pub pins: Vec<Pin>,
     /// The name in the targets' certificate, if it is not the address's.
     pub server_name: Option<String>,
+    /// The targets may be without secure renegotiation.
+    pub legacy_tls: bool,
 }
 
 /// One immutable snapshot, swapped as a whole.

@@ -92,7 +92,16 @@ impl Publisher {
     }
 
     pub fn publish(&self, table: Table) {
-        let usable = table.connectors.values().filter(|entry| matches!(entry, Entry::Usable(_))).count();
+        let routes = table.connectors.values().filter_map(|entry| match entry {
+            Entry::Usable(route) => Some(route),
+            Entry::Unusable { .. } => None,
+        });
+        let (mut usable, mut plain) = (0, 0);
+        for route in routes {
+            usable += 1;
+            plain += i64::from(route.targets.iter().any(|target| !target.tls));
+        }
+        self.metrics.routes_plaintext.set(plain);
         self.metrics.routes_usable.set(i64::try_from(usable).unwrap_or(i64::MAX));
         self.metrics.routes_unusable.set(i64::try_from(table.connectors.len() - usable).unwrap_or(i64::MAX));
         self.metrics.table_builds.inc();

@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use connectors_api::names::LEGACY_TLS_ANNOTATION;
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslSessionCacheMode};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::SslStream;
@@ -17,9 +18,26 @@ use crate::upstream::trust::{Anchors, Judgement};
 const H2_OR_H1: &[u8] = b"\x02h2\x08http/1.1";
 const H1: &[u8] = b"\x08http/1.1";
 
+/// OpenSSL's SSL_OP_LEGACY_SERVER_CONNECT, which the binding does not name.
+const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(1 << 2);
+/// OpenSSL's words for a server without RFC 5746.
+const LEGACY_REFUSED: &str = "unsafe legacy renegotiation disabled";
+
+/// Which servers a handshake is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renegotiation {
+    /// Those that know secure renegotiation (RFC 5746): all of today.
+    Secure,
+    /// Any; a connector says so for its own targets.
+    Legacy,
+}
+
 /// Of all connections to targets. It verifies nothing: `trust` judges, with what each route trusts.
-pub fn context() -> std::result::Result<SslContext, ErrorStack> {
+pub fn context(renegotiation: Renegotiation) -> std::result::Result<SslContext, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::tls_client())?;
+    if renegotiation == Renegotiation::Legacy {
+        context.set_options(LEGACY_SERVER_CONNECT);
+    }
     // As toward clients: OpenSSL would put an ML-KEM key of 1.2 KB into every first message.
     context.set_groups_list(GROUPS)?;
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -68,7 +86,13 @@ pub async fn tls(socket: Socket, context: &SslContext, host: &str, h2: bool) -> 
     let mut stream = SslStream::new(ssl, socket).map_err(|error| internal(&error))?;
     stream.connect().await.map_err(|error| {
         tracing::debug!(host, %error, "TLS handshake with a target failed");
-        Error::Unreachable { host: host.to_owned(), cause: "TLS handshake failed".to_owned() }
+        let cause = match error.to_string().contains(LEGACY_REFUSED) {
+            true => format!(
+                "its TLS has no secure renegotiation (RFC 5746): update the server, or annotate the connector {LEGACY_TLS_ANNOTATION}=true"
+            ),
+            false => "TLS handshake failed".to_owned(),
+        };
+        Error::Unreachable { host: host.to_owned(), cause }
     })?;
     Ok(stream)
 }

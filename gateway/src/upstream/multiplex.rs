@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Flusher, Gathering, SEND_BUFFER, STREAM_WINDOW, connection_window, gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW,
+    connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
 
@@ -40,7 +41,7 @@ pub struct Lent {
 /// What the target answers on one stream: first the head, then the body.
 pub struct Incoming {
     pub head: ResponseFuture,
-    pub body: Option<RecvStream>,
+    pub body: Option<Inflow>,
 }
 
 impl Multiplex {
@@ -53,6 +54,9 @@ impl Multiplex {
             .initial_connection_window_size(connection_window(MAX_STREAMS))
             .max_header_list_size(MAX_HEAD)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(GIVEN_UP)
+            .reset_stream_duration(GIVEN_UP_TIME)
+            .max_local_error_reset_streams(Some(MISTAKES))
             .enable_push(false);
         let (send, connection) = builder.handshake(stream).await?;
         flusher.begin();
@@ -126,7 +130,7 @@ impl Incoming {
             }
             Pin::new(&mut self.head).poll(cx).map_ok(|answer| {
                 let (parts, body) = answer.into_parts();
-                self.body = Some(body);
+                self.body = Some(Inflow::new(body));
                 http::Response::from_parts(parts, ())
             })
         })

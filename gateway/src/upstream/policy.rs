@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::error::{Error, Result};
-use crate::settings::{Listeners, TargetRule, Targets};
+use crate::settings::{Listeners, Plaintext, TargetRule, Targets, UpstreamSettings};
 
 /// Addresses of cloud metadata services outside of link-local: AWS (IPv6), Azure's wire server, Alibaba.
 const METADATA: [IpAddr; 3] = [
@@ -70,6 +70,13 @@ pub fn check(
             Err(Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() })
         }
     }
+}
+
+/// What the settings say of a target without TLS; none if a rule lets it be so.
+pub fn plaintext(settings: &UpstreamSettings, candidate: &Candidate<'_>) -> Option<Plaintext> {
+    let ip = candidate.address.ip().to_canonical();
+    let allowed = settings.plaintext_allow.iter().any(|rule| applies(rule, candidate, ip));
+    (!allowed).then_some(settings.plaintext)
 }
 
 /// Whatever the settings allow: a request that comes back to us would go round and round.

@@ -39,6 +39,9 @@ pub struct Anchors {
 /// Certificates of one name beyond so many share the last store: each store costs a verification.
 const MAX_STORES: usize = 8;
 
+/// OpenSSL's security level, as Debian has it for all: keys and signatures of 112 bits (RSA of 2048, SHA-256).
+const STRENGTH: i32 = 2;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     Trusted,
@@ -147,6 +150,9 @@ fn unknown(cause: &str) -> Judgement {
 fn builder() -> Result<X509StoreBuilder, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     store.set_purpose(X509PurposeId::SSL_SERVER)?;
+    let mut strength = X509VerifyParam::new()?;
+    strength.set_auth_level(STRENGTH);
+    store.set_param(&strength)?;
     Ok(store)
 }
 

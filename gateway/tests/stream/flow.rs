@@ -22,7 +22,8 @@ const CLIENT_WINDOW: usize = 65_535;
 /// Needs the stream's window several times over, so that a connection without room would stop it.
 const LARGE: usize = 1 << 20;
 
-/// `/endless` is sent as long as there is room for it, and counted; all else is answered with `LARGE` bytes.
+/// `/endless` is sent as long as there is room for it, and counted, `/crumbs` too, in frames of one byte; all
+/// else is answered with `LARGE` bytes.
 async fn serve(tls: Tls, seen: Arc<Seen>) {
     let mut connection =
         h2::server::Builder::new().max_send_buffer_size(16 << 10).handshake::<_, Bytes>(tls).await.unwrap();
@@ -31,17 +32,18 @@ async fn serve(tls: Tls, seen: Arc<Seen>) {
         tokio::spawn(async move {
             let stream = respond.send_response(http::Response::new(()), false).unwrap();
             match request.uri().path() {
-                "/endless" => send(stream, usize::MAX, &seen.bytes).await,
-                _ => send(stream, LARGE, &AtomicUsize::new(0)).await,
+                "/endless" => send(stream, usize::MAX, 16 << 10, &seen.bytes).await,
+                "/crumbs" => send(stream, usize::MAX, 1, &seen.bytes).await,
+                _ => send(stream, LARGE, 16 << 10, &AtomicUsize::new(0)).await,
             }
         });
     }
 }
 
-async fn send(mut stream: h2::SendStream<Bytes>, mut left: usize, sent: &AtomicUsize) {
+async fn send(mut stream: h2::SendStream<Bytes>, mut left: usize, frame: usize, sent: &AtomicUsize) {
     static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
     while left > 0 {
-        let want = left.min(ZEROS.len());
+        let want = left.min(frame);
         stream.reserve_capacity(want);
         let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
         let piece = room.min(want);
@@ -148,5 +150,50 @@ async fn stopped_clients_leave_those_who_share_their_connection_to_the_target_th
     assert!(taken >= STALLED * STREAM_WINDOW as usize, "{taken}: not all of them are stalled");
     let client = H2Client::open(&world, "target", &target.authority()).await;
     others_are_served(&world, &target, &client).await;
+    assert_eq!(target.seen.connections(), 1);
+}
+
+/// The library counts small frames that wait for a reader, on all streams of a connection together.
+#[tokio::test]
+async fn crumbs_for_a_reader_that_has_stopped_end_nobodys_stream() {
+    let world = World::of_one_worker().await;
+    let target = endless_target(&world).await;
+    let tls = world.tunnel("target", &target.authority(), H2).await;
+    let mut patient = h2::client::Builder::new();
+    patient.initial_connection_window_size(64 << 20).data_frame_budget(1 << 30);
+    let (send, connection) = patient.handshake::<_, Bytes>(tls).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = H2Client::from(send);
+    let crumbs = || Request::get(format!("{}/crumbs", target.url())).body(()).unwrap();
+    let (_, _, mut unread) = client.send(crumbs(), None).await.unwrap();
+    let taken = stalled(&target).await;
+    assert!(taken >= STREAM_WINDOW as usize, "{taken}: the reader was not served until its window was full");
+    others_are_served(&world, &target, &client).await;
+    assert_eq!(target.seen.connections(), 1);
+    let first = unread.data().await.expect("its own stream is over").expect("its own stream is broken");
+    assert!(!first.is_empty());
+}
+
+/// What a target sends on a stream that was given up comes late, and the library counts that as a mistake.
+#[tokio::test]
+async fn streams_given_up_by_the_thousand_leave_the_others_of_their_connection_alone() {
+    let world = World::of_one_worker().await;
+    let target = endless_target(&world).await;
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let endless = || Request::get(format!("{}/endless", target.url())).body(()).unwrap();
+    let (_, _, mut watch) = client.send(endless(), None).await.unwrap();
+    for round in 0..15 {
+        // A connection each, so that no client is one that takes everything back.
+        let mut leaving = H2Client::open(&world, "target", &target.authority()).await;
+        let mut given_up = Vec::new();
+        for _ in 0..100 {
+            given_up.push(leaving.send(endless(), None).await.unwrap().2);
+        }
+        drop(given_up);
+        let more = watch.data().await.unwrap_or_else(|| panic!("over in round {round}")).unwrap();
+        watch.flow_control().release_capacity(more.len()).unwrap();
+    }
+    let another = H2Client::open(&world, "target", &target.authority()).await;
+    others_are_served(&world, &target, &another).await;
     assert_eq!(target.seen.connections(), 1);
 }

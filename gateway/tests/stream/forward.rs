@@ -11,7 +11,7 @@ use crate::target::{field, read_head};
 use crate::world::{STRANGER, TOKEN, World, connector};
 
 /// A target without TLS: answers each request with its head.
-async fn plain_target() -> (u16, Arc<Mutex<Vec<String>>>) {
+pub async fn plain_target() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -37,7 +37,7 @@ async fn plain_target() -> (u16, Arc<Mutex<Vec<String>>>) {
     (port, seen)
 }
 
-fn proxy(world: &World, connectors: &str, token: &str) -> String {
+pub fn proxy(world: &World, connectors: &str, token: &str) -> String {
     format!("http://{}:{token}@127.0.0.1:{}", connectors.replace('/', "%2F").replace(',', "%2C"), world.port)
 }
 

@@ -11,6 +11,7 @@ const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
 const END_STREAM_AND_HEADERS: u8 = 5;
 
@@ -27,6 +28,12 @@ impl Frames {
         let mut frames = Frames(tls);
         frames.put(SETTINGS, 0, 0, &[]).await;
         Some(frames)
+    }
+
+    /// Room for 1 MiB, on each stream and on the connection.
+    pub async fn give_room(&mut self) {
+        self.put(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]).await;
+        self.put(WINDOW_UPDATE, 0, 0, &[0, 0x0f, 0, 0]).await;
     }
 
     /// The stream of the next request; what else comes is answered or dropped. None at the end of the

@@ -109,7 +109,9 @@ async fn of_a_target_that_leaves_every_few_requests_none_is_lost_and_none_double
         let (target, refused) = leaving_target(&world, farewell).await;
         let client = H2Client::open(&world, "target", &target.authority()).await;
         let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH];
-        let all = (0..REQUESTS).map(|i| request(client.clone(), target.url(), methods[i % 4].clone(), None));
+        let body = |i: usize| (i % 8 > 4).then(|| Bytes::from(vec![7; 3000]));
+        let all =
+            (0..REQUESTS).map(|i| request(client.clone(), target.url(), methods[i % 4].clone(), body(i)));
         let statuses: Vec<StatusCode> = futures::stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
         let answered = statuses.iter().filter(|status| **status == StatusCode::OK).count();
         assert_eq!(answered, REQUESTS, "{farewell:?}: {statuses:?}");
@@ -120,12 +122,15 @@ async fn of_a_target_that_leaves_every_few_requests_none_is_lost_and_none_double
 }
 
 #[tokio::test]
-async fn a_request_whose_body_is_partly_gone_is_told_so_when_its_target_leaves() {
+async fn a_request_whose_body_is_too_large_to_keep_is_told_so_when_its_target_leaves() {
     let world = World::new().await;
     let target = Target::script(&world.leaf(), &[], H2, |tls, seen| async move {
         let mut frames = Frames::begin(tls).await.unwrap();
+        frames.give_room().await;
         while let Some(stream) = frames.request().await {
             if seen.bytes.fetch_add(1, Ordering::SeqCst) == 0 {
+                // While the body comes.
+                let _ = tokio::time::timeout(Duration::from_millis(50), frames.request()).await;
                 frames.go_away(0, NO_ERROR).await;
             } else {
                 frames.answer(stream).await;
@@ -144,6 +149,35 @@ async fn a_request_whose_body_is_partly_gone_is_told_so_when_its_target_leaves()
         request(client, target.url(), Method::POST, Some(Bytes::from_static(b"again"))).await,
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn a_small_body_is_sent_again_as_it_was_to_a_target_that_leaves() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H2, |tls, seen| async move {
+        // The first connection takes the whole request and says that it has not processed it.
+        if seen.bytes.fetch_add(1, Ordering::SeqCst) > 0 {
+            return crate::target::serve_h2(tls, seen).await;
+        }
+        let mut frames = Frames::begin(tls).await.unwrap();
+        frames.request().await.unwrap();
+        let _ = tokio::time::timeout(Duration::from_millis(50), frames.request()).await;
+        frames.go_away(0, NO_ERROR).await;
+        frames.request().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    for size in [1, 3000, 64 << 10] {
+        target.seen.bytes.store(0, Ordering::SeqCst);
+        let mut client = H2Client::open(&world, "target", &target.authority()).await;
+        let body = Bytes::from((0..size).map(|i| i as u8).collect::<Vec<_>>());
+        let post = Request::post(format!("{}/echo", target.url())).body(()).unwrap();
+        let (status, _, answer) = client.send(post, Some(body.clone())).await.unwrap();
+        let (answer, _) = collect(answer).await.unwrap();
+        assert_eq!((status, answer.len(), answer == body), (StatusCode::OK, body.len(), true), "{size}");
+        world.connect("target", "https://elsewhere.example");
+        world.connect("target", &target.url());
+    }
 }
 
 /// How a target breaks off when it has seen a request, and may have acted on it.

@@ -68,7 +68,7 @@ async fn without_an_issuer_a_tunnel_is_refused_before_the_200() {
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
 }
 
-/// As Python from 3.13 on, and Java, look at certificates (RFC 5280).
+/// As Python from 3.13 on, Java and Go look at certificates (RFC 5280).
 #[tokio::test]
 async fn leaves_and_both_cas_verify_strictly_whatever_the_length_of_the_host() {
     let world = World::new().await;
@@ -97,5 +97,35 @@ async fn leaves_and_both_cas_verify_strictly_whatever_the_length_of_the_host() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{host}: {}", String::from_utf8_lossy(&output.stderr));
+        std::fs::write(folder.path().join("main.go"), VERIFY).unwrap();
+        let output = std::process::Command::new("go")
+            .args(["run", "main.go", host])
+            .current_dir(folder.path())
+            .output()
+            .expect("go is missing: install the Go toolchain");
+        assert!(output.status.success(), "{host}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// As client-go verifies a server: root, issuer and leaf are files of these names.
+const VERIFY: &str = r#"package main
+
+import ("crypto/x509"; "encoding/pem"; "log"; "os")
+
+func read(name string) *x509.Certificate {
+	text, err := os.ReadFile(name)
+	if err != nil { log.Fatal(err) }
+	block, _ := pem.Decode(text)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil { log.Fatal(name, ": ", err) }
+	return certificate
+}
+
+func main() {
+	roots, issuers := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(read("root"))
+	issuers.AddCert(read("issuer"))
+	_, err := read("leaf").Verify(x509.VerifyOptions{DNSName: os.Args[1], Roots: roots, Intermediates: issuers})
+	if err != nil { log.Fatal(err) }
+}
+"#;

@@ -117,6 +117,22 @@ async fn a_refusal_of_discovery_is_the_sentence_alone() {
     assert_eq!(target.seen.connections(), 0);
 }
 
+/// Of a 503 kubectl prints nothing of ours, after 50 s; all else is asked again by every client.
+#[tokio::test]
+async fn what_may_be_there_later_is_a_503_and_for_discovery_a_502_with_the_sentence() {
+    let world = World::new().await;
+    world.apply(&connector("target", "ftp://localhost", "", "x", ""));
+    let login = format!("Authorization: Bearer {TOKEN}");
+    for (host, words) in [("c-target", "is not usable"), ("c-absent", "no connector has the host")] {
+        for (path, status, retry) in [("/api", 502, false), ("/api/v1/pods", 503, true)] {
+            let url = format!("http://{host}.demo.svc{path}");
+            let (got, answer) = world.direct(&url, &["--include", "-H", &login]).await;
+            assert_eq!((got, answer.contains("retry-after: 1")), (status, retry), "{url}: {answer}");
+            assert!(answer.contains(words) && answer.contains("text/plain") != retry, "{url}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn whoever_comes_a_moment_before_the_route_is_served_when_it_is_there() {
     let (world, target) = World::with_target(false).await;

@@ -249,6 +249,10 @@ async fn a_401_of_the_target_makes_the_gateway_read_the_secret_once_more() {
                 return;
             }
             let status = if head.contains("rotated") { "200 OK" } else { "401 Unauthorized" };
+            let mut body =
+                vec![0; field(&head, "content-length").map_or(0, |length| length.parse().unwrap())];
+            tls.read_exact(&mut body).await.unwrap();
+            assert!(body.is_empty() || body == b"body", "{body:?}");
             seen.heads.lock().unwrap().push(head);
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nxx");
             tls.write_all(answer.as_bytes()).await.unwrap();
@@ -259,20 +263,19 @@ async fn a_401_of_the_target_makes_the_gateway_read_the_secret_once_more() {
     let mut tls = world.tunnel("target", &target.authority(), H1).await;
     let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
     assert!(head.starts_with("HTTP/1.1 401"), "an unchanged Secret: {head}");
-    // A later connector of another name, so that the first one's reread is not remembered.
-    world.connect("second", &target.url());
-    let mut tls = world.tunnel("second", &target.authority(), H1).await;
-    let warm = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
-    assert!(warm.0.starts_with("HTTP/1.1 401"));
-    world.apply(&connector(
-        "second",
-        &target.url(),
-        "caCertSecretRef: {name: second-ca}",
-        "rotated",
-        &world.target_ca.pem(),
-    ));
-    let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    // Later connectors of other names, so that the first one's reread is not remembered.
+    let authority = target.authority();
+    let post = format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\nbody");
+    for (name, request) in [("second", client::get("/", &authority)), ("broken", post)] {
+        world.connect(name, &target.url());
+        let mut tls = world.tunnel(name, &authority, H1).await;
+        let warm = client::exchange(&mut tls, &client::get("/", &authority)).await;
+        assert!(warm.0.starts_with("HTTP/1.1 401"));
+        let ca = format!("caCertSecretRef: {{name: {name}-ca}}");
+        world.apply(&connector(name, &target.url(), &ca, "rotated", &world.target_ca.pem()));
+        let (head, _) = client::exchange(&mut tls, &request).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{name}: {head}");
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ impl Target {
 
 fn acceptor(leaf: &Identity, chain: &[&Identity], alpn: &'static [u8]) -> SslAcceptor {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+    // Whatever a test serves: the gateway judges it.
+    acceptor.set_security_level(0);
     acceptor.set_certificate(&leaf.cert).unwrap();
     acceptor.set_private_key(&leaf.key).unwrap();
     for one in chain {

@@ -37,7 +37,7 @@ fn observed(world: &World, target: &Target, pins: &[Pin], conditions: serde_json
     world.apply(&format!("{manifests}{}\n", serde_yaml_ng::to_string(&status).unwrap()));
 }
 
-fn route(world: &World) -> std::sync::Arc<Route> {
+pub fn route(world: &World) -> std::sync::Arc<Route> {
     let table = world.gateway.parts.table.load();
     let key = ConnectorRef { namespace: "demo".into(), name: "target".into() };
     match table.lookup(&key) {
@@ -157,7 +157,7 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     let FirstContact::Changed(now) = first_contact(&world).await else { panic!("the change is not seen") };
     assert_ne!(now.sha256, moved.sha256);
     let route = route(&world);
-    let request = ::http::Request::get("/api").body(()).unwrap();
+    let request = ::http::Request::get("/api").body(bytes::Bytes::new()).unwrap();
     let fetched = world.gateway.fetch(&route, &route.targets[0], request, None).await;
     assert!(matches!(fetched, Err(Error::CertificateChanged { .. })), "{fetched:?}");
 }
@@ -180,7 +180,7 @@ async fn a_probe_sends_the_credential_it_is_given_and_reads_a_bounded_answer() {
         let (world, target) = World::with_target(h2).await;
         let route = route(&world);
         let credential = world.gateway.parts.credentials.get(&route).await.unwrap();
-        let request = |path: &str| ::http::Request::get(path).body(()).unwrap();
+        let request = |path: &str| ::http::Request::get(path).body(bytes::Bytes::new()).unwrap();
         let fetched = world
             .gateway
             .fetch(&route, &route.targets[0], request("/head"), Some(&credential))
@@ -273,6 +273,11 @@ async fn each_reason_against_a_certificate_has_its_own_sentence() {
         (world.target_ca.leaf(&["a.example", "10.0.0.9"]), "is for a.example, 10.0.0.9, not for localhost"),
         (world.target_ca.dated_leaf(&["localhost"], -3, -1), "its certificate ended on "),
         (world.target_ca.dated_leaf(&["localhost"], 1, 3), "its certificate is not valid before "),
+        (world.target_ca.weak_leaf(&["localhost"]), "its certificate has a weak key or signature"),
+        (
+            world.target_ca.client_leaf(&["localhost"]),
+            "its certificate is not for servers (extended key usage)",
+        ),
     ] {
         let target = Target::script(&served, &[], H1, note_bytes).await;
         world.connect("target", &target.url());

@@ -1,0 +1,205 @@
+//! What somebody at a terminal reads when the gateway refuses: real kubectl with an empty cache, so that it
+//! asks for discovery first, over both kinds of kubeconfig. The README's table of symptoms is held against it.
+
+use connectors_testenv::pki::Identity;
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::target::Target;
+use crate::world::{SECRET, STRANGER, TOKEN, VIEWER, World, connector};
+
+const README: &str = include_str!("../../../README.md");
+
+/// One refusal: whose login, to which connector and address, and what kubectl prints.
+struct Case {
+    what: &'static str,
+    token: &'static str,
+    connector: &'static str,
+    address: String,
+    arguments: &'static [&'static str],
+    /// Both kubeconfigs: by proxy-url, and in reverse mode.
+    printed: [&'static str; 2],
+    /// The README's words for it.
+    symptom: &'static str,
+}
+
+/// In place of the cluster's DNS and Services: whatever is asked for is the gateway's https port (RFC 1928).
+async fn services(https: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 2];
+                client.read_exact(&mut head).await?;
+                client.read_exact(&mut vec![0; usize::from(head[1])]).await?;
+                client.write_all(&[5, 0]).await?;
+                let mut asked = [0; 5];
+                client.read_exact(&mut asked).await?;
+                client.read_exact(&mut vec![0; usize::from(asked[4]) + 2]).await?;
+                client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+                let mut gateway = TcpStream::connect(("127.0.0.1", https)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut gateway).await
+            });
+        }
+    });
+    port
+}
+
+fn kubeconfig(world: &World, socks: u16, case: &Case, reverse: bool) -> String {
+    let ca = openssl::base64::encode_block(world.root.pem().as_bytes());
+    let (cluster, user) = match reverse {
+        false => (
+            format!(
+                "server: {}, proxy-url: \"http://demo%2F{}:{}@127.0.0.1:{}\"",
+                case.address, case.connector, case.token, world.port
+            ),
+            "fake-token",
+        ),
+        true => (
+            format!(
+                "server: https://c-{}.demo.svc, proxy-url: \"socks5://127.0.0.1:{socks}\"",
+                case.connector
+            ),
+            case.token,
+        ),
+    };
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: k8s\nclusters:\n- name: k8s\n  cluster: {{{cluster}, certificate-authority-data: {ca}}}\ncontexts:\n- name: k8s\n  context: {{cluster: k8s, user: k8s}}\nusers:\n- name: k8s\n  user: {{token: {user}}}\n"
+    )
+}
+
+async fn kubectl(kubeconfig: &str, arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig).unwrap();
+    let output = Command::new(connectors_testenv::tool("kubectl").unwrap())
+        .arg("--kubeconfig")
+        .arg(&file)
+        .arg("--cache-dir")
+        .arg(folder.path().join("cache"))
+        .args(arguments)
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert!(!output.status.success(), "kubectl was not refused");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Nothing listens there.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_with_an_empty_cache_prints_the_sentence_of_each_refusal_and_the_readme_knows_it() {
+    let world = World::new().await;
+    let good = Target::http(&world.leaf(), false).await;
+    let stranger = Target::http(&Identity::root("stranger").leaf(&["localhost"]), false).await;
+    let get: &[&str] = &["get", "pods"];
+    let same = |printed| [printed, printed];
+    let case = |what, token, connector, address: String, printed, symptom| Case {
+        what,
+        token,
+        connector,
+        address,
+        arguments: get,
+        printed,
+        symptom,
+    };
+    let may_not = same("may not use connector");
+    let mut cases = vec![
+        case("no binding", STRANGER, "target", good.url(), may_not, "… may not use connector …"),
+        case(
+            "no such connector",
+            VIEWER,
+            "absent",
+            good.url(),
+            ["not found in namespace", "tls: unrecognized name"],
+            "… not found in namespace …`, `… tls: unrecognized name …",
+        ),
+        case(
+            "an ended token",
+            "old-token-of-demo",
+            "target",
+            good.url(),
+            ["You must be logged in to the server", "You must be logged in to the server"],
+            "You must be logged in to the server",
+        ),
+        case(
+            "a wrong token",
+            "guessed",
+            "target",
+            good.url(),
+            ["Proxy Authentication Required", "You must be logged in to the server"],
+            "Proxy Authentication Required",
+        ),
+    ];
+    cases.push(Case {
+        what: "impersonation",
+        arguments: &["get", "pods", "--as", "jane"],
+        ..case(
+            "",
+            TOKEN,
+            "target",
+            good.url(),
+            same("does not let its users act as this one"),
+            "… act as this one …",
+        )
+    });
+    // Connectors are replaced under the names that the token may use: each world has its own.
+    let mut others = Vec::new();
+    let closed = format!("https://localhost:{}", closed_port().await);
+    for (what, address, ca, printed, symptom) in [
+        ("down", closed, &world.target_ca, "connection refused", "… connection refused …"),
+        (
+            "untrusted",
+            stranger.url(),
+            &world.target_ca,
+            "is not trusted: its certificate is signed by",
+            "… is not trusted: its certificate …",
+        ),
+        (
+            "denied",
+            "https://169.254.169.254".to_owned(),
+            &world.target_ca,
+            "the gateway may not connect to",
+            "… the gateway may not connect to …",
+        ),
+        ("broken", "ftp://localhost".to_owned(), &world.target_ca, "is not usable", "… is not usable …"),
+    ] {
+        let other = World::new().await;
+        let given = "caCertSecretRef: {name: target-ca}";
+        other.apply(&connector("target", &address, given, SECRET, &ca.pem()));
+        let address = if what == "broken" { good.url() } else { address };
+        others.push((other, case(what, TOKEN, "target", address, same(printed), symptom)));
+    }
+    let strict =
+        World::with(|settings| settings.upstream.plaintext = connectors_gateway::settings::Plaintext::Deny)
+            .await;
+    let plain = format!("http://localhost:{}", closed_port().await);
+    strict.apply(&connector("target", &plain, "", SECRET, ""));
+    let over = same("sends nothing to localhost over http");
+    others.push((strict, case("http", TOKEN, "target", plain, over, "… sends nothing to … over http …")));
+    world.connect("target", &good.url());
+    let all = cases.iter().map(|case| (&world, case)).chain(others.iter().map(|(world, case)| (world, case)));
+    let runs = all.flat_map(|(world, case)| [(world, case, false), (world, case, true)]);
+    let outcomes = join_all(runs.map(async |(world, case, reverse)| {
+        let socks = services(world.https).await;
+        let said = kubectl(&kubeconfig(world, socks, case, reverse), case.arguments).await;
+        (case, reverse, said)
+    }))
+    .await;
+    for (case, reverse, said) in outcomes {
+        let printed = case.printed[usize::from(reverse)];
+        assert!(said.contains(printed), "{}, reverse {reverse}: {said}", case.what);
+        assert!(!said.contains("unknown"), "{}, reverse {reverse}: {said}", case.what);
+        let row = README.lines().find(|line| line.starts_with('|') && line.contains(case.symptom));
+        assert!(row.is_some(), "README.md has no row for {:?}, which kubectl prints as {said}", case.symptom);
+    }
+}
