@@ -38,6 +38,11 @@ static HELM: Module = Module {
     go_sum: include_str!("../tools-helm/go.sum"),
     ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
 };
+static SPRIG: Module = Module {
+    go_mod: include_str!("../tools-sprig/go.mod"),
+    go_sum: include_str!("../tools-sprig/go.sum"),
+    ldflags: "-s -w",
+};
 static K6: Module = Module {
     go_mod: include_str!("../tools-k6/go.mod"),
     go_sum: include_str!("../tools-k6/go.sum"),
@@ -63,7 +68,7 @@ const fn go(name: &'static str, seconds: u16, package: &'static str) -> Tool {
 
 /// In the order in which they are best built: the slowest first, what a control plane needs before what a
 /// node needs.
-static TOOLS: [Tool; 21] = [
+static TOOLS: [Tool; 22] = [
     go("kube-apiserver", 220, "k8s.io/kubernetes/cmd/kube-apiserver"),
     go("etcd", 10, "go.etcd.io/etcd/server/v3"),
     go("kubectl", 20, "k8s.io/kubernetes/cmd/kubectl"),
@@ -86,6 +91,12 @@ static TOOLS: [Tool; 21] = [
     Tool {
         source: Some(include_str!("../../acceptance/clients/client-go/main.go")),
         ..go("client-go", 2, "./client-go")
+    },
+    // What templates are compared with.
+    Tool {
+        module: &SPRIG,
+        source: Some(include_str!("../tools-sprig/main.go")),
+        ..go("sprig-corpus", 5, "./sprig")
     },
     Tool { module: &OLD_KUBECTL, ..go("kubectl-1.30", 120, "k8s.io/kubernetes/cmd/kubectl") },
     Tool { module: &HELM, ..go("helm", 60, "helm.sh/helm/v4/cmd/helm") },

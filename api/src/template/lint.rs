@@ -158,7 +158,8 @@ impl<'a> Walk<'a> {
     fn expression(&mut self, expression: &'a Expr) -> Checked<()> {
         match expression {
             Expr::Identifier(pos, name) if !sprig::is_known(name) => {
-                syntax(format!("line {}: function {:?} is not defined", pos.line, name))
+                let reason = sprig::why_left_out(name).map_or_else(String::new, |why| format!(": it {why}"));
+                syntax(format!("line {}: function {:?} is not defined{reason}", pos.line, name))
             }
             Expr::Variable(pos, name, _) => self.declared(name, pos.line),
             Expr::Pipe(_, pipe) => self.pipe(pipe),

@@ -1,7 +1,8 @@
 //! The functions of templates: Go's own where they need a bound, those of sprig that are pure, and
-//! `yamlScalar`. Left out are the clock, randomness, the environment, certificates, and those whose exact
-//! behaviour no test here could vouch for.
+//! `yamlScalar`. What is left out stands in `LEFT_OUT`.
 
+mod cases;
+mod durations;
 mod encoding;
 mod lists;
 mod maps;
@@ -12,6 +13,8 @@ mod regexes;
 mod strings;
 mod types;
 mod urls;
+mod versions;
+mod words;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -19,19 +22,47 @@ use std::sync::{Arc, LazyLock};
 
 use gotmpl::{FuncMap, Value, ValueFunc};
 
-use super::value::{Result, check_size, error, type_of};
+use super::value::{Result, check_size, display, error, text, type_of};
 
 /// Refuses nil; called by `prepare` with the place of an action and its value. No template can spell it.
 pub const PRESENT: &str = "(present)";
 
 /// The engine's own functions that are used as they are.
-const BUILT_IN: [&str; 11] = ["and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice"];
+const BUILT_IN: [&str; 10] = ["and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index"];
 const MANY: usize = usize::MAX;
+
+/// What sprig has for such templates, and these do not: with the reason.
+const LEFT_OUT: [(&str, &[&str]); 3] = [
+    (
+        "makes keys, passwords or certificates, another at each rendering",
+        &[
+            "bcrypt",
+            "buildCustomCert",
+            "decryptAES",
+            "derivePassword",
+            "encryptAES",
+            "genCA",
+            "genCAWithKey",
+            "genPrivateKey",
+            "genSelfSignedCert",
+            "genSelfSignedCertWithKey",
+            "genSignedCert",
+            "genSignedCertWithKey",
+            "htpasswd",
+        ],
+    ),
+    ("is random", &["randInt", "shuffle"]),
+    (
+        "works with points in time, which nothing here gives or prints",
+        &["ago", "mustDateModify", "mustToDate", "must_date_modify", "toDate", "unixEpoch"],
+    ),
+];
 
 /// Name, fewest and most arguments, body.
 type Entry = (&'static str, usize, usize, fn(Args<'_>) -> Result<Value>);
 
-const MODULES: [&[Entry]; 11] = [
+const MODULES: [&[Entry]; 14] = [
+    durations::FUNCTIONS,
     encoding::FUNCTIONS,
     lists::FUNCTIONS,
     maps::FUNCTIONS,
@@ -42,6 +73,8 @@ const MODULES: [&[Entry]; 11] = [
     strings::FUNCTIONS,
     types::FUNCTIONS,
     urls::FUNCTIONS,
+    versions::FUNCTIONS,
+    words::FUNCTIONS,
     yaml::FUNCTIONS,
 ];
 
@@ -57,6 +90,10 @@ pub fn functions() -> FuncMap {
 
 pub fn is_known(name: &str) -> bool {
     BUILT_IN.contains(&name) || ALL.contains_key(name)
+}
+
+pub fn why_left_out(name: &str) -> Option<&'static str> {
+    LEFT_OUT.iter().find(|(_, names)| names.contains(&name)).map(|(why, _)| *why)
 }
 
 /// Checks number and size of the arguments, and puts the function's name before its errors.
@@ -76,6 +113,8 @@ fn guarded(&(name, fewest, most, body): &Entry) -> (String, ValueFunc) {
 fn present(values: &[Value]) -> Result<Value> {
     match values {
         [place, Value::Nil] => Err(error(format!("{place} has no value"))),
+        // What is printed of it; the engine would write other digits.
+        [_, value @ Value::Float(_)] => Ok(text(display(value))),
         [_, value] => Ok(value.clone()),
         _ => Err(error("an action has no value")),
     }

@@ -61,7 +61,25 @@ pub fn to_json(value: &Value) -> Result<serde_json::Value> {
 
 /// As Go's `%v`.
 pub fn display(value: &Value) -> String {
-    value.to_string()
+    match value {
+        Value::Float(number) => go_float(*number),
+        other => other.to_string(),
+    }
+}
+
+/// The shortest digits that mean the number; with an exponent from a million on, and below 0.0001.
+fn go_float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return number.to_string() };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if number != 0.0 && !(-4..6).contains(&exponent) => with_exponent(digits, exponent),
+        _ => number.to_string(),
+    }
+}
+
+fn with_exponent(digits: &str, exponent: i32) -> String {
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
 /// Go's name of a value's type.

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use gotmpl::Value;
+use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::super::value::{Result, error, from_json, text, to_json};
@@ -13,6 +14,8 @@ pub const FUNCTIONS: &[Entry] = &[
     ("b64dec", 1, 1, |args| decoded(BASE64_STANDARD.decode(args.text(0)?).ok())),
     ("b32enc", 1, 1, |args| Ok(text(base32_encode(args.text(0)?.as_bytes())))),
     ("b32dec", 1, 1, |args| decoded(base32_decode(args.text(0)?))),
+    ("adler32sum", 1, 1, |args| Ok(text(adler32(args.text(0)?).to_string()))),
+    ("sha1sum", 1, 1, |args| Ok(text(hex(&<Sha1 as sha1::Digest>::digest(args.text(0)?))))),
     ("sha256sum", 1, 1, |args| Ok(text(hex(&Sha256::digest(args.text(0)?))))),
     ("sha512sum", 1, 1, |args| Ok(text(hex(&Sha512::digest(args.text(0)?))))),
     ("toJson", 1, 1, |args| Ok(text(html_safe(&to_json(args.get(0))?.to_string())))),
@@ -78,4 +81,14 @@ fn to_pretty_json(args: Args<'_>) -> Result<Value> {
 
 fn parsed_json(args: Args<'_>) -> Result<Value> {
     serde_json::from_str(args.text(0)?).map(|json| from_json(&json)).map_err(|_| error("the text is no JSON"))
+}
+
+/// RFC 1950.
+fn adler32(source: &str) -> u32 {
+    let sums = |(a, b): (u32, u32), byte: u8| {
+        let a = (a + u32::from(byte)) % 65_521;
+        (a, (b + a) % 65_521)
+    };
+    let (a, b) = source.bytes().fold((1, 0), sums);
+    b << 16 | a
 }

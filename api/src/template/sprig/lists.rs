@@ -19,6 +19,9 @@ pub const FUNCTIONS: &[Entry] = &[
     ("mustInitial", 1, 1, initial),
     ("append", 2, 2, append),
     ("push", 2, 2, append),
+    ("mustPush", 2, 2, append),
+    ("slice", 1, MANY, slice),
+    ("mustSlice", 1, MANY, slice),
     ("mustAppend", 2, 2, append),
     ("prepend", 2, 2, prepend),
     ("mustPrepend", 2, 2, prepend),
@@ -90,7 +93,7 @@ fn chunk(args: Args<'_>) -> Result<Value> {
     Ok(list(args.list(1)?.chunks(size).map(|part| list(part.iter().cloned()))))
 }
 
-fn numbers(start: i64, stop: i64, step: i64) -> Result<Value> {
+pub fn numbers(start: i64, stop: i64, step: i64) -> Result<Value> {
     let mut numbers = Vec::new();
     let mut next = start;
     while (step > 0 && next < stop) || (step < 0 && next > stop) {
@@ -102,4 +105,19 @@ fn numbers(start: i64, stop: i64, step: i64) -> Result<Value> {
         next = following;
     }
     Ok(list(numbers))
+}
+
+/// From a place, to another. sprig's takes the place of Go's, which cuts texts too.
+fn slice(args: Args<'_>) -> Result<Value> {
+    let items = args.list(0)?;
+    if items.is_empty() {
+        return Ok(Value::Nil);
+    }
+    let place = |index: usize, default: usize| match args.0.get(index) {
+        Some(value) => usize::try_from(super::numbers::integer(value)).unwrap_or(usize::MAX),
+        None => default,
+    };
+    let (from, to) = (place(1, 0), place(2, items.len()));
+    let part = items.get(from..to).ok_or_else(|| error("a place is out of the list"))?;
+    Ok(list(part.iter().cloned()))
 }

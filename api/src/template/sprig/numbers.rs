@@ -1,8 +1,9 @@
 //! Numbers. As in sprig, text that is no number counts as 0.
 
 use gotmpl::Value;
+use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::super::value::{Result, error};
+use super::super::value::{Result, display, error, text};
 use super::{Args, Entry, MANY};
 
 pub const FUNCTIONS: &[Entry] = &[
@@ -22,9 +23,18 @@ pub const FUNCTIONS: &[Entry] = &[
     ("floor", 1, 1, |args| Ok(Value::Float(float(args.get(0)).floor()))),
     ("ceil", 1, 1, |args| Ok(Value::Float(float(args.get(0)).ceil()))),
     ("round", 2, 3, round),
+    ("add1f", 1, 1, |args| decimal(&[args.get(0).clone(), Value::Int(1)], Decimal::checked_add)),
+    ("addf", 0, MANY, |args| decimal(&[&[Value::Int(0)], args.0].concat(), Decimal::checked_add)),
+    ("subf", 1, MANY, |args| decimal(args.0, Decimal::checked_sub)),
+    ("mulf", 1, MANY, |args| decimal(args.0, Decimal::checked_mul)),
+    ("divf", 1, MANY, |args| decimal(args.0, quotient)),
+    ("maxf", 1, MANY, |args| Ok(Value::Float(args.0.iter().map(float).fold(f64::NEG_INFINITY, f64::max)))),
+    ("minf", 1, MANY, |args| Ok(Value::Float(args.0.iter().map(float).fold(f64::INFINITY, f64::min)))),
+    ("toDecimal", 1, 1, |args| Ok(Value::Int(i64::from_str_radix(&display(args.get(0)), 8).unwrap_or(0)))),
+    ("seq", 0, MANY, seq),
 ];
 
-fn integer(value: &Value) -> i64 {
+pub fn integer(value: &Value) -> i64 {
     match value {
         Value::Int(number) => *number,
         Value::Uint(number) => i64::try_from(*number).unwrap_or(i64::MAX),
@@ -60,4 +70,41 @@ fn round(args: Args<'_>) -> Result<Value> {
     let upwards = if args.0.len() == 3 { float(args.get(2)) } else { 0.5 };
     let rounded = if digits.fract() >= upwards { digits.ceil() } else { digits.floor() };
     Ok(Value::Float(rounded / power))
+}
+
+/// Of decimal fractions, so that 0.1 and 0.2 are 0.3.
+fn decimal(values: &[Value], combine: fn(Decimal, Decimal) -> Option<Decimal>) -> Result<Value> {
+    let beyond = || error("a number is too large, or divided by zero");
+    let mut parsed = values.iter().map(|value| {
+        let shortest = float(value).to_string();
+        Decimal::from_str_exact(&shortest).map_err(|_| beyond())
+    });
+    let mut result = parsed.next().unwrap_or(Ok(Decimal::ZERO))?;
+    for value in parsed {
+        result = combine(result, value?).ok_or_else(beyond)?;
+    }
+    result.to_string().parse().map(Value::Float).map_err(|_| beyond())
+}
+
+/// To 16 places.
+fn quotient(one: Decimal, other: Decimal) -> Option<Decimal> {
+    let exact = one.checked_div(other)?;
+    Some(exact.round_dp_with_strategy(16, RoundingStrategy::MidpointAwayFromZero))
+}
+
+/// As the command of this name: to an end, from a start, by a step.
+fn seq(args: Args<'_>) -> Result<Value> {
+    let given = (0..args.0.len()).map(|index| args.int(index)).collect::<Result<Vec<_>>>()?;
+    let (start, step, end) = match given[..] {
+        [end] => (1, None, end),
+        [start, end] => (start, None, end),
+        [start, step, end] => (start, Some(step), end),
+        _ => return Ok(text("")),
+    };
+    let towards = if end < start { -1 } else { 1 };
+    if step.is_some_and(|step| end < start && step > 0) {
+        return Ok(text(""));
+    }
+    let numbers = super::lists::numbers(start, end.saturating_add(towards), step.unwrap_or(towards))?;
+    Ok(text(display(&numbers).trim_matches(['[', ']'])))
 }

@@ -13,6 +13,14 @@ pub const FUNCTIONS: &[Entry] = &[
     ("ext", 1, 1, |args| args.text(0).map(|path| text(extension(path)))),
     ("clean", 1, 1, |args| Ok(text(clean(args.text(0)?)))),
     ("isAbs", 1, 1, |args| Ok(Value::Bool(args.text(0)?.starts_with('/')))),
+    // The classes of a cluster are written for Linux, whatever the machine of who tries them.
+    ("osBase", 1, 1, |args| Ok(text(base(args.text(0)?)))),
+    ("osDir", 1, 1, |args| {
+        args.text(0).map(|path| text(clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])))
+    }),
+    ("osExt", 1, 1, |args| args.text(0).map(|path| text(extension(path)))),
+    ("osClean", 1, 1, |args| Ok(text(clean(args.text(0)?)))),
+    ("osIsAbs", 1, 1, |args| Ok(Value::Bool(args.text(0)?.starts_with('/')))),
 ];
 
 fn base(path: &str) -> &str {

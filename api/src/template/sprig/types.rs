@@ -20,6 +20,7 @@ pub const FUNCTIONS: &[Entry] = &[
     ("toString", 1, 1, |args| Ok(text(display(args.get(0))))),
     ("typeOf", 1, 1, |args| Ok(text(type_of(args.get(0))))),
     ("typeIs", 2, 2, |args| Ok(Value::Bool(args.text(0)? == type_of(args.get(1))))),
+    ("typeIsLike", 2, 2, |args| Ok(Value::Bool(args.text(0)? == type_of(args.get(1))))),
     ("kindOf", 1, 1, |args| Ok(text(kind_of(args.get(0))))),
     ("kindIs", 2, 2, |args| Ok(Value::Bool(args.text(0)? == kind_of(args.get(1))))),
     ("deepEqual", 2, 2, |args| Ok(Value::Bool(args.get(0) == args.get(1)))),
