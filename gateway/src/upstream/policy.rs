@@ -10,11 +10,15 @@ use arc_swap::ArcSwap;
 use crate::error::{Error, Result};
 use crate::settings::{Listeners, Plaintext, TargetRule, Targets, UpstreamSettings};
 
-/// Addresses of cloud metadata services outside of link-local: AWS (IPv6), Azure's wire server, Alibaba.
-const METADATA: [IpAddr; 3] = [
+/// Addresses of cloud metadata services outside of link-local: AWS and EKS Pod Identity (IPv6), GCP (IPv6),
+/// Azure's wire server, Alibaba, Oracle.
+const METADATA: [IpAddr; 6] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
 /// What is known of the cluster around the gateway; looked up anew now and then.
@@ -51,10 +55,13 @@ pub fn check(
     if is_itself(listeners, known, ip, candidate.address.port()) {
         return Err(Error::Itself { host: candidate.host.to_owned() });
     }
-    let matches = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, candidate, ip));
+    let matches = |rules: &[TargetRule], ip| rules.iter().any(|rule| applies(rule, candidate, ip));
+    // Where a router would carry it in the end is denied like the address itself; allowed is what is written.
+    let carried = embedded(ip);
+    let within = |ip: IpAddr| targets.cluster.iter().any(|range| range.contains(&ip));
     let allowed = match () {
-        () if matches(&targets.deny) => false,
-        () if matches(&targets.allow) => true,
+        () if matches(&targets.deny, ip) || carried.is_some_and(|ip| matches(&targets.deny, ip)) => false,
+        () if matches(&targets.allow, ip) => true,
         () if known
             .api_server
             .iter()
@@ -62,7 +69,7 @@ pub fn check(
         {
             true
         }
-        () => !denied_by_default(ip) && !targets.cluster.iter().any(|range| range.contains(&ip)),
+        () => [Some(ip), carried].into_iter().flatten().all(|ip| !denied_by_default(ip) && !within(ip)),
     };
     match allowed {
         true => Ok(()),
@@ -119,11 +126,7 @@ fn denied_by_default(ip: IpAddr) -> bool {
         || match ip {
             IpAddr::V4(v4) => special_v4(v4),
             IpAddr::V6(v6) => {
-                v6.is_loopback()
-                    || v6.is_unspecified()
-                    || v6.is_multicast()
-                    || v6.is_unicast_link_local()
-                    || embedded_v4(v6).is_some_and(special_v4)
+                v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()
             }
         }
 }
@@ -133,13 +136,13 @@ fn special_v4(v4: Ipv4Addr) -> bool {
     v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
 }
 
-/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address that
-/// a router may candidate.
-fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address.
+fn embedded(ip: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = ip else { return None };
     let [a, b, c, d, e, f, g, h] = v6.segments();
     let from = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     };
     match (a, b) {
         (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => Some(from(g, h)),
@@ -201,6 +204,14 @@ mod tests {
             "224.0.0.1",
             "10.96.0.10",
             "::ffff:10.96.0.10",
+            "64:ff9b::a60:a",
+            "2002:a60:a::1",
+            "64:ff9b::a83f:8110",
+            "64:ff9b::6464:64c8",
+            "2002:c000:c0::",
+            "192.0.0.192",
+            "fd00:ec2::23",
+            "fd20:ce::254",
         ] {
             assert!(!allowed(&targets, "target.example", ip), "{ip}");
         }
@@ -242,6 +253,17 @@ mod tests {
         targets.deny = vec![rule(&["127.0.0.1/32"], &[], &[], &[])];
         assert!(!allowed(&targets, "t", "127.0.0.1"));
         assert!(allowed(&targets, "t", "127.0.0.2"));
+        targets.deny = vec![rule(&["8.8.8.0/24"], &[], &[], &[])];
+        for (ip, open) in [
+            ("8.8.8.8", false),
+            ("64:ff9b::808:808", false),
+            ("2002:808:808::", false),
+            ("64:ff9b::101:101", true),
+        ] {
+            assert_eq!(allowed(&targets, "t", ip), open, "{ip}");
+        }
+        // What is carried is not what was allowed.
+        assert!(!allowed(&targets, "t", "64:ff9b::7f00:2"));
     }
 
     #[test]

@@ -124,6 +124,11 @@ fn only_the_controllers_own_token_may_ask_for_a_probe() {
     });
 }
 
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    since.as_secs().cast_signed()
+}
+
 #[test]
 fn a_first_contact_is_pinned_and_the_credential_is_tried() {
     run(async {
@@ -152,6 +157,13 @@ fn a_first_contact_is_pinned_and_the_credential_is_tried() {
         let again = probing.report(&k8s, report.pins.clone(), Vec::new()).await;
         assert_eq!(again.pins, report.pins);
         assert_eq!(again.auth.status, OutcomeStatus::True, "{again:?}");
+        for report in [&report, &again] {
+            let remarks = &report.remarks;
+            assert_eq!(remarks.identity.as_deref(), Some("system:serviceaccount:probe-first:robot"));
+            let left = remarks.expires.unwrap() - now();
+            assert!((500..=4000).contains(&left), "the token ends in {left} s");
+            assert!(remarks.warnings.is_empty(), "{remarks:?}");
+        }
     });
 }
 
