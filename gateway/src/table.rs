@@ -3,6 +3,7 @@
 //! here is on the path of a request.
 
 pub mod compile;
+pub mod hosts;
 pub mod route;
 pub mod watch;
 
@@ -17,6 +18,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::table::route::{Entry, Route, Table};
 use compile::{ClassState, Unusable};
+use hosts::Claim;
 
 /// All observed objects and what was compiled of them last.
 pub struct Builder {
@@ -90,7 +92,8 @@ impl Builder {
             self.compiled.insert(name.clone(), compiled);
         }
         let entries = self.compiled.iter().map(|(name, compiled)| (name.clone(), compiled.entry.clone()));
-        Table::new(&self.cluster_domain, &self.namespace, entries.collect())
+        let claims = self.connectors.iter().map(|(name, connector)| (name, Claim::of(connector)));
+        Table::new(&self.cluster_domain, &self.namespace, entries.collect(), hosts::hosts(claims))
     }
 
     fn compile(&self, name: &ConnectorRef, item: &Item<Connector>, before: Option<Compiled>) -> Compiled {

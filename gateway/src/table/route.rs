@@ -10,6 +10,7 @@ use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
+use super::hosts::Hosts;
 use crate::error::Error;
 
 /// What a connector's name leads to.
@@ -123,8 +124,8 @@ pub struct TrustSource {
 #[derive(Debug, Default)]
 pub struct Table {
     pub connectors: HashMap<ConnectorRef, Entry>,
-    /// `c-<name>.<ns>` → connector. Service names are looked up, never parsed.
-    hosts: HashMap<String, ConnectorRef>,
+    /// Service names are looked up, never parsed.
+    hosts: Hosts,
     /// `.svc.<cluster domain>`.
     domain: String,
     /// `<Service>.<ns>` of the gateway itself.
@@ -146,8 +147,12 @@ impl Table {
     }
 
     /// `namespace`: the gateway's own.
-    pub fn new(cluster_domain: &str, namespace: &str, connectors: HashMap<ConnectorRef, Entry>) -> Table {
-        let hosts = connectors.keys().map(|one| (service_host(one), one.clone())).collect();
+    pub fn new(
+        cluster_domain: &str,
+        namespace: &str,
+        connectors: HashMap<ConnectorRef, Entry>,
+        hosts: Hosts,
+    ) -> Table {
         let of_ours = |service: &str| format!("{service}.{namespace}");
         Table {
             connectors,
@@ -166,7 +171,7 @@ impl Table {
     /// Connector of a proxy host: `c-<name>.<ns>.svc`, with or without the cluster domain and a trailing dot.
     /// Lower case expected.
     pub fn lookup_host(&self, host: &str) -> Option<&ConnectorRef> {
-        self.hosts.get(self.service(host)?)
+        self.hosts.get(self.service(host)?)?.as_ref()
     }
 
     /// The gateway's own Service: paths name connectors there.
@@ -194,19 +199,17 @@ impl Table {
     }
 }
 
-fn service_host(connector: &ConnectorRef) -> String {
-    format!("{}.{}", names::service_name(&connector.name), connector.namespace)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::hosts::{Claim, hosts, service_host};
 
     #[test]
     fn a_service_host_is_found_in_each_of_its_spellings_and_no_other() {
         let connector = ConnectorRef { namespace: "demo".into(), name: "git.example.com".into() };
         let entry = Entry::Unusable { reason: String::new(), message: String::new() };
-        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]));
+        let hosts = hosts([(&connector, Claim::Asked)].into_iter());
+        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]), hosts);
         let host = service_host(&connector);
         for suffix in [".svc", ".svc.", ".svc.corp.local", ".svc.corp.local."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), Some(&connector), "{suffix}");

@@ -322,3 +322,45 @@ async fn a_connect_on_the_https_port_opens_a_tunnel_whatever_alpn_said() {
     let seen = String::from_utf8(world.curl_by(&proxy, &["--resolve", &here, &url]).await).unwrap();
     assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{seen}");
 }
+
+/// Names that come to one Service name: whose it is the controller says, and nobody's requests go elsewhere.
+#[tokio::test]
+async fn a_connector_whose_service_is_anothers_has_no_host() {
+    let (world, target) = World::with_target(false).await;
+    let other = Target::http(&world.leaf(), false).await;
+    let host = connectors_api::names::service_name("tar.get");
+    let twin = host.strip_prefix("c-").unwrap();
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let status = |service: &str| format!("status: {{{service}}}\n");
+    let served = status("proxy: {httpAddress: {url: http://x}}");
+    let taken = status("conditions: [{type: ProxyServiceReady, status: 'False', reason: NameTaken}]");
+    let make = |name: &str, address: &str, status: &str| {
+        let manifests = connector("target", address, ca, SECRET, &world.target_ca.pem());
+        let named = manifests.replace(
+            "metadata: {namespace: demo, name: target}\nspec:\n  connectorClassName",
+            &format!("metadata: {{namespace: demo, name: {name}}}\nspec:\n  connectorClassName"),
+        );
+        format!("{named}{status}")
+    };
+    // Nobody of this world may use either: who is asked about shows which connector the host means.
+    for (first, second, owner) in [
+        (&served, &String::new(), Some("tar.get")),
+        (&served, &taken, Some("tar.get")),
+        (&String::new(), &String::new(), None),
+    ] {
+        world.apply(&make("tar.get", &target.url(), first));
+        world.apply(&make(twin, &other.url(), second));
+        for _ in 0..5 {
+            let (status, said) =
+                world.direct(&format!("http://{host}.demo.svc/api/v1"), &["-H", &bearer(TOKEN)]).await;
+            match owner {
+                Some(name) => assert!(
+                    status == 403 && said.contains(&format!("{name:?}").replace('"', "\\\"")),
+                    "{said}"
+                ),
+                None => assert!(status == 503 && said.contains("no connector has the host"), "{said}"),
+            }
+        }
+    }
+    assert_eq!(target.seen.connections() + other.seen.connections(), 0);
+}
