@@ -1,11 +1,12 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
-//! what its policy refuses. What only a running node can show is in `node_product`.
+//! what its policies refuse, `projects` who shares connectors. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
 mod access;
 mod admission;
 mod install;
+mod projects;
 
 use connectors_testenv::ControlPlane;
 
