@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -39,6 +39,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open connections: kubelet, Prometheus and the controller's probes together. More wait to be accepted.
 const CONNECTIONS: usize = 256;
 
+/// Clients refuse certificates of an issuer that has ended: nobody is sent here shortly before that.
+const LAST_HOUR: Duration = Duration::from_secs(3600);
+
 /// What `/readyz` answers from.
 #[derive(Clone, Default)]
 pub struct Readiness {
@@ -48,6 +51,33 @@ pub struct Readiness {
     pub issuer: issuer::Current,
     /// Why the settings on disk are not in force.
     pub settings_error: Arc<ArcSwapOption<String>>,
+}
+
+impl Readiness {
+    /// Whether clients may come, and why not.
+    fn report(&self, now: SystemTime) -> (bool, Value) {
+        let table = self.synced.load(Ordering::Acquire);
+        let issuer = self.issuer.load();
+        let (issues, issuing) = match issuer.as_deref() {
+            None => (false, "waiting for secret connectors-gateway-ca"),
+            Some(issuer) if issuer.not_after < now + LAST_HOUR => {
+                (false, "ends within the hour, and the controller has not renewed it: see whether it runs")
+            }
+            Some(_) => (true, "loaded"),
+        };
+        let draining = self.draining.load(Ordering::Acquire);
+        let settings = self.settings_error.load_full();
+        let ready = table && issues && !draining;
+        let detail = json!({
+            "ready": ready,
+            "table": if table { "synced" } else { "waiting for the lists of connectors and classes" },
+            "watches": self.watches.trouble().unwrap_or_else(|| "ok".to_owned()),
+            "issuingCA": issuing,
+            "settings": settings.map_or_else(|| "ok".to_owned(), |error| format!("ignored, the last good ones stay: {error}")),
+            "draining": draining,
+        });
+        (ready, detail)
+    }
 }
 
 pub struct Admin {
@@ -118,20 +148,7 @@ impl Admin {
     }
 
     fn ready(&self) -> Answer {
-        let readiness = &self.readiness;
-        let table = readiness.synced.load(Ordering::Acquire);
-        let issuer = readiness.issuer.load().is_some();
-        let draining = readiness.draining.load(Ordering::Acquire);
-        let settings = readiness.settings_error.load_full();
-        let ready = table && issuer && !draining;
-        let detail = json!({
-            "ready": ready,
-            "table": if table { "synced" } else { "waiting for the lists of connectors and classes" },
-            "watches": self.readiness.watches.trouble().unwrap_or_else(|| "ok".to_owned()),
-            "issuingCA": if issuer { "loaded" } else { "waiting for secret connectors-gateway-ca" },
-            "settings": settings.map_or_else(|| "ok".to_owned(), |error| format!("ignored, the last good ones stay: {error}")),
-            "draining": draining,
-        });
+        let (ready, detail) = self.readiness.report(SystemTime::now());
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json_answer(code, Bytes::from(detail.to_string()))
     }
@@ -215,4 +232,36 @@ fn typed(code: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     *answer.status_mut() = code;
     answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use connectors_testenv::pki::Identity;
+
+    use super::*;
+    use crate::tls::issuer::Issuer;
+
+    #[test]
+    fn a_gateway_whose_issuer_is_missing_or_about_to_end_is_not_ready() {
+        let readiness = Readiness::default();
+        readiness.synced.store(true, Ordering::Release);
+        let now = SystemTime::now();
+        assert!(!readiness.report(now).0, "without an issuer");
+        let issuing = Identity::root("root").intermediate("issuing");
+        let issuer = Issuer::parse(issuing.pem().as_bytes(), issuing.key_pem().as_bytes()).unwrap();
+        let end = issuer.not_after;
+        readiness.issuer.store(Some(Arc::new(issuer)));
+        for (moment, ready) in [
+            (now, true),
+            (end - Duration::from_secs(3700), true),
+            (end - Duration::from_secs(3500), false),
+            (end + Duration::from_secs(1), false),
+        ] {
+            let (is, detail) = readiness.report(moment);
+            assert_eq!(is, ready, "{detail}");
+            assert_eq!(detail["issuingCA"] == "loaded", ready, "{detail}");
+        }
+        readiness.draining.store(true, Ordering::Release);
+        assert!(!readiness.report(now).0, "while it drains");
+    }
 }
