@@ -1,5 +1,6 @@
 //! The gateway's ConfigMap goes away: what it forbids stays forbidden.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -29,6 +30,7 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
         let ready = conditions.iter().find(|one| one["type"] == "Ready" && one["status"] == "False");
         Ok::<_, anyhow::Error>(ready.is_some_and(|ready| ready["reason"] == "TargetDenied"))
     };
+    within(DELIVERED, "each gateway has the rule", || in_force(cluster, namespace)).await?;
     // An annotation makes the controller look again.
     let looked_at_again = async |round: usize| {
         cluster
@@ -52,4 +54,15 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
         ensure!(denied().await?, "{:?} after the ConfigMap was deleted its rule is gone", deleted.elapsed());
     }
     cluster.kubectl("apply -f config/gateway/settings.yaml").await.map(drop)
+}
+
+/// Kubelet brings an edit to each Pod at a time of its own, and a probe asks only one of them.
+async fn in_force(cluster: &Cluster, words: &str) -> Result<Option<()>> {
+    let gateways = "-n connectors-system -l app.kubernetes.io/name=connectors-gateway";
+    let pods = cluster.json(&format!("get pods {gateways}")).await?;
+    let pods = pods["items"].as_array().map_or(0, Vec::len);
+    let log = cluster.kubectl(&format!("logs {gateways} --prefix --tail=-1")).await?;
+    let taken = log.lines().filter(|line| line.contains("settings changed") && line.contains(words));
+    let taken: BTreeSet<&str> = taken.filter_map(|line| line.split(' ').next()).collect();
+    Ok((pods > 0 && taken.len() == pods).then_some(()))
 }

@@ -109,7 +109,9 @@ async fn of_a_target_that_leaves_every_few_requests_none_is_lost_and_none_double
         let (target, refused) = leaving_target(&world, farewell).await;
         let client = H2Client::open(&world, "target", &target.authority()).await;
         let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH];
-        let body = |i: usize| (i % 8 > 4).then(|| Bytes::from(vec![7; 3000]));
+        // A server that closes while something is unread takes its own farewell back: the kernel sends a reset.
+        let bodies = !matches!(farewell, Farewell::Graceful);
+        let body = |i: usize| (bodies && i % 8 > 4).then(|| Bytes::from(vec![7; 3000]));
         let all =
             (0..REQUESTS).map(|i| request(client.clone(), target.url(), methods[i % 4].clone(), body(i)));
         let statuses: Vec<StatusCode> = futures::stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
