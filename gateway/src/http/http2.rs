@@ -3,6 +3,7 @@
 
 mod gather;
 mod inflow;
+mod sieve;
 
 use std::future::pending;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, Part};
+pub use sieve::Sieve;
 
 /// What one stream may have on its way to a reader that has stopped.
 pub const STREAM_WINDOW: u32 = 256 << 10;

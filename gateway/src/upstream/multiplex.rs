@@ -13,7 +13,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW, Sieve,
     connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
@@ -47,7 +47,7 @@ pub struct Incoming {
 impl Multiplex {
     /// Begins HTTP/2 on a verified connection.
     pub async fn start(stream: Stream, timeouts: &Timeouts) -> Result<Arc<Multiplex>, h2::Error> {
-        let (stream, flusher) = gather(stream);
+        let (stream, flusher) = gather(Sieve::new(stream));
         let mut builder = Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW)
@@ -141,8 +141,8 @@ impl Incoming {
 /// To the end of the connection: the target's, or when the pool has let go of it and its last stream has
 /// ended, or for want of a PONG. Its streams end with it.
 async fn drive(
-    mut connection: Connection<Gathering, Bytes>,
-    flusher: Flusher,
+    mut connection: Connection<Gathering<Sieve<Stream>>, Bytes>,
+    flusher: Flusher<Sieve<Stream>>,
     quiet: std::time::Duration,
     patience: std::time::Duration,
 ) {
@@ -155,7 +155,11 @@ async fn drive(
 }
 
 /// What one turn has written leaves at its end.
-fn turn(connection: &mut Connection<Gathering, Bytes>, flusher: &Flusher, cx: &mut Context<'_>) -> Poll<()> {
+fn turn(
+    connection: &mut Connection<Gathering<Sieve<Stream>>, Bytes>,
+    flusher: &Flusher<Sieve<Stream>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     if Pin::new(connection).poll(cx).is_ready() {
         return Poll::Ready(());
     }

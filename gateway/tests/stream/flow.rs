@@ -33,6 +33,7 @@ async fn serve(tls: Tls, seen: Arc<Seen>) {
             let stream = respond.send_response(http::Response::new(()), false).unwrap();
             match request.uri().path() {
                 "/endless" => send(stream, usize::MAX, 16 << 10, &seen.bytes).await,
+                "/blank" => blank(stream),
                 "/crumbs" => send(stream, usize::MAX, 1, &seen.bytes).await,
                 _ => send(stream, LARGE, 16 << 10, &AtomicUsize::new(0)).await,
             }
@@ -53,6 +54,12 @@ async fn send(mut stream: h2::SendStream<Bytes>, mut left: usize, frame: usize, 
             return;
         }
     }
+}
+
+/// An answer that is flushed before it has a byte, as some servers do.
+fn blank(mut stream: h2::SendStream<Bytes>) {
+    let _ = stream.send_data(Bytes::new(), false);
+    let _ = stream.send_data(Bytes::from_static(b"ok"), true);
 }
 
 async fn endless_target(world: &World) -> Target {
@@ -195,5 +202,23 @@ async fn streams_given_up_by_the_thousand_leave_the_others_of_their_connection_a
     }
     let another = H2Client::open(&world, "target", &target.authority()).await;
     others_are_served(&world, &target, &another).await;
+    assert_eq!(target.seen.connections(), 1);
+}
+
+/// The library ends a connection with its hundredth frame that has no byte and ends nothing.
+#[tokio::test]
+async fn answers_that_begin_with_nothing_leave_a_watch_on_their_connection_alone() {
+    let world = World::of_one_worker().await;
+    let target = endless_target(&world).await;
+    let mut client = H2Client::open(&world, "target", &target.authority()).await;
+    let get = |path: &str| Request::get(format!("{}{path}", target.url())).body(()).unwrap();
+    let (_, _, mut watch) = client.send(get("/endless"), None).await.unwrap();
+    let mut other = H2Client::open(&world, "target", &target.authority()).await;
+    for round in 0..300 {
+        let (status, _, body) = other.send(get("/blank"), None).await.unwrap();
+        assert_eq!((status.as_u16(), collect(body).await.unwrap().0), (200, b"ok".to_vec()), "{round}");
+    }
+    let more = watch.data().await.expect("the watch is over").expect("the watch is broken");
+    assert!(!more.is_empty());
     assert_eq!(target.seen.connections(), 1);
 }
