@@ -3,10 +3,11 @@
 //! unbalanced blocks are found then) and rendered per volume or probe: missing values are errors, the output
 //! is capped, nothing can run without end.
 //!
-//! `lint`: what the engine's parser lets pass. `prepare`: marks what must have a value. `sprig`: the
-//! functions.
+//! `lint`: what the engine's parser lets pass. `paths`: what fields of null are. `prepare`: marks what must
+//! have a value. `sprig`: the functions.
 
 mod lint;
+mod paths;
 mod prepare;
 mod sprig;
 mod value;
@@ -58,7 +59,8 @@ impl Template {
         lint::check_chains(text)?;
         let sentinel = format!("{text}{}", lint::SENTINEL);
         let (main, defines) = Parser::new(&sentinel, "{{", "}}").and_then(Parser::parse).map_err(syntax)?;
-        let templates = lint::check(main, defines)?;
+        let mut templates = lint::check(main, defines)?;
+        templates.values_mut().for_each(paths::make_strict);
         let empty = gotmpl::Template::new(MAIN).funcs(sprig::functions()).max_range_iters(MAX_ITERATIONS);
         let add = |engine: gotmpl::Template, (name, list)| {
             engine.add_parse_tree(name, prepare::prepare(list, text))

@@ -4,15 +4,18 @@
 mod cases;
 mod durations;
 mod encoding;
+mod letters;
 mod lists;
 mod maps;
 mod numbers;
 mod paths;
 mod print;
+mod re2;
 mod regexes;
 mod strings;
 mod types;
 mod urls;
+mod verbs;
 mod versions;
 mod words;
 mod yaml;
@@ -26,13 +29,16 @@ use super::value::{Result, check_size, display, error, text, type_of};
 
 /// Refuses nil; called by `prepare` with the place of an action and its value. No template can spell it.
 pub const PRESENT: &str = "(present)";
+/// Walks a path of fields; `paths` puts it in the place of one.
+pub const WALK: &str = "(walk)";
 
 /// The engine's own functions that are used as they are.
-const BUILT_IN: [&str; 10] = ["and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index"];
+const BUILT_IN: [&str; 9] = ["and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge"];
 const MANY: usize = usize::MAX;
 
-/// What sprig has for such templates, and these do not: with the reason.
-const LEFT_OUT: [(&str, &[&str]); 3] = [
+/// What Go and sprig have for such templates, and these do not: with the reason.
+const LEFT_OUT: [(&str, &[&str]); 4] = [
+    ("calls a function that is a value, and no value here is one", &["call"]),
     (
         "makes keys, passwords or certificates, another at each rendering",
         &[
@@ -53,7 +59,7 @@ const LEFT_OUT: [(&str, &[&str]); 3] = [
     ),
     ("is random", &["randInt", "shuffle"]),
     (
-        "works with points in time, which nothing here gives or prints",
+        "works with points in time: by the clock, or by the machine's time zone",
         &["ago", "mustDateModify", "mustToDate", "must_date_modify", "toDate", "unixEpoch"],
     ),
 ];
@@ -81,6 +87,7 @@ const MODULES: [&[Entry]; 14] = [
 static ALL: LazyLock<FuncMap> = LazyLock::new(|| {
     let mut all: FuncMap = MODULES.into_iter().flatten().map(guarded).collect();
     all.insert(PRESENT.to_owned(), Arc::new(present));
+    all.insert(WALK.to_owned(), Arc::new(walk));
     all
 });
 
@@ -114,10 +121,32 @@ fn present(values: &[Value]) -> Result<Value> {
     match values {
         [place, Value::Nil] => Err(error(format!("{place} has no value"))),
         // What is printed of it; the engine would write other digits.
-        [_, value @ Value::Float(_)] => Ok(text(display(value))),
+        [_, value @ (Value::Float(_) | Value::List(_) | Value::Map(_))] => {
+            check_size(values).map(|()| text(display(value)))
+        }
         [_, value] => Ok(value.clone()),
         _ => Err(error("an action has no value")),
     }
+}
+
+/// A field of null is an error, though not one of a value that is missing: as in Go.
+fn walk(values: &[Value]) -> Result<Value> {
+    let Some((from, names)) = values.split_first() else { return Ok(Value::Nil) };
+    let mut current = from;
+    for (index, name) in names.iter().enumerate() {
+        match (current, name.as_str()) {
+            (Value::Map(fields), Some(name)) => match fields.get(name) {
+                Some(value) => current = value,
+                None => return Ok(Value::Nil),
+            },
+            (Value::Nil, Some(_)) if index == 0 => return Ok(Value::Nil),
+            (Value::Nil, Some(name)) => return Err(error(format!("null has no field {name}"))),
+            (other, _) => {
+                return Err(error(format!("can't evaluate field {name} in type {}", type_of(other))));
+            }
+        }
+    }
+    Ok(current.clone())
 }
 
 /// Arguments of a call, read by type. Their number was checked.
@@ -148,6 +177,15 @@ impl<'a> Args<'a> {
         match self.get(index) {
             Value::Map(fields) => Ok(fields),
             _ => Err(self.mismatch(index, "map")),
+        }
+    }
+
+    /// The same, with none for a map that is missing: it can be asked, not changed.
+    fn fields(self, index: usize) -> Result<&'a BTreeMap<Arc<str>, Value>> {
+        static NONE: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        match self.get(index) {
+            Value::Nil => Ok(&NONE),
+            _ => self.map(index),
         }
     }
 

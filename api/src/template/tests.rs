@@ -87,7 +87,9 @@ fn errors_never_quote_a_value() {
         "{{ printf \"%d\" .secret }}",
         "{{ fromJson .secret }}",
         "{{ b64dec (printf \"%%%s\" .secret) }}",
-        "{{ urlParse (printf \" %s\" .secret) }}",
+        "{{ urlParse (printf \"\\x01%s\" .secret) }}",
+        "{{ .secret.x.y }}",
+        "{{ urlJoin (dict \"userinfo\" (printf \" %s\" .secret)) }}",
         "{{ regexMatch (printf \"(%s\" .secret) \"x\" }}",
         "{{ index .l (atoi .secret) 1 }}",
         "{{ eq .secret 1 }}",
@@ -159,7 +161,7 @@ fn functions_beyond_the_corpus_do_as_sprig() {
         ),
         (
             "{{ urlJoin (urlParse \"https://u:p@h:1/a%20b?q=1#f\") }}{{ (urlParse \"mailto:x@y\").opaque }}",
-            "https://u:p@h:1/a b?q=1#fx@y",
+            "https://u:p@h:1/a%20b?q=1#fx@y",
         ),
         ("{{ (urlParse .connector.spec.address).path }}/livez", "/prefix/livez"),
         (

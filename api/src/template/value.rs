@@ -45,10 +45,7 @@ pub fn to_json(value: &Value) -> Result<serde_json::Value> {
         Value::Bool(flag) => (*flag).into(),
         Value::Int(number) => (*number).into(),
         Value::Uint(number) => (*number).into(),
-        Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => (*number as i64).into(),
-        Value::Float(number) => {
-            Number::from_f64(*number).ok_or_else(|| error("a number is not finite"))?.into()
-        }
+        Value::Float(number) => float_to_json(*number).ok_or_else(|| error("a number is not finite"))?.into(),
         Value::String(text) => text.as_ref().into(),
         Value::List(items) => items.iter().map(to_json).collect::<Result<Vec<_>>>()?.into(),
         Value::Map(fields) => {
@@ -59,20 +56,36 @@ pub fn to_json(value: &Value) -> Result<serde_json::Value> {
     })
 }
 
+/// The shortest digits, filled up by zeros.
+fn float_to_json(number: f64) -> Option<Number> {
+    let whole = (number.fract() == 0.0).then(|| number.to_string().parse::<i64>().ok());
+    whole.flatten().map(Number::from).or_else(|| Number::from_f64(number))
+}
+
 /// As Go's `%v`.
 pub fn display(value: &Value) -> String {
     match value {
         Value::Float(number) => go_float(*number),
+        Value::List(items) => format!("[{}]", items.iter().map(inside).collect::<Vec<_>>().join(" ")),
+        Value::Map(fields) => {
+            let field = |(key, value): (&Arc<str>, &Value)| format!("{key}:{}", inside(value));
+            format!("map[{}]", fields.iter().map(field).collect::<Vec<_>>().join(" "))
+        }
         other => other.to_string(),
     }
+}
+
+fn inside(value: &Value) -> String {
+    if matches!(value, Value::Nil) { "<nil>".into() } else { display(value) }
 }
 
 /// The shortest digits that mean the number; with an exponent from a million on, and below 0.0001.
 fn go_float(number: f64) -> String {
     let scientific = format!("{number:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else { return number.to_string() };
+    let (digits, exponent) = scientific.split_once('e').unwrap_or_default();
     match exponent.parse::<i32>() {
         Ok(exponent) if number != 0.0 && !(-4..6).contains(&exponent) => with_exponent(digits, exponent),
+        _ if number.is_infinite() => if number < 0.0 { "-Inf" } else { "+Inf" }.into(),
         _ => number.to_string(),
     }
 }

@@ -1,5 +1,7 @@
 //! `camelcase`, `snakecase`, `kebabcase`: where words begin in names that others have made.
 
+use super::letters;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     None,
@@ -24,12 +26,9 @@ fn is_punctuation(c: char) -> bool {
     c.is_ascii_punctuation() && !"$+<=>^`|~".contains(c)
 }
 
-fn first_upper(c: char) -> char {
-    c.to_uppercase().next().unwrap_or(c)
-}
-
-fn first_lower(c: char) -> char {
-    c.to_lowercase().next().unwrap_or(c)
+/// Letters that are two in one, the first of them a capital, stay.
+fn small(c: char) -> char {
+    if c.is_uppercase() { letters::lower(c) } else { c }
 }
 
 /// `http_server` is `HttpServer`; connectors at the beginning stay.
@@ -45,18 +44,18 @@ pub fn pascal(source: &str) -> String {
         return output;
     };
     // A word that began in upper case goes on in lower case until it does so by itself.
-    let (mut shouting, mut before) = (first.is_uppercase(), first_upper(first));
+    let (mut shouting, mut before) = (first.is_uppercase(), letters::upper(first));
     for c in chars {
         let mut now = c;
         match (is_connector(c), is_connector(before)) {
             (true, true) => output.push(before),
             (false, true) => {
                 shouting = c.is_uppercase();
-                now = first_upper(c);
+                now = letters::upper(c);
             }
             (_, false) => {
                 if shouting && c.is_uppercase() {
-                    now = first_lower(c);
+                    now = letters::lower(c);
                 } else if shouting {
                     shouting = false;
                 }
@@ -117,7 +116,7 @@ impl Joined {
     fn put(&mut self, kind: Kind, word: &str) {
         match kind {
             Kind::Connector => self.output.extend(word.chars().map(|_| self.connector)),
-            Kind::Upper | Kind::Letters => self.output.extend(word.chars().map(first_lower)),
+            Kind::Upper | Kind::Letters => self.output.extend(word.chars().map(small)),
             _ => self.output.push_str(word),
         }
     }

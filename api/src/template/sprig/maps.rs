@@ -1,7 +1,7 @@
 //! Maps. Values are immutable: what sprig changes in place is returned anew, and `prepare` assigns it to the
 //! variable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gotmpl::Value;
@@ -13,13 +13,13 @@ type Fields = BTreeMap<Arc<str>, Value>;
 
 pub const FUNCTIONS: &[Entry] = &[
     ("dict", 0, MANY, |args| Ok(map(dict(args)))),
-    ("get", 2, 2, |args| Ok(args.map(0)?.get(args.text(1)?).cloned().unwrap_or_else(|| text("")))),
+    ("get", 2, 2, |args| Ok(args.fields(0)?.get(args.text(1)?).cloned().unwrap_or_else(|| text("")))),
     ("set", 3, 3, set),
     ("unset", 2, 2, unset),
-    ("hasKey", 2, 2, |args| Ok(Value::Bool(args.map(0)?.contains_key(args.text(1)?)))),
+    ("hasKey", 2, 2, |args| Ok(Value::Bool(args.fields(0)?.contains_key(args.text(1)?)))),
     ("pluck", 1, MANY, pluck),
     ("keys", 0, MANY, keys),
-    ("values", 1, 1, |args| Ok(list(args.map(0)?.values().cloned()))),
+    ("values", 1, 1, |args| Ok(list(args.fields(0)?.values().cloned()))),
     ("pick", 1, MANY, |args| select(args, true)),
     ("omit", 1, MANY, |args| select(args, false)),
     ("merge", 1, MANY, |args| merged(args, false)),
@@ -54,7 +54,7 @@ fn set(args: Args<'_>) -> Result<Value> {
 }
 
 fn unset(args: Args<'_>) -> Result<Value> {
-    let mut fields = args.map(0)?.clone();
+    let mut fields = args.fields(0)?.clone();
     fields.remove(args.text(1)?);
     Ok(map(fields))
 }
@@ -63,7 +63,7 @@ fn pluck(args: Args<'_>) -> Result<Value> {
     let name = args.text(0)?;
     let mut found = Vec::new();
     for index in 1..args.0.len() {
-        found.extend(args.map(index)?.get(name).cloned());
+        found.extend(args.fields(index)?.get(name).cloned());
     }
     Ok(list(found))
 }
@@ -71,31 +71,32 @@ fn pluck(args: Args<'_>) -> Result<Value> {
 fn keys(args: Args<'_>) -> Result<Value> {
     let mut found = Vec::new();
     for index in 0..args.0.len() {
-        found.extend(args.map(index)?.keys().map(text));
+        found.extend(args.fields(index)?.keys().map(text));
     }
     Ok(list(found))
 }
 
 fn select(args: Args<'_>, wanted: bool) -> Result<Value> {
-    let names: Vec<Arc<str>> = args.from(1).iter().map(key).collect();
-    let chosen = args.map(0)?.iter().filter(|(name, _)| names.contains(name) == wanted);
+    let names = (1..args.0.len()).map(|index| args.text(index)).collect::<Result<BTreeSet<_>>>()?;
+    let chosen = args.fields(0)?.iter().filter(|(name, _)| names.contains(name.as_ref()) == wanted);
     Ok(map(chosen.map(|(name, value)| (name.clone(), value.clone())).collect()))
 }
 
 fn merged(args: Args<'_>, overwrite: bool) -> Result<Value> {
-    let mut fields = args.map(0)?.clone();
+    let mut fields = args.fields(0)?.clone();
     for index in 1..args.0.len() {
-        merge_into(&mut fields, args.map(index)?, overwrite);
+        merge_into(&mut fields, args.fields(index)?, overwrite);
     }
     Ok(map(fields))
 }
 
-/// Without overwriting, an empty value is still replaced.
+/// Without overwriting, an empty value is still replaced, but not by nil.
 fn merge_into(fields: &mut Fields, source: &Fields, overwrite: bool) {
     for (name, value) in source {
         match (fields.get_mut(name), value) {
+            (_, Value::Nil) if !overwrite => {}
             (Some(Value::Map(old)), Value::Map(new)) => merge_into(Arc::make_mut(old), new, overwrite),
-            (Some(old), _) if old.is_truthy() && (!overwrite || !value.is_truthy()) => {}
+            (Some(old), _) if old.is_truthy() && !overwrite => {}
             _ => {
                 fields.insert(name.clone(), value.clone());
             }

@@ -10,7 +10,7 @@ pub const FUNCTIONS: &[Entry] = &[
     ("int", 1, 1, |args| Ok(Value::Int(integer(args.get(0))))),
     ("int64", 1, 1, |args| Ok(Value::Int(integer(args.get(0))))),
     ("float64", 1, 1, |args| Ok(Value::Float(float(args.get(0))))),
-    ("atoi", 1, 1, |args| Ok(Value::Int(args.text(0)?.parse().unwrap_or(0)))),
+    ("atoi", 1, 1, |args| Ok(Value::Int(atoi(args.text(0)?)))),
     ("add", 0, MANY, |args| Ok(folded(args, i64::wrapping_add, 0))),
     ("add1", 1, 1, |args| Ok(Value::Int(integer(args.get(0)).wrapping_add(1)))),
     ("sub", 2, 2, |args| Ok(Value::Int(integer(args.get(0)).wrapping_sub(integer(args.get(1)))))),
@@ -40,15 +40,48 @@ pub fn integer(value: &Value) -> i64 {
         Value::Uint(number) => i64::try_from(*number).unwrap_or(i64::MAX),
         Value::Float(number) => *number as i64,
         Value::Bool(flag) => i64::from(*flag),
-        Value::String(text) => text.parse().unwrap_or(0),
+        Value::String(text) => literal(text).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// Whole as Go writes it in a program: `0x10`, `0b1`, `0o7`, `07`, `1_000`, and here `3.00`.
+fn literal(written: &str) -> Option<i64> {
+    let (whole, zeros) = written.split_once('.').unwrap_or((written, ""));
+    let written = if zeros.is_empty() || zeros.bytes().any(|digit| digit != b'0') { written } else { whole };
+    let (sign, digits) = match written.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", written.strip_prefix('+').unwrap_or(written)),
+    };
+    let prefixes = [("0x", 16), ("0X", 16), ("0b", 2), ("0B", 2), ("0o", 8), ("0O", 8), ("0", 8)];
+    let prefixed = prefixes.iter().find_map(|(prefix, radix)| Some((digits.strip_prefix(prefix)?, *radix)));
+    let (digits, radix) = prefixed.filter(|(rest, _)| !rest.is_empty()).unwrap_or((digits, 10));
+    let digits = if radix == 10 { without_lines(digits) } else { digits.replace('_', "") };
+    let plain = digits.starts_with(|first: char| first.is_ascii_alphanumeric());
+    i64::from_str_radix(&format!("{sign}{digits}"), radix).ok().filter(|_| plain)
+}
+
+/// Digits may be grouped by lines below, one between two of them.
+fn without_lines(digits: &str) -> String {
+    let groups: Vec<&str> = digits.split('_').collect();
+    let grouped = groups.iter().all(|group| !group.is_empty());
+    if grouped { groups.concat() } else { digits.to_owned() }
+}
+
+/// What is too large counts as the largest.
+fn atoi(digits: &str) -> i64 {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    digits.parse().unwrap_or_else(|error: std::num::ParseIntError| match error.kind() {
+        PosOverflow => i64::MAX,
+        NegOverflow => i64::MIN,
+        _ => 0,
+    })
 }
 
 fn float(value: &Value) -> f64 {
     match value {
         Value::Float(number) => *number,
-        Value::String(text) => text.parse().unwrap_or(0.0),
+        Value::String(text) => without_lines(text).parse().unwrap_or(0.0),
         other => integer(other) as f64,
     }
 }

@@ -6,15 +6,16 @@ use std::sync::LazyLock;
 use gotmpl::{Template, Value};
 
 use super::super::value::{Result, check_product, display, error, list, text};
-use super::{Args, Entry, MANY};
+use super::{Args, Entry, MANY, verbs};
 
 pub const FUNCTIONS: &[Entry] = &[
     ("printf", 1, 1 + MAX_ARGS, printf),
     ("print", 0, MANY, |args| present(args).map(|()| text(sprint(args.0)))),
     ("println", 0, MANY, |args| present(args).map(|()| text(words(args.0) + "\n"))),
-    ("html", 1, MANY, |args| present(args).map(|()| text(gotmpl::html_escape(&sprint(args.0))))),
-    ("js", 1, MANY, |args| present(args).map(|()| text(gotmpl::js_escape(&sprint(args.0))))),
-    ("urlquery", 1, MANY, |args| present(args).map(|()| text(gotmpl::url_encode(&sprint(args.0))))),
+    ("html", 0, MANY, |args| present(args).map(|()| text(gotmpl::html_escape(&sprint(args.0))))),
+    ("js", 0, MANY, |args| present(args).map(|()| text(gotmpl::js_escape(&sprint(args.0))))),
+    ("urlquery", 0, MANY, |args| present(args).map(|()| text(gotmpl::url_encode(&sprint(args.0))))),
+    ("index", 1, MANY, |args| args.from(1).iter().try_fold(args.get(0).clone(), |value, at| value.index(at))),
     ("len", 1, 1, |args| {
         Ok(Value::Int(args.get(0).len().ok_or_else(|| args.mismatch(0, "text, list or map"))? as i64))
     }),
@@ -36,7 +37,7 @@ fn printf(args: Args<'_>) -> Result<Value> {
     args.text(0)?;
     check_product(1, widths(args))?;
     let template = PRINTF.get(args.0.len() - 1).ok_or_else(|| error("too many arguments"))?;
-    let output = template.execute_to_string(&list(args.0.iter().cloned()))?;
+    let output = template.execute_to_string(&list(verbs::as_go_prints(args)?))?;
     // Go writes its complaints into the text; an argument may hold the same characters by itself.
     let innocent = args.from(1).iter().any(|value| display(value).contains("%!"));
     match output.contains("%!") && !innocent {

@@ -4,7 +4,7 @@ use gotmpl::Value;
 use regex::{NoExpand, Regex, RegexBuilder};
 
 use super::super::value::{Result, check_product, error, list, text};
-use super::{Args, Entry};
+use super::{Args, Entry, re2};
 
 pub const FUNCTIONS: &[Entry] = &[
     ("regexMatch", 2, 2, is_match),
@@ -19,15 +19,16 @@ pub const FUNCTIONS: &[Entry] = &[
     ("mustRegexReplaceAllLiteral", 3, 3, replace_literal),
     ("regexSplit", 3, 3, split),
     ("mustRegexSplit", 3, 3, split),
-    ("regexQuoteMeta", 1, 1, |args| Ok(text(regex::escape(args.text(0)?)))),
+    ("regexQuoteMeta", 1, 1, |args| Ok(text(quote_meta(args.text(0)?)))),
 ];
 
 /// Bytes of a compiled pattern.
 const MAX_PROGRAM: usize = 1024 * 1024;
 
 fn pattern(args: Args<'_>) -> Result<Regex> {
-    let build = |source| RegexBuilder::new(source).size_limit(MAX_PROGRAM).build();
-    build(args.text(0)?).map_err(|_| error("the pattern is no regular expression of RE2's syntax"))
+    re2::translated(args.text(0)?)
+        .and_then(|source| RegexBuilder::new(&source).size_limit(MAX_PROGRAM).build().ok())
+        .ok_or_else(|| error("the pattern is no regular expression of RE2's syntax"))
 }
 
 /// How many matches are wanted: all for a negative number.
@@ -65,11 +66,37 @@ fn replace_literal(args: Args<'_>) -> Result<Value> {
     Ok(text(pattern.replace_all(source, NoExpand(replacement))))
 }
 
+/// As Go's: nothing is left before and after an empty match at the beginning or the end.
 fn split(args: Args<'_>) -> Result<Value> {
-    let (pattern, source) = (pattern(args)?, args.text(1)?);
-    match args.int(2)? {
-        0 => Ok(list([])),
-        ..0 => Ok(list(pattern.split(source).map(text))),
-        _ => Ok(list(pattern.splitn(source, limit(args, 2)?).map(text))),
+    let (pattern, source, most) = (pattern(args)?, args.text(1)?, limit(args, 2)?);
+    if most == 0 || source.is_empty() && !pattern.as_str().is_empty() {
+        return Ok(list((most > 0).then(|| text(""))));
     }
+    let (mut parts, mut begin, mut end) = (Vec::new(), 0, 0);
+    for found in pattern.find_iter(source).take(most) {
+        if parts.len() == most - 1 {
+            break;
+        }
+        end = found.start();
+        if found.end() > 0 {
+            parts.push(text(&source[begin..end]));
+        }
+        begin = found.end();
+    }
+    if end != source.len() {
+        parts.push(text(&source[begin..]));
+    }
+    Ok(list(parts))
+}
+
+/// Go's, which leaves `-`, `#`, `&` and `~` as they are.
+fn quote_meta(source: &str) -> String {
+    let mut output = String::new();
+    for c in source.chars() {
+        if "\\.+*?()|[]{}^$".contains(c) {
+            output.push('\\');
+        }
+        output.push(c);
+    }
+    output
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::super::value::{Result, check_product, display, error, list, text};
-use super::{Args, Entry, MANY};
+use super::{Args, Entry, MANY, letters};
 
 pub const FUNCTIONS: &[Entry] = &[
     ("trim", 1, 1, |args| Ok(text(args.text(0)?.trim()))),
@@ -18,8 +18,8 @@ pub const FUNCTIONS: &[Entry] = &[
     ("trimSuffix", 2, 2, |args| {
         args.text(1).and_then(|s| Ok(text(s.strip_suffix(args.text(0)?).unwrap_or(s))))
     }),
-    ("upper", 1, 1, |args| Ok(text(args.text(0)?.to_uppercase()))),
-    ("lower", 1, 1, |args| Ok(text(args.text(0)?.to_lowercase()))),
+    ("upper", 1, 1, |args| Ok(text(args.text(0)?.chars().map(letters::upper).collect::<String>()))),
+    ("lower", 1, 1, |args| Ok(text(args.text(0)?.chars().map(letters::lower).collect::<String>()))),
     ("title", 1, 1, |args| Ok(text(title(args.text(0)?)))),
     ("nospace", 1, 1, |args| Ok(text(args.text(0)?.replace(char::is_whitespace, "")))),
     ("contains", 2, 2, |args| Ok(Value::Bool(args.text(1)?.contains(args.text(0)?)))),
@@ -36,9 +36,9 @@ pub const FUNCTIONS: &[Entry] = &[
     ("squote", 0, MANY, |args| Ok(joined(args, |value| format!("'{value}'")))),
     ("cat", 0, MANY, |args| Ok(joined(args, display))),
     ("join", 2, 2, |args| join(args.text(0)?, &strings(args.get(1)))),
-    ("splitList", 2, 2, |args| Ok(list(args.text(1)?.split(args.text(0)?).map(text)))),
-    ("split", 2, 2, |args| Ok(numbered(args.text(1)?.split(args.text(0)?)))),
-    ("splitn", 3, 3, |args| Ok(numbered(args.text(2)?.splitn(args.count(1)?, args.text(0)?)))),
+    ("splitList", 2, 2, |args| Ok(list(parts(args.text(1)?, args.text(0)?, -1).into_iter().map(text)))),
+    ("split", 2, 2, |args| Ok(numbered(parts(args.text(1)?, args.text(0)?, -1)))),
+    ("splitn", 3, 3, |args| Ok(numbered(parts(args.text(2)?, args.text(0)?, args.int(1)?)))),
     ("toStrings", 1, 1, |args| Ok(list(strings(args.get(0)).into_iter().map(text)))),
     ("sortAlpha", 1, 1, sort_alpha),
 ];
@@ -58,7 +58,7 @@ fn title(input: &str) -> String {
             before.is_whitespace()
         };
         before = c;
-        if starts { c.to_uppercase().to_string() } else { c.to_string() }
+        if starts { letters::title(c) } else { c }
     };
     input.chars().map(&mut letter).collect()
 }
@@ -89,12 +89,14 @@ fn trunc(args: Args<'_>) -> Result<Value> {
     }
 }
 
-/// A negative start counts as 0, a negative or too large end as the end.
+/// A negative or too large end counts as the end, unless the start is negative: that counts as 0.
 fn substr(args: Args<'_>) -> Result<Value> {
     let source = args.text(2)?;
-    let start = usize::try_from(args.int(0)?).unwrap_or(0);
-    let end = usize::try_from(args.int(1)?).unwrap_or(source.len()).min(source.len());
-    cut(source, start, end)
+    let end = usize::try_from(args.int(1)?).unwrap_or(usize::MAX);
+    match usize::try_from(args.int(0)?) {
+        Ok(start) => cut(source, start, end.min(source.len())),
+        Err(_) => cut(source, 0, end),
+    }
 }
 
 fn indent(args: Args<'_>) -> Result<String> {
@@ -124,14 +126,33 @@ fn strings(value: &Value) -> Vec<String> {
     }
 }
 
-fn numbered<'a>(parts: impl Iterator<Item = &'a str>) -> Value {
+/// As Go's `strings.SplitN`: at most so many, all for a negative number; nothing between two characters splits
+/// into these.
+fn parts<'a>(source: &'a str, separator: &str, most: i64) -> Vec<&'a str> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if !separator.is_empty() {
+        return source.splitn(most, separator).collect();
+    }
+    let starts = source.char_indices().map(|(start, _)| start).take(most);
+    let mut ends = source.char_indices().map(|(start, _)| start).skip(1).take(most.saturating_sub(1));
+    starts.map(|start| &source[start..ends.next().unwrap_or(source.len())]).collect()
+}
+
+fn numbered(parts: Vec<&str>) -> Value {
     let key = |index| Arc::from(format!("_{index}"));
     Value::Map(Arc::new(
-        parts.enumerate().map(|(index, part)| (key(index), text(part))).collect::<BTreeMap<_, _>>(),
+        parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, part)| (key(index), text(part)))
+            .collect::<BTreeMap<_, _>>(),
     ))
 }
 
 fn sort_alpha(args: Args<'_>) -> Result<Value> {
+    if matches!(args.get(0), Value::Nil) {
+        return Err(args.mismatch(0, "list"));
+    }
     let mut sorted = strings(args.get(0));
     sorted.sort();
     Ok(list(sorted.into_iter().map(text)))

@@ -6,7 +6,7 @@ use super::super::value::{display, error, text, type_of};
 use super::{Args, Entry, MANY};
 
 pub const FUNCTIONS: &[Entry] = &[
-    ("default", 1, 2, |args| {
+    ("default", 1, MANY, |args| {
         Ok(if args.0.len() < 2 || !args.get(1).is_truthy() { args.get(0) } else { args.get(1) }.clone())
     }),
     ("empty", 1, 1, |args| Ok(Value::Bool(!args.get(0).is_truthy()))),

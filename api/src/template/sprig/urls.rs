@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::Value;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::super::value::{Result, error, text};
 use super::{Args, Entry};
@@ -22,7 +22,7 @@ fn url_parse(args: Args<'_>) -> Result<Value> {
         ("query", parts.query.to_owned()),
         ("opaque", parts.opaque.to_owned()),
         ("fragment", unescape(parts.fragment)?),
-        ("userinfo", parts.user_info.to_owned()),
+        ("userinfo", encoded_user(parts.user_info)?),
     ];
     Ok(Value::Map(Arc::new(
         fields.into_iter().map(|(key, value)| (Arc::from(key), text(value))).collect::<BTreeMap<_, _>>(),
@@ -31,20 +31,88 @@ fn url_parse(args: Args<'_>) -> Result<Value> {
 
 fn url_join(args: Args<'_>) -> Result<Value> {
     let fields = args.map(0)?;
-    let part = |key: &str, before: &str, after: &str| match fields.get(key).and_then(Value::as_str) {
-        Some(value) if !value.is_empty() => format!("{before}{value}{after}"),
-        _ => String::new(),
+    let part = |key: &str| match fields.get(key) {
+        None => Ok(""),
+        Some(Value::String(value)) => Ok(value.as_ref()),
+        Some(_) => Err(error("a part of a URL must be a string")),
     };
-    let (scheme, user, host) = (part("scheme", "", ":"), part("userinfo", "", "@"), part("host", "", ""));
-    let authority = if host.is_empty() { host } else { format!("//{user}{host}") };
-    let path = part("path", "", "");
-    let slash = if !authority.is_empty() && !path.is_empty() && !path.starts_with('/') { "/" } else { "" };
-    Ok(text(format!(
-        "{scheme}{authority}{slash}{path}{}{}",
-        part("query", "?", ""),
-        part("fragment", "#", "")
-    )))
+    let (scheme, host, user, path) = (part("scheme")?, part("host")?, part("userinfo")?, part("path")?);
+    let mut url = String::from(scheme);
+    if !scheme.is_empty() {
+        url.push(':');
+    }
+    match part("opaque")? {
+        "" => {
+            let empty = host.is_empty() && path.is_empty() && user.is_empty();
+            let relative = scheme.is_empty() && host.is_empty() && user.is_empty();
+            if !empty && !relative {
+                url += "//";
+            }
+            if !user.is_empty() {
+                url += &encoded_user(user)?;
+                url.push('@');
+            }
+            url.extend(utf8_percent_encode(host, IN_HOST));
+            join_path(&mut url, path, host);
+        }
+        opaque => url += opaque,
+    }
+    push_after(&mut url, '?', part("query")?);
+    push_after(&mut url, '#', &utf8_percent_encode(part("fragment")?, IN_FRAGMENT).to_string());
+    Ok(text(url))
 }
+
+fn join_path(url: &mut String, path: &str, host: &str) {
+    if !path.is_empty() && !path.starts_with('/') && !host.is_empty() {
+        url.push('/');
+    }
+    // What stands before a colon would be taken for a scheme.
+    if url.is_empty() && path.split('/').next().is_some_and(|segment| segment.contains(':')) {
+        url.push_str("./");
+    }
+    match path {
+        "*" => url.push('*'),
+        _ => url.extend(utf8_percent_encode(path, IN_PATH)),
+    }
+}
+
+fn push_after(url: &mut String, mark: char, part: &str) {
+    if !part.is_empty() {
+        url.push(mark);
+        url.push_str(part);
+    }
+}
+
+/// Name and password, as they stand before the `@`.
+fn encoded_user(written: &str) -> Result<String> {
+    if !written.bytes().all(is_in_user) {
+        return Err(error("the user of a URL has characters that must be escaped"));
+    }
+    let encode = |part: &str| unescape(part).map(|part| utf8_percent_encode(&part, IN_USER).to_string());
+    match written.split_once(':') {
+        Some((name, password)) => Ok(format!("{}:{}", encode(name)?, encode(password)?)),
+        None => encode(written),
+    }
+}
+
+/// What Go's `net/url` writes as it is, beside letters and digits.
+const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const IN_USER: &AsciiSet =
+    &OTHERS.remove(b'$').remove(b'&').remove(b'+').remove(b',').remove(b';').remove(b'=');
+const IN_PATH: &AsciiSet = &IN_USER.remove(b'/').remove(b':').remove(b'@');
+const IN_FRAGMENT: &AsciiSet = &IN_PATH.remove(b'?').remove(b'!').remove(b'(').remove(b')').remove(b'*');
+const IN_HOST: &AsciiSet = &IN_USER
+    .remove(b'!')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b':')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'<')
+    .remove(b'>')
+    .remove(b'"');
 
 /// A URL cut into its parts, none of them decoded.
 #[derive(Default)]
@@ -60,7 +128,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn read(url: &'a str) -> Option<Parts<'a>> {
-        if url.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        if url.bytes().any(|byte| byte.is_ascii_control()) {
             return None;
         }
         let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
@@ -69,12 +137,22 @@ impl<'a> Parts<'a> {
         if !scheme.is_empty() && !rest.starts_with('/') {
             return Some(Parts { scheme, opaque: rest, query, fragment, ..Parts::default() });
         }
-        let Some(authority) = rest.strip_prefix("//") else {
+        let bare = scheme.is_empty() && rest.starts_with("///");
+        let Some(authority) = rest.strip_prefix("//").filter(|_| !bare) else {
             return Some(Parts { scheme, path: rest, query, fragment, ..Parts::default() });
         };
         let (authority, path) = authority.split_at(authority.find('/').unwrap_or(authority.len()));
         let (user_info, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        has_valid_port(host).then_some(Parts { scheme, opaque: "", user_info, host, path, query, fragment })
+        let plain = user_info.bytes().all(is_in_user) && host.bytes().all(is_in_host);
+        (plain && has_valid_port(host)).then_some(Parts {
+            scheme,
+            opaque: "",
+            user_info,
+            host,
+            path,
+            query,
+            fragment,
+        })
     }
 }
 
@@ -90,10 +168,21 @@ fn scheme(url: &str) -> Option<(&str, &str)> {
     scheme.contains(['/', '?']).then_some(("", url))
 }
 
+fn is_in_user(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&byte)
+}
+
+/// Without `%`, which Go takes for what is not ASCII and for zones.
+fn is_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-._~!$&'()*+,;=:[]<>\"".contains(&byte)
+}
+
 fn has_valid_port(host: &str) -> bool {
-    let after = match host.starts_with('[') {
-        true => host.rfind(']').map(|at| &host[at + 1..]),
-        false => Some(host.find(':').map_or("", |at| &host[at..])),
+    let after = match host.strip_prefix('[') {
+        Some(literal) => literal
+            .rsplit_once(']')
+            .and_then(|(address, rest)| address.parse::<std::net::Ipv6Addr>().is_ok().then_some(rest)),
+        None => Some(host.find(':').map_or("", |at| &host[at..])),
     };
     after.is_some_and(|rest| {
         rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
@@ -107,7 +196,13 @@ fn hostname(host: &str) -> &str {
     }
 }
 
+/// A `%` without two digits is an error.
 fn unescape(part: &str) -> Result<String> {
+    let escaped =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !part.split('%').skip(1).all(escaped) {
+        return Err(error("the text is no URL"));
+    }
     percent_decode_str(part)
         .decode_utf8()
         .map(String::from)

@@ -3,7 +3,7 @@
 use gotmpl::Value;
 
 use super::super::value::{Result, check_product, error, text};
-use super::Entry;
+use super::{Entry, letters};
 
 pub const FUNCTIONS: &[Entry] = &[
     ("abbrev", 2, 2, |args| abbreviated(args.text(1)?, 0, args.int(0)?)),
@@ -64,29 +64,29 @@ fn initials(source: &str) -> String {
     source.as_bytes().iter().filter_map(first).collect()
 }
 
-fn lower(c: char) -> char {
-    c.to_lowercase().next().unwrap_or(c)
-}
-
-fn upper(c: char) -> char {
-    c.to_uppercase().next().unwrap_or(c)
-}
-
 fn untitle(source: &str) -> String {
     let mut starts = true;
     let change = |c: char| {
-        let changed = if starts && !c.is_whitespace() { lower(c) } else { c };
+        let changed = if starts && !c.is_whitespace() { letters::lower(c) } else { c };
         starts = c.is_whitespace();
         changed
     };
     source.chars().map(change).collect()
 }
 
+/// A small letter that begins a word gets the form for that.
 fn swapped(source: &str) -> String {
-    let change = |c: char| match c {
-        c if c.is_uppercase() => lower(c),
-        c if c.is_lowercase() => upper(c),
-        c => c,
+    let mut starts = true;
+    let change = |c: char| {
+        let letter = c.is_uppercase() || letters::is_title(c) || c.is_lowercase();
+        let changed = match c {
+            c if c.is_uppercase() || letters::is_title(c) => letters::lower(c),
+            c if c.is_lowercase() && starts => letters::title(c),
+            c if c.is_lowercase() => letters::upper(c),
+            c => c,
+        };
+        starts = !letter && c.is_whitespace();
+        changed
     };
     source.chars().map(change).collect()
 }

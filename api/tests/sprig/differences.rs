@@ -1,0 +1,188 @@
+//! What comes out in another way than in Go: the reason, and the templates that show it.
+
+/// Go prints something; here it is an error.
+pub const REFUSED: &[(&str, &[&str])] = &[
+    (
+        "a missing value that is printed is an error, not \"<no value>\" or \"<nil>\"",
+        &[
+            "{{ slice (list) 5 }}",
+            r#"{{ index .map "nope" }}"#,
+            "{{ index (list nil) 0 }}",
+            "{{ and nil 1 }}",
+            "{{ and .none 1 }}",
+            "{{ .missing.deep }}",
+            "{{ .missing.deep.deeper }}",
+            "{{ .map.missing.deep }}",
+            "{{ .map.missing.deep.deeper }}",
+            "{{ $x := .none }}{{ $x.y }}",
+            r#"{{ (index .map "none").x }}"#,
+            r#"{{ (dict "a" 1).b.c }}"#,
+            "{{ print nil }}",
+            "{{ print .none }}",
+            "{{ print .missing }}",
+            "{{ println nil }}",
+            r#"{{ printf "%v" nil }}"#,
+            "{{ html nil }}",
+            "{{ html .none }}",
+            "{{ js nil }}",
+            "{{ urlquery nil }}",
+            "{{ first (list) }}",
+            "{{ mustFirst (list) }}",
+            "{{ last (list) }}",
+            "{{ sortAlpha nil }}",
+            r#"{{ (split "," "a")._5 }}"#,
+            r#"{{ default nil "" }}"#,
+            "{{ coalesce nil 0 false }}",
+            "{{ coalesce }}",
+            "{{ ternary 1 nil false }}",
+            r#"{{ get (dict "a" nil) "a" }}"#,
+            r#"{{ dig "a" "d" (dict "a" nil) }}"#,
+            r#"{{ fromJson "null" }}"#,
+            "{{ $.map.missing.x }}|x",
+            "{{ dict.a.b }}",
+        ],
+    ),
+    (
+        "a missing or unfit argument of printf is an error, not \"%!s(<nil>)\"",
+        &[
+            r#"{{ printf "%d" "a" }}"#,
+            r#"{{ printf "%d" }}"#,
+            r#"{{ printf "%d" 1 2 }}"#,
+            r#"{{ printf "%s" nil }}"#,
+            r#"{{ printf "%z" 1 }}"#,
+            r#"{{ printf "%s" 1 }}"#,
+            r#"{{ printf "%s" true }}"#,
+            r#"{{ printf "%f" 1 }}"#,
+            r#"{{ printf "%s" (list 1) }}"#,
+            r#"{{ printf "%" }}"#,
+            r#"{{ printf "a%" }}"#,
+            r#"{{ printf "%!" }}"#,
+            r#"{{ printf "%d" 1.5 }}"#,
+            r#"{{ printf "%t" 1 }}"#,
+            r#"{{ printf "%c" "a" }}"#,
+            r#"{{ printf "%s %s" "a" }}"#,
+            r#"{{ printf "%[3]d" 1 2 }}"#,
+        ],
+    ),
+    ("the engine does not read such a literal", &["{{ -9223372036854775808 }}", "{{ 1i }}"]),
+    (
+        "decimals have 28 digits: what needs more is an error",
+        &["{{ add1f 1e300 }}", "{{ addf 1e300 1e300 }}"],
+    ),
+    (
+        "sprig puts the decoder's error into the output, here it is an error",
+        &[
+            r#"{{ b64dec "a" }}"#,
+            r#"{{ b64dec "YQ" }}"#,
+            r#"{{ b64dec "Y Q==" }}"#,
+            r#"{{ b64dec "_-8=" }}"#,
+            r#"{{ b32dec "a" }}"#,
+            r#"{{ b32dec "ME" }}"#,
+            r#"{{ b32dec "me======" }}"#,
+            r#"{{ b32dec "M=======" }}"#,
+            r#"{{ b32dec "========" }}"#,
+        ],
+    ),
+    (
+        "sprig takes what is no JSON for nil, here it is an error",
+        &[
+            r#"{{ fromJson "1e400" }}"#,
+            r#"{{ fromJson "{" }}"#,
+            r#"{{ fromJson "" }}"#,
+            r#"{{ fromJson "1 2" }}"#,
+        ],
+    ),
+    (
+        "sprig says that a pattern that does not compile matches nothing, here it is an error",
+        &[
+            r#"{{ regexMatch "(" "a" }}"#,
+            r#"{{ regexMatch "(?=a)" "a" }}"#,
+            r#"{{ regexMatch "(a)\\1" "aa" }}"#,
+            r#"{{ regexMatch "[\\" "a" }}"#,
+            r#"{{ regexMatch "a\\" "a" }}"#,
+            r#"{{ regexMatch "[a" "a" }}"#,
+        ],
+    ),
+    ("a version is a map of its parts", &[r#"{{ (semver "1.2.3").String }}"#]),
+    (
+        "what is no text, or half of a character, is an error",
+        &[r#"{{ b64dec "/w==" | len }}"#, r#"{{ abbrev 5 "héllo wörld" | len }}"#],
+    ),
+    (
+        "zones, hosts with several colons and users with a slash are errors",
+        &[
+            r#"{{ urlJoin (dict "userinfo" "u:p:q@r/s" "host" "h") }}"#,
+            r#"{{ urlParse "http://[fe80::1%25en0]/" }}"#,
+            r#"{{ urlParse "x://a:b:1/" }}"#,
+        ],
+    ),
+    (
+        "a verb or flag that the engine prints in another way is an error",
+        &[
+            r#"{{ printf "%q" (list "a" "b") }}"#,
+            r#"{{ printf "% x" "hi" }}"#,
+            r#"{{ printf "%+v" 1.5 }}"#,
+            r#"{{ printf "%#v" "a" }}"#,
+            r#"{{ printf "%3c|%-3c|" 65 65 }}"#,
+            r#"{{ printf "%x" 3.5 }}"#,
+            r#"{{ printf "%d|%5d" (list 1 2) (list) }}"#,
+        ],
+    ),
+    (
+        "two of `-` within brackets are an error: the engine would take the difference of two sets",
+        &[r#"{{ mustRegexMatch "[+--]" "," }}"#],
+    ),
+];
+
+/// Go prints another text, or fails; here it renders this.
+pub const RENDERS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "the engine takes null for a missing value, but for a path behind it",
+        &[
+            ("{{ range (list nil) }}{{ if .x }}a{{ else }}b{{ end }}{{ end }}", "b"),
+            (r#"{{ get .none "a" }}"#, ""),
+            ("{{ values .none }}", "[]"),
+            (r#"{{ pick .none "a" }}"#, "map[]"),
+            ("{{ omit .none }}", "map[]"),
+            (r#"{{ pluck "a" .none }}"#, "[]"),
+            (r#"{{ unset .none "a" }}"#, "map[]"),
+            ("{{ keys .none .map | len }}", "3"),
+            (r#"{{ merge .none (dict "a" 1) }}"#, "map[a:1]"),
+            (r#"{{ mergeOverwrite (dict "a" 1) .none }}"#, "map[a:1]"),
+        ],
+    ),
+    (
+        "whole numbers are int64 wherever they come from",
+        &[
+            (r#"{{ printf "%T" 1 }}"#, "int64"),
+            ("{{ typeOf 1 }}", "int64"),
+            ("{{ int 1e30 | typeOf }}", "int64"),
+            ("{{ duration 95 }}", "1m35s"),
+        ],
+    ),
+    (
+        "sprig takes the bytes of a text for characters",
+        &[(r#"{{ nospace "a\tb\nc\u00a0d" }}"#, "abcd"), (r#"{{ nospace "é a" }}"#, "éa")],
+    ),
+    (
+        "a version is a map of its parts",
+        &[
+            (r#"{{ semver "1.2.3" }}"#, "map[Major:1 Metadata: Minor:2 Original:1.2.3 Patch:3 Prerelease:]"),
+            (
+                r#"{{ semver "01.2.3" }}"#,
+                "map[Major:1 Metadata: Minor:2 Original:01.2.3 Patch:3 Prerelease:]",
+            ),
+        ],
+    ),
+    ("`\\B` knows the letters of all languages", &[(r#"{{ mustRegexFindAll "\\B" "é" -1 }}"#, "[]")]),
+    (
+        "the same number of JSON in other digits",
+        &[
+            (r#"{{ toJson (fromJson "1e20") }}"#, "1e+20"),
+            ("{{ toJson 0.0000012 }}", "1.2e-6"),
+            ("{{ toJson 1e-6 }}", "1e-6"),
+            ("{{ toJson -0.0 }}", "0"),
+            ("{{ toJson 1e19 }}", "1e+19"),
+        ],
+    ),
+];
