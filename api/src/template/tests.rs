@@ -211,9 +211,17 @@ fn no_template_runs_away() {
         "{{ printf \"%*d\" 1000000000 1 }}",
         "{{ $x := repeat 1000 \"a\" }}{{ replace \"\" (repeat 100000 \"b\") $x }}",
         "{{ $x := list }}{{ range until 5000 }}{{ $x = list $x }}{{ end }}",
+        "{{ $x := until 9999 }}{{ range until 90 }}{{ $x = list $x }}{{ end }}{{ toPrettyJson $x }}",
+        "{{ regexMatch (repeat 100000 \"\\\\w\") \"x\" }}",
+        "{{ $x := until 9999 }}{{ $x = concat $x $x $x $x $x $x $x $x $x }}{{ without $x 1 2 3 4 5 6 7 8 9 10 11 12 }}",
+        "{{ $x := list }}{{ range until 3000 }}{{ $x = append $x (list .) }}{{ end }}{{ uniq $x }}",
     ] {
         assert!(render(text).is_err(), "{}", &text[..text.len().min(80)]);
     }
+    // Each with each would be seven thousand million comparisons.
+    let many = json!({"s": (0..120_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",")});
+    let template = Template::parse("{{ splitList \",\" .s | uniq | len }}").expect("valid");
+    assert_eq!(template.render(&many), Ok("120000".into()));
     let large = "{{ $x := repeat 1000 \"0123456789\" }}{{ range until 1000 }}{{ $x }}{{ end }}";
     assert_eq!(render(large), Err(TemplateError::TooMuchOutput));
     assert_eq!(render(&" ".repeat(MAX_TEXT + 1)), Err(TemplateError::TooLong));

@@ -1,5 +1,6 @@
 //! Base64, base32, digests, JSON.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,6 +11,7 @@ use gotmpl::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
+use super::super::MAX_OUTPUT;
 use super::super::value::{Result, error, from_json, list, text, to_json};
 use super::{Args, Entry};
 
@@ -98,9 +100,28 @@ fn html_safe(json: &str) -> String {
     json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
+/// Deep values have more blanks than anything else when they are indented.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn to_pretty_json(args: Args<'_>) -> Result<Value> {
-    let pretty =
-        serde_json::to_string_pretty(&to_json(args.get(0))?).map_err(|_| error("the value is no JSON"))?;
+    let mut bounded = Bounded(Vec::new());
+    serde_json::to_writer_pretty(&mut bounded, &to_json(args.get(0))?)
+        .map_err(|_| error("a value grew too large"))?;
+    let pretty = String::from_utf8(bounded.0).map_err(|_| error("the value is no JSON"))?;
     Ok(text(html_safe(&line_safe(&pretty))))
 }
 

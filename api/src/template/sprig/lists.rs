@@ -1,9 +1,11 @@
 //! Lists: making, taking apart, changing.
 
+use std::collections::HashSet;
+
 use gotmpl::Value;
 
 use super::super::MAX_ITERATIONS;
-use super::super::value::{Result, error, list};
+use super::super::value::{Result, check_product, display, error, list, type_of};
 use super::{Args, Entry, MANY};
 
 pub const FUNCTIONS: &[Entry] = &[
@@ -64,18 +66,42 @@ fn concat(args: Args<'_>) -> Result<Value> {
 }
 
 fn uniq(args: Args<'_>) -> Result<Value> {
-    let mut kept: Vec<Value> = Vec::new();
+    let mut seen = Seen::default();
+    let mut kept = Vec::new();
     for item in args.list(0)? {
-        if !kept.contains(item) {
+        if seen.is_new(item)? {
             kept.push(item.clone());
         }
     }
     Ok(list(kept))
 }
 
+/// What was there already. A tenant's list may have a million items, too many to compare each
+/// with each: simple values are looked up, and of lists and maps there may be few.
+#[derive(Default)]
+struct Seen<'a> {
+    simple: HashSet<(&'static str, String)>,
+    nested: Vec<&'a Value>,
+}
+
+impl<'a> Seen<'a> {
+    fn is_new(&mut self, item: &'a Value) -> Result<bool> {
+        if !matches!(item, Value::List(_) | Value::Map(_)) {
+            return Ok(self.simple.insert((type_of(item), display(item))));
+        }
+        check_product(self.nested.len(), self.nested.len())?;
+        let new = !self.nested.contains(&item);
+        if new {
+            self.nested.push(item);
+        }
+        Ok(new)
+    }
+}
+
 fn without(args: Args<'_>) -> Result<Value> {
-    let unwanted = args.from(1);
-    Ok(list(args.list(0)?.iter().filter(|item| !unwanted.contains(item)).cloned()))
+    let (items, unwanted) = (args.list(0)?, args.from(1));
+    check_product(items.len(), unwanted.len())?;
+    Ok(list(items.iter().filter(|item| !unwanted.contains(item)).cloned()))
 }
 
 fn has(args: Args<'_>) -> Result<Value> {

@@ -22,10 +22,14 @@ pub const FUNCTIONS: &[Entry] = &[
     ("regexQuoteMeta", 1, 1, |args| Ok(text(quote_meta(args.text(0)?)))),
 ];
 
-/// Bytes of a compiled pattern.
+/// Bytes of a pattern, which takes some hundred times that while it is compiled, and of what it comes to.
+const MAX_PATTERN: usize = 16 * 1024;
 const MAX_PROGRAM: usize = 1024 * 1024;
 
 fn pattern(args: Args<'_>) -> Result<Regex> {
+    if args.text(0)?.len() > MAX_PATTERN {
+        return Err(error(format!("the pattern is longer than {MAX_PATTERN} bytes")));
+    }
     re2::translated(args.text(0)?)
         .and_then(|source| RegexBuilder::new(&source).size_limit(MAX_PROGRAM).build().ok())
         .ok_or_else(|| error("the pattern is no regular expression of RE2's syntax"))
