@@ -1,6 +1,7 @@
 //! What somebody at a terminal reads when the gateway refuses: real kubectl with an empty cache, so that it
 //! asks for discovery first, over both kinds of kubeconfig. The README's table of symptoms is held against it.
 
+use connectors_gateway::settings::Plaintext;
 use connectors_testenv::pki::Identity;
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,96 +97,83 @@ async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_with_an_empty_cache_prints_the_sentence_of_each_refusal_and_the_readme_knows_it() {
-    let world = World::new().await;
-    let good = Target::http(&world.leaf(), false).await;
-    let stranger = Target::http(&Identity::root("stranger").leaf(&["localhost"]), false).await;
-    let get: &[&str] = &["get", "pods"];
-    let same = |printed| [printed, printed];
-    let case = |what, token, connector, address: String, printed, symptom| Case {
-        what,
-        token,
-        connector,
-        address,
-        arguments: get,
-        printed,
-        symptom,
-    };
-    let may_not = same("may not use connector");
-    let mut cases = vec![
-        case("no binding", STRANGER, "target", good.url(), may_not, "… may not use connector …"),
+fn case(
+    what: &'static str,
+    login: (&'static str, &'static str),
+    address: String,
+    printed: [&'static str; 2],
+    symptom: &'static str,
+) -> Case {
+    let (token, connector) = login;
+    Case { what, token, connector, address, arguments: &["get", "pods"], printed, symptom }
+}
+
+fn same(printed: &'static str) -> [&'static str; 2] {
+    [printed, printed]
+}
+
+/// What is wrong with whoever asks. `good`: the address of a target at which nothing is.
+fn askers(good: &str) -> Vec<Case> {
+    let case = |what, login, printed, symptom| case(what, login, good.to_owned(), printed, symptom);
+    let login = "You must be logged in to the server";
+    let proxy = "Proxy Authentication Required";
+    let absent = ["not found in namespace", "tls: unrecognized name"];
+    let itself = same("does not let its users act as this one");
+    vec![
+        case("no binding", (STRANGER, "target"), same("may not use connector"), "… may not use connector …"),
         case(
-            "no such connector",
-            VIEWER,
             "absent",
-            good.url(),
-            ["not found in namespace", "tls: unrecognized name"],
+            (VIEWER, "absent"),
+            absent,
             "… not found in namespace …`, `… tls: unrecognized name …",
         ),
-        case(
-            "an ended token",
-            "old-token-of-demo",
-            "target",
-            good.url(),
-            ["You must be logged in to the server", "You must be logged in to the server"],
-            "You must be logged in to the server",
-        ),
-        case(
-            "a wrong token",
-            "guessed",
-            "target",
-            good.url(),
-            ["Proxy Authentication Required", "You must be logged in to the server"],
-            "Proxy Authentication Required",
-        ),
-    ];
-    cases.push(Case {
-        what: "impersonation",
-        arguments: &["get", "pods", "--as", "jane"],
-        ..case(
-            "",
-            TOKEN,
-            "target",
-            good.url(),
-            same("does not let its users act as this one"),
-            "… act as this one …",
-        )
-    });
-    // Connectors are replaced under the names that the token may use: each world has its own.
-    let mut others = Vec::new();
+        case("an ended token", ("old-token-of-demo", "target"), same(login), login),
+        case("a wrong token", ("guessed", "target"), [proxy, login], proxy),
+        Case {
+            arguments: &["get", "pods", "--as", "jane"],
+            ..case("impersonation", (TOKEN, "target"), itself, "… act as this one …")
+        },
+    ]
+}
+
+/// What is wrong with a connector: each in a world of its own, since the token may use few names.
+async fn connectors(good: &str, stranger: &str, ca: &str) -> Vec<(World, Case)> {
+    let mut all = Vec::new();
     let closed = format!("https://localhost:{}", closed_port().await);
-    for (what, address, ca, printed, symptom) in [
-        ("down", closed, &world.target_ca, "connection refused", "… connection refused …"),
+    let plain = format!("http://localhost:{}", closed_port().await);
+    for (what, address, printed, symptom) in [
+        ("down", closed.as_str(), "connection refused", "… connection refused …"),
         (
             "untrusted",
-            stranger.url(),
-            &world.target_ca,
+            stranger,
             "is not trusted: its certificate is signed by",
             "… is not trusted: its certificate …",
         ),
         (
             "denied",
-            "https://169.254.169.254".to_owned(),
-            &world.target_ca,
+            "https://169.254.169.254",
             "the gateway may not connect to",
             "… the gateway may not connect to …",
         ),
-        ("broken", "ftp://localhost".to_owned(), &world.target_ca, "is not usable", "… is not usable …"),
+        ("broken", "ftp://localhost", "is not usable", "… is not usable …"),
+        ("http", &plain, "sends nothing to localhost over http", "… sends nothing to … over http …"),
     ] {
-        let other = World::new().await;
-        let given = "caCertSecretRef: {name: target-ca}";
-        other.apply(&connector("target", &address, given, SECRET, &ca.pem()));
-        let address = if what == "broken" { good.url() } else { address };
-        others.push((other, case(what, TOKEN, "target", address, same(printed), symptom)));
+        let world = World::with(|settings| settings.upstream.plaintext = Plaintext::Deny).await;
+        world.apply(&connector("target", address, "caCertSecretRef: {name: target-ca}", SECRET, ca));
+        // No kubeconfig has the address that is none.
+        let server = if what == "broken" { good } else { address };
+        all.push((world, case(what, (TOKEN, "target"), server.to_owned(), same(printed), symptom)));
     }
-    let strict =
-        World::with(|settings| settings.upstream.plaintext = connectors_gateway::settings::Plaintext::Deny)
-            .await;
-    let plain = format!("http://localhost:{}", closed_port().await);
-    strict.apply(&connector("target", &plain, "", SECRET, ""));
-    let over = same("sends nothing to localhost over http");
-    others.push((strict, case("http", TOKEN, "target", plain, over, "… sends nothing to … over http …")));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_with_an_empty_cache_prints_the_sentence_of_each_refusal_and_the_readme_knows_it() {
+    let world = World::new().await;
+    let good = Target::http(&world.leaf(), false).await;
+    let stranger = Target::http(&Identity::root("stranger").leaf(&["localhost"]), false).await;
+    let cases = askers(&good.url());
+    let others = connectors(&good.url(), &stranger.url(), &world.target_ca.pem()).await;
     world.connect("target", &good.url());
     let all = cases.iter().map(|case| (&world, case)).chain(others.iter().map(|(world, case)| (world, case)));
     let runs = all.flat_map(|(world, case)| [(world, case, false), (world, case, true)]);
