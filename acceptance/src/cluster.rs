@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use connectors_testenv::within;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -14,6 +14,9 @@ use tokio::process::Command;
 pub const CONNECTOR: &str = include_str!("../../config/samples/connector.yaml");
 pub const JOB: &str = include_str!("../../config/samples/job.yaml");
 pub const INSPECT: &str = include_str!("../../config/samples/inspect.yaml");
+
+/// Whose connectors may have a target on the node.
+pub const ON_THE_NODE: &str = "path-address";
 
 /// Enough for a Pod to start and for a first probe on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
@@ -48,6 +51,7 @@ impl Cluster {
         ] {
             cluster.kubectl(words).await?;
         }
+        cluster.set_targets(Value::Null).await?;
         for workload in [
             "-n connectors-system deployment/connectors-gateway",
             "-n connectors-system deployment/connectors-controller",
@@ -58,6 +62,17 @@ impl Cluster {
             }
         }
         Ok(cluster)
+    }
+
+    /// The gateway's `targets`: a target on the node is allowed in one namespace. kubelet delivers it after a while to
+    /// Pods that run already.
+    pub async fn set_targets(&self, deny: Value) -> Result<()> {
+        let targets = json!({"allow": [{"namespaces": [ON_THE_NODE], "cidrs": ["0.0.0.0/0"]}], "deny": deny});
+        let targets = if deny.is_null() { json!({"allow": targets["allow"]}) } else { targets };
+        let edit = json!({"data": {"gateway.yaml": json!({"targets": targets}).to_string()}});
+        self.kubectl(&format!("patch configmap connectors-gateway -n connectors-system --type merge -p {edit}"))
+            .await
+            .map(drop)
     }
 
     /// A further token of the same account.

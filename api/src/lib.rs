@@ -6,13 +6,14 @@
 //! controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `impersonation`: whom a connector's users may speak as.
 //! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
-//! `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
+//! `cluster_ranges`: which addresses are the home cluster's. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
 //! (that of a class with both features).
 
 pub mod access;
 pub mod attributes;
 pub mod ca_certificates;
 pub mod class;
+pub mod cluster_ranges;
 pub mod conditions;
 pub mod connector;
 pub mod crd;

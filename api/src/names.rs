@@ -26,6 +26,9 @@ pub const ISSUING_CA_SECRET: &str = "connectors-gateway-ca";
 pub const CA_BUNDLE_CONFIGMAP: &str = "connectors-ca-bundle";
 pub const CA_BUNDLE_KEY: &str = "ca.crt";
 
+/// ConfigMap in which the controller says which addresses are the home cluster's.
+pub const CLUSTER_RANGES_CONFIGMAP: &str = "connectors-cluster-ranges";
+
 /// Role and RoleBinding that let the gateway read exactly the Secrets that a namespace's Connectors name.
 pub const GATEWAY_SECRETS_ROLE: &str = "connectors-gateway-secrets";
 /// ClusterRole of those who use connectors, and the name of the RoleBindings that the controller makes of it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::{Connector, ConnectorClass, names};
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::events::{Recorder, Reporter};
@@ -45,6 +45,7 @@ pub struct Stores {
     pub services: Store<Service>,
     pub roles: Store<Role>,
     pub bindings: Store<RoleBinding>,
+    pub nodes: Store<Node>,
 }
 
 impl Stores {

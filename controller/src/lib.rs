@@ -13,6 +13,7 @@ pub mod keep;
 pub mod leader;
 pub mod metrics;
 pub mod namespace;
+pub mod ranges;
 pub mod prober;
 pub mod reconcile;
 pub mod schedule;

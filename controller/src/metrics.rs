@@ -16,7 +16,7 @@ use crate::error::Error;
 
 pub struct Metrics {
     registry: Registry,
-    /// By kind (`connector`, `class`, `namespace`, `ca`) and result (`ok` or `Error::kind`).
+    /// By kind (`connector`, `class`, `namespace`, `ca`, `ranges`) and result (`ok` or `Error::kind`).
     pub reconciles: IntCounterVec,
     pub probe_seconds: Histogram,
     pub leader: IntGauge,
@@ -26,6 +26,8 @@ pub struct Metrics {
     /// By kind of what is watched.
     pub watch_errors: IntCounterVec,
     pub unreadable_objects: IntCounterVec,
+    /// Their Pods may be reached by address, unless an operator lists the network's ranges.
+    pub nodes_without_pod_range: IntGauge,
     pub watches: WatchHealth,
     reached: AtomicBool,
     credential_not_after: IntGauge,
@@ -68,6 +70,10 @@ impl Metrics {
                 opts("unreadable_objects_total", "Objects received that could not be read, by kind"),
                 &["kind"],
             )?,
+            nodes_without_pod_range: IntGauge::with_opts(opts(
+                "nodes_without_pod_range",
+                "Nodes whose spec has no podCIDR: their Pods' addresses are not known to be the cluster's",
+            ))?,
             watches: WatchHealth::default(),
             reached: AtomicBool::new(false),
         };
@@ -84,6 +90,7 @@ impl Metrics {
         self.registry.register(Box::new(self.watch_errors.clone()))?;
         self.registry.register(Box::new(self.credential_not_after.clone()))?;
         self.registry.register(Box::new(self.unreadable_objects.clone()))?;
+        self.registry.register(Box::new(self.nodes_without_pod_range.clone()))?;
         Ok(())
     }
 

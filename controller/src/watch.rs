@@ -30,8 +30,8 @@ use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::schedule::Left;
 use crate::settings::Settings;
-use crate::{ca, class_status, namespace, reconcile};
-use follow::{Follow, any, readable, without_credentials};
+use crate::{ca, class_status, namespace, ranges, reconcile};
+use follow::{Follow, addresses_only, any, readable, without_credentials};
 use triggers::{Queues, Triggers, key};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
@@ -44,6 +44,7 @@ pub async fn work(
     let (stores, triggers, queues, mut parts) = watch_all(&client, &settings, &metrics);
     let context = Arc::new(Context::new(client, settings, stores, prober, metrics));
     parts.push(ca::keep(context.clone(), triggers.ca.clone()).boxed());
+    parts.push(ranges::keep(context.clone(), triggers.ranges.clone()).boxed());
     parts.push(answer_all(context, triggers, queues).boxed());
     select_all(parts).await;
     Err(Error::Ended("a watch"))
@@ -52,7 +53,7 @@ pub async fn work(
 type Parts = Vec<BoxFuture<'static, ()>>;
 
 /// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of
-/// Services, Roles and RoleBindings only those with our label, of nothing the managedFields.
+/// nodes only addresses, of Services, Roles and RoleBindings only those with our label, of nothing the managedFields.
 fn watch_all(
     client: &Client,
     settings: &Arc<Settings>,
@@ -65,8 +66,9 @@ fn watch_all(
     let (services, services_w) = store();
     let (roles, roles_w) = store();
     let (bindings, bindings_w) = store();
+    let (nodes, nodes_w) = store();
     let (_, bundles_w) = store::<PartialObjectMeta<ConfigMap>>();
-    let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings };
+    let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings, nodes };
     let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
     let triggers = Arc::new(triggers);
     let all = watcher::Config::default();
@@ -81,6 +83,7 @@ fn watch_all(
     watches.add(Api::all(client.clone()), &ours, services_w, readable, Triggers::service);
     watches.add(Api::all(client.clone()), &ours, roles_w, readable, Triggers::shared);
     watches.add(Api::all(client.clone()), &ours, bindings_w, readable, Triggers::shared);
+    watches.add(Api::all(client.clone()), &all, nodes_w, addresses_only, Triggers::node);
     watches.add(bundles, &bundle, bundles_w, readable, Triggers::bundle);
     let parts = watches.parts;
     (stores, triggers, queues, parts)

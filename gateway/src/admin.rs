@@ -28,6 +28,7 @@ use crate::error::status;
 use crate::metrics::Metrics;
 use crate::probe::Prober;
 use crate::tls::issuer;
+use crate::upstream::policy::Surroundings;
 
 /// Two objects with their templates; etcd takes no object beyond 1.5 MiB.
 const BODY_MAX: usize = 4 << 20;
@@ -49,6 +50,7 @@ pub struct Readiness {
     pub watches: Arc<WatchHealth>,
     pub draining: Arc<AtomicBool>,
     pub issuer: issuer::Current,
+    pub surroundings: Surroundings,
     /// Why the settings on disk are not in force.
     pub settings_error: Arc<ArcSwapOption<String>>,
 }
@@ -67,12 +69,14 @@ impl Readiness {
         };
         let draining = self.draining.load(Ordering::Acquire);
         let settings = self.settings_error.load_full();
-        let ready = table && issues && !draining;
+        let ranges = self.surroundings.load().cluster.is_some();
+        let ready = table && issues && ranges && !draining;
         let detail = json!({
             "ready": ready,
             "table": if table { "synced" } else { "waiting for the lists of connectors and classes" },
             "watches": self.watches.trouble().unwrap_or_else(|| "ok".to_owned()),
             "issuingCA": issuing,
+            "clusterRanges": if ranges { "known" } else { "waiting for configmap connectors-cluster-ranges" },
             "settings": settings.map_or_else(|| "ok".to_owned(), |error| format!("ignored, the last good ones stay: {error}")),
             "draining": draining,
         });

@@ -41,6 +41,8 @@ pub enum Error {
     HeadTimeout,
     #[error("no connector has the host {0:?}")]
     NoConnector(String),
+    #[error("no connector has the target host {0:?}")]
+    NobodysHost(String),
     #[error("no proxy login: {0}")]
     Login(String),
     #[error("no token: {0}")]
@@ -77,6 +79,11 @@ pub enum Error {
     Loop,
     #[error("{address} of {host} is denied by the target policy")]
     Denied { host: String, address: String },
+    /// `rule`: what would allow it.
+    #[error("{host} ({address}) is in this cluster; an operator can allow it by targets.allow: [{rule}]")]
+    InCluster { host: String, address: String, rule: String },
+    #[error("the cluster's own ranges are not known yet")]
+    NoRanges,
     #[error("{host} is reached without TLS, which the settings deny")]
     Plaintext { host: String },
     #[error("{host} cannot be resolved: {cause}")]
@@ -143,6 +150,7 @@ impl Error {
             Misdirected(host) => client(Refusal::Malformed, status::misdirected(host)),
             Upgrade(protocol) => client(Refusal::Malformed, status::upgrade_not_carried(protocol)),
             NoConnector(host) => client(Refusal::Malformed, status::no_connector(host)),
+            NobodysHost(host) => client(Refusal::Target, status::nobodys_host(host)),
             HeadTooLarge(limit) => client(Refusal::TooLarge, status::head_too_large(*limit)),
             HeadTimeout => client(Refusal::Timeout, status::head_timeout()),
             Login(why) => client(Refusal::Unauthenticated, status::proxy_authentication_required(why)),
@@ -162,7 +170,9 @@ impl Error {
             ReviewUnavailable => gateway(Refusal::Unavailable, status::unavailable()),
             NoIssuer => gateway(Refusal::Unavailable, status::internal()),
             Internal(_) => failed(Blame::Gateway, status::internal()),
-            Denied { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
+            NoRanges => gateway(Refusal::Unavailable, status::ranges_unknown()),
+            // One text for both: what is there is nobody's business.
+            Denied { host, .. } | InCluster { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
             Plaintext { host } => gateway(Refusal::Target, status::plaintext_denied(host)),
             Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
             Loop => gateway(Refusal::Target, status::looping()),

@@ -26,9 +26,9 @@ use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
 use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
-use connectors_gateway::upstream::policy::{Known, Surroundings};
+use connectors_gateway::upstream::policy::{self, Known, Surroundings};
 use connectors_gateway::workers::Workers;
-use connectors_gateway::{log, standalone, table};
+use connectors_gateway::{home, log, standalone, table};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use tokio::net::TcpListener;
@@ -177,9 +177,10 @@ fn from_files(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<Gateway>, Admin)> {
     let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
-    let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live) };
+    let surroundings = policy::alone();
+    let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live, &surroundings) };
     let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
-    Ok((Gateway::new(parts, Surroundings::default())?, admin))
+    Ok((Gateway::new(parts, surroundings)?, admin))
 }
 
 async fn from_cluster(
@@ -204,7 +205,7 @@ async fn from_cluster(
         metrics.clone(),
     ));
     let parts = Parts::new(live.current.clone(), cluster.clone(), cluster.clone(), metrics.clone())?;
-    let readiness = readiness(&parts, live);
+    let readiness = readiness(&parts, live, &surroundings);
     let publisher = Publisher {
         table: parts.table.clone(),
         synced: readiness.synced.clone(),
@@ -214,6 +215,9 @@ async fn from_cluster(
     let (domain, own) = (flags.cluster_domain.clone(), flags.namespace.clone());
     let objects = client.clone();
     control.spawn(async move { table::watch::follow(objects, &domain, &own, publisher).await });
+    let (namespace, learned, watched) = (flags.namespace.clone(), surroundings.clone(), metrics.clone());
+    let ranges = client.clone();
+    control.spawn(async move { home::ranges::follow(ranges, &namespace, learned, watched).await });
     let (namespace, issuer, watched) = (flags.namespace.clone(), parts.issuer.clone(), metrics.clone());
     control.spawn(async move { issuer::follow(client, &namespace, issuer, watched).await });
     let gateway = Gateway::new(parts, surroundings)?;
@@ -226,8 +230,13 @@ async fn from_cluster(
     Ok((gateway, Admin { readiness, metrics: metrics.clone(), probe: Some(probe) }))
 }
 
-fn readiness(parts: &Parts, live: &Live) -> Readiness {
-    Readiness { issuer: parts.issuer.clone(), settings_error: live.error.clone(), ..Readiness::default() }
+fn readiness(parts: &Parts, live: &Live, surroundings: &Surroundings) -> Readiness {
+    Readiness {
+        issuer: parts.issuer.clone(),
+        surroundings: surroundings.clone(),
+        settings_error: live.error.clone(),
+        ..Readiness::default()
+    }
 }
 
 /// The API server may move, Services may be made anew, and neither may have a name yet when we start.
@@ -258,7 +267,8 @@ impl Around {
         };
         match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
             Ok(found) => {
-                known.store(Arc::new(Known { api_server: found.collect(), ..Known::clone(&known.load()) }))
+                let found: Vec<_> = found.collect();
+                policy::learn(known, |known| known.api_server.clone_from(&found));
             }
             Err(error) => {
                 tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused")
@@ -277,7 +287,7 @@ impl Around {
             }
         }
         if !services.is_empty() {
-            known.store(Arc::new(Known { services, ..Known::clone(&known.load()) }));
+            policy::learn(known, |known| known.services.clone_from(&services));
         }
     }
 }

@@ -47,6 +47,22 @@ pub struct Outcomes {
     pub failed: IntCounter,
 }
 
+/// Targets inside of the home cluster.
+pub struct InCluster {
+    pub denied: IntCounter,
+    /// Would be denied if `targets.in_cluster` were `deny`.
+    pub observed: IntCounter,
+}
+
+impl InCluster {
+    fn new(registry: &Registry) -> Result<InCluster, prometheus::Error> {
+        let help = "Connections to targets inside of the home cluster that were denied, or only observed.";
+        let results = vector(registry, "in_cluster_targets_total", help, "result")?;
+        let [denied, observed] = ["denied", "observed"].map(|result| results.with_label_values(&[result]));
+        Ok(InCluster { denied, observed })
+    }
+}
+
 pub struct Metrics {
     registry: Registry,
     pub connections_open: IntGauge,
@@ -64,6 +80,9 @@ pub struct Metrics {
     pub bytes_to_client: IntCounter,
     pub leaves_minted: IntCounter,
     pub upstream_connects: Outcomes,
+    pub in_cluster: InCluster,
+    /// By kind: `services`, `pods`, `nodes`.
+    pub cluster_ranges: IntGaugeVec,
     pub token_reviews: Outcomes,
     pub signing_key_reads: Outcomes,
     pub access_reviews: Outcomes,
@@ -120,6 +139,14 @@ impl Metrics {
                 to,
                 "upstream_connects_total",
                 "Connections made to targets, by result.",
+            )?,
+            in_cluster: InCluster::new(to)?,
+            cluster_ranges: register(
+                to,
+                IntGaugeVec::new(
+                    opts("cluster_ranges", "Networks known to be the home cluster's, by kind."),
+                    &["kind"],
+                )?,
             )?,
             token_reviews: outcomes(to, "token_reviews_total", reviews)?,
             signing_key_reads: outcomes(to, "signing_key_reads_total", reviews)?,

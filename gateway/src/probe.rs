@@ -144,7 +144,10 @@ fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
 /// In words that name the target's host and no address behind it.
 fn connection_failed(error: &Error) -> Outcome {
     let reason = match error {
-        Error::Denied { .. } | Error::Itself { .. } | Error::Plaintext { .. } => reason::TARGET_DENIED,
+        Error::Denied { .. }
+        | Error::InCluster { .. }
+        | Error::Itself { .. }
+        | Error::Plaintext { .. } => reason::TARGET_DENIED,
         Error::CertificateChanged { .. } => reason::TARGET_CERTIFICATE_CHANGED,
         Error::Unverified { .. } => reason::TARGET_UNVERIFIED,
         _ => reason::CONNECTION_FAILED,

@@ -95,8 +95,8 @@ pub struct Limits {
 }
 
 /// Where the gateway may dial, checked after name resolution. Order: `deny`, `allow`, then the built-in
-/// denials (link-local, metadata, loopback, `cluster`); what none of them names is allowed. Live, for new
-/// upstream connections.
+/// denials (link-local, metadata, loopback, `cluster`, and what `in_cluster` says of the home cluster); what
+/// none of them names is allowed. Live; pooled connections that it forbids end.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Targets {
@@ -104,9 +104,23 @@ pub struct Targets {
     pub allow: Vec<TargetRule>,
     /// Refused whatever else is said. Default: none.
     pub deny: Vec<TargetRule>,
-    /// Service, Pod and node ranges of the home cluster, refused except for its API server. Default: none.
+    /// Networks that count as the home cluster's beside those that the controller learns, refused except for
+    /// its API server. Default: none.
     #[serde(deserialize_with = "networks")]
     pub cluster: Vec<IpNet>,
+    /// `observe` or `deny`. Default deny.
+    pub in_cluster: InCluster,
+}
+
+/// What to do with Services, Pods and nodes of the home cluster as targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InCluster {
+    /// Count and name them in the log.
+    Observe,
+    /// Refuse them.
+    #[default]
+    Deny,
 }
 
 /// Matches when each non-empty list matches.

@@ -7,11 +7,12 @@ pub mod hosts;
 pub mod route;
 pub mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::proxy_auth::ConnectorRef;
+use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
 use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -93,7 +94,23 @@ impl Builder {
         }
         let entries = self.compiled.iter().map(|(name, compiled)| (name.clone(), compiled.entry.clone()));
         let claims = self.connectors.iter().map(|(name, connector)| (name, Claim::of(connector)));
-        Table::new(&self.cluster_domain, &self.namespace, entries.collect(), hosts::hosts(claims))
+        let entries = entries.collect();
+        Table::new(&self.cluster_domain, &self.namespace, entries, hosts::hosts(claims), self.target_hosts())
+    }
+
+    /// Of what the connectors say now, and of the routes that are still in force.
+    fn target_hosts(&self) -> HashSet<String> {
+        let written = self.connectors.values().filter_map(|item| item.read().ok());
+        let written = written.flat_map(|connector| {
+            let spec = &connector.spec;
+            let extensions = spec.address_extensions.iter().filter_map(|extension| extension.value.as_str());
+            std::iter::once(spec.address.as_str()).chain(extensions).filter_map(|address| Target::parse(address).ok())
+        });
+        let routed = self.compiled.values().filter_map(|compiled| match &compiled.entry {
+            Entry::Usable(route) => Some(&route.targets),
+            Entry::Unusable { .. } => None,
+        });
+        written.map(|target| target.host).chain(routed.flatten().map(|target| target.host.clone())).collect()
     }
 
     fn compile(&self, name: &ConnectorRef, item: &Item<Connector>, before: Option<Compiled>) -> Compiled {
@@ -219,6 +236,19 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &usable(&table)));
         let new = table.lookup(&ConnectorRef { namespace: "demo".into(), name: "new".into() }).unwrap();
         assert!(matches!(new, Entry::Unusable { reason, .. } if reason == "ConnectorClassInvalid"));
+    }
+
+    #[test]
+    fn the_hosts_of_all_connectors_are_known_whether_they_are_usable_or_not_and_no_other() {
+        let mut builder = builder();
+        assert!(builder.build().has_host("target"));
+        builder.put_connector(connector(&[(r#""https://target:6443""#, r#""https://other:6443""#)]));
+        builder.remove_class(&class(&[]));
+        let table = builder.build();
+        assert!(table.has_host("other"));
+        assert!(!table.has_host("target") && !table.has_host("other:6443") && !table.has_host(""));
+        builder.remove_connector(&connector(&[]));
+        assert!(!builder.build().has_host("other"));
     }
 
     #[test]

@@ -5,13 +5,14 @@ pub(crate) mod connect;
 mod dial;
 pub mod multiplex;
 pub mod policy;
+pub mod ranges;
 mod pool;
 mod reach;
 mod resolve;
 pub mod trust;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use self::connect::Renegotiation;
 use self::dial::Address;
 pub use self::dial::{Dial, Left, Session, Taken, Want};
 use self::multiplex::Multiplex;
-use self::policy::Surroundings;
+use self::policy::{Candidate, Place, Surroundings};
 use self::pool::Pools;
 use self::reach::more_telling;
 use self::resolve::Resolver;
@@ -124,9 +125,20 @@ impl Upstream {
         target: &Target,
         given: &[X509],
     ) -> Result<Dial> {
-        if self.table.load().leads_here(&target.host) {
+        let table = self.table.load_full();
+        if table.leads_here(&target.host) {
             return Err(Error::Itself { host: target.host.clone() });
         }
+        let in_cluster = table.is_in_cluster(&target.host);
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), target.port);
+        let named = Candidate {
+            namespace: &route.connector.namespace,
+            host: &target.host,
+            in_cluster,
+            address: nowhere,
+        };
+        policy::check_name(&self.settings.load().targets, &named)
+            .inspect_err(|_| self.metrics.in_cluster.denied.inc())?;
         let anchors = if target.tls { Some(self.anchors(route, target, given)?) } else { None };
         let origin = target.origin();
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };
@@ -135,6 +147,7 @@ impl Upstream {
             authority: Authority::try_from(target.authority())
                 .map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
+            in_cluster,
             server_name: route.server_name(target).to_owned(),
             anchors,
             legacy_tls: route.trust.legacy_tls,
@@ -181,7 +194,8 @@ impl Upstream {
             return Err(Error::Plaintext { host: dial.host.clone() });
         }
         if want == Want::Any
-            && let Some(session) = dial.pooled(settings.upstream.h2)
+            && let Some(session) =
+                dial.pooled(settings.upstream.h2, |address| self.judge(dial, address, &settings).is_ok())
         {
             return Ok(session);
         }
@@ -202,6 +216,7 @@ impl Upstream {
             Err(error) => {
                 match error {
                     Error::Denied { .. }
+                    | Error::InCluster { .. }
                     | Error::Plaintext { .. }
                     | Error::Itself { .. }
                     | Error::CertificateChanged { .. }
@@ -294,9 +309,31 @@ impl Upstream {
     }
 
     async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
-        let asked = dial.candidate(address);
-        policy::check(&settings.targets, &settings.listeners, &self.surroundings.load(), &asked)?;
+        match self.judge(dial, address, settings) {
+            Ok(Place::Outside) => {}
+            Ok(Place::InCluster) => {
+                self.metrics.in_cluster.observed.inc();
+                let rule = policy::allowing(&dial.candidate(address));
+                tracing::warn!(
+                    host = dial.host,
+                    %address,
+                    rule,
+                    "a target in this cluster, which targets.in_cluster: deny would refuse; targets.allow with this rule would not"
+                );
+            }
+            Err(error) => {
+                if matches!(error, Error::InCluster { .. }) {
+                    self.metrics.in_cluster.denied.inc();
+                }
+                return Err(error);
+            }
+        }
         connect::tcp(address, &dial.host).await
+    }
+
+    fn judge(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Place> {
+        let known = self.surroundings.load();
+        policy::check(&settings.targets, &settings.listeners, &known, &dial.candidate(address))
     }
 
     /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not

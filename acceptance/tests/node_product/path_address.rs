@@ -14,12 +14,12 @@ use tokio::process::{Child, Command};
 use tokio_openssl::SslStream;
 
 use crate::connectors::{READER, WHO};
-use connectors_acceptance::cluster::Cluster;
+use connectors_acceptance::cluster::{Cluster, ON_THE_NODE};
 
 const PATH: &str = "/kubernetes/global";
 
 pub async fn keeps_its_path(cluster: &Cluster) -> Result<()> {
-    let namespace = "path-address";
+    let namespace = ON_THE_NODE;
     let (_proxy, plain) = api_server_below_path(cluster).await?;
     let node = cluster.kubectl("get nodes -o jsonpath={.items[0].status.addresses[0].address}").await?;
     let listener = TcpListener::bind((node.as_str(), 0)).await?;

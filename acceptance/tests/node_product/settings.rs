@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use connectors_acceptance::cluster::Cluster;
 use connectors_testenv::within;
@@ -16,13 +16,7 @@ const WATCHED: Duration = Duration::from_secs(45);
 
 pub async fn deleted(cluster: &Cluster) -> Result<()> {
     let namespace = "settings-gone";
-    let rule = json!({"targets": {"deny": [{"namespaces": [namespace]}]}}).to_string();
-    let denying = json!({"data": {"gateway.yaml": rule}});
-    cluster
-        .kubectl(&format!(
-            "patch configmap connectors-gateway -n connectors-system --type merge -p {denying}"
-        ))
-        .await?;
+    cluster.set_targets(json!([{"namespaces": [namespace]}])).await?;
     cluster.with_connector(namespace, |yaml| yaml).await?;
     let denied = async || {
         let connector = cluster.json(&format!("get connector k8s-connector -n {namespace}")).await?;
@@ -53,7 +47,8 @@ pub async fn deleted(cluster: &Cluster) -> Result<()> {
         looked_at_again(deleted.elapsed().as_millis() as usize).await?;
         ensure!(denied().await?, "{:?} after the ConfigMap was deleted its rule is gone", deleted.elapsed());
     }
-    cluster.kubectl("apply -f config/gateway/settings.yaml").await.map(drop)
+    cluster.kubectl("apply -f config/gateway/settings.yaml").await?;
+    cluster.set_targets(Value::Null).await
 }
 
 /// Kubelet brings an edit to each Pod at a time of its own, and a probe asks only one of them.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use connectors_api::item::Item;
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use kube::core::ObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -169,4 +171,20 @@ pub fn without_credentials<K: Resource<DynamicType = ()> + Clone>(item: Item<K>)
     meta.annotations = None;
     meta.labels = None;
     Some(object)
+}
+
+/// Of a node: where it and its Pods are.
+pub fn addresses_only(item: Item<Node>) -> Option<Node> {
+    let Node { metadata, spec, status } = readable(item)?;
+    let spec = spec.unwrap_or_default();
+    Some(Node {
+        metadata: ObjectMeta {
+            name: metadata.name,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec { pod_cidr: spec.pod_cidr, pod_cidrs: spec.pod_cidrs, ..NodeSpec::default() }),
+        status: Some(NodeStatus { addresses: status.unwrap_or_default().addresses, ..NodeStatus::default() }),
+    })
 }

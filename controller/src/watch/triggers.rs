@@ -5,7 +5,7 @@ use std::sync::Arc;
 use connectors_api::item::Item;
 use connectors_api::{Connector, ConnectorClass, names};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -32,6 +32,8 @@ pub struct Triggers {
     namespaces: UnboundedSender<ObjectRef<Meta<Namespace>>>,
     /// Something of the connector CA changed.
     pub ca: Arc<Notify>,
+    /// A node came, went or changed its addresses.
+    pub ranges: Arc<Notify>,
 }
 
 /// `namespace/name`, or the name of what has no namespace.
@@ -47,7 +49,8 @@ impl Triggers {
         let (classes, classes_rx) = unbounded();
         let (namespaces, namespaces_rx) = unbounded();
         let queues = Queues { connectors: connectors_rx, classes: classes_rx, namespaces: namespaces_rx };
-        (Triggers { stores, settings, connectors, classes, namespaces, ca: Arc::new(Notify::new()) }, queues)
+        let (ca, ranges) = Default::default();
+        (Triggers { stores, settings, connectors, classes, namespaces, ca, ranges }, queues)
     }
 
     pub fn ask_for_all(&self) {
@@ -135,6 +138,14 @@ impl Triggers {
 
     pub fn bundle(&self, _old: Option<&Meta<ConfigMap>>, _new: Option<&Meta<ConfigMap>>) {
         self.ca.notify_one();
+    }
+
+    /// kubelet writes its node every few minutes, mostly about other things.
+    pub fn node(&self, old: Option<&Node>, new: Option<&Node>) {
+        let told = |node: Option<&Node>| node.map(|node| (node.spec.clone(), node.status.clone()));
+        if told(old) != told(new) {
+            self.ranges.notify_one();
+        }
     }
 
     fn ask_for_namespace(&self, name: &str) {

@@ -14,6 +14,7 @@ mod leader;
 mod mistakes;
 mod outage;
 mod prober;
+mod ranges;
 mod service;
 mod trust;
 mod world;

@@ -156,6 +156,11 @@ pub fn unavailable() -> Failure {
     }
 }
 
+/// The controller has not said yet what belongs to the cluster.
+pub fn ranges_unknown() -> Failure {
+    later("the gateway does not know yet which addresses are its own cluster's: try again".to_owned())
+}
+
 /// Before the 200 of a CONNECT, with a challenge.
 pub fn proxy_authentication_required(why: &str) -> Failure {
     let message = format!(
@@ -179,6 +184,11 @@ pub fn no_connector(host: &str) -> Failure {
          or /namespaces/<namespace>/connectors/<name>/ before the path; for a proxy-url the server must be https"
     );
     later(message)
+}
+
+/// CONNECT to what is no connector's address.
+pub fn nobodys_host(host: &str) -> Failure {
+    later(format!("no connector has an address with the host {host}: correct the URL, or create the connector"))
 }
 
 /// Inside a tunnel whose token has ended.

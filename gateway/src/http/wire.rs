@@ -259,12 +259,28 @@ pub fn put_response(
     framing: Framing,
     persistence: Persistence,
 ) {
+    put_answer(out, (status, status.canonical_reason().unwrap_or("Unknown")), headers, framing, persistence);
+}
+
+/// Of the answer to a CONNECT that is refused most clients show the reason phrase and nothing else: a sentence
+/// may stand there.
+pub fn put_refusal(out: &mut BytesMut, status: StatusCode, sentence: &str, headers: &HeaderMap) {
+    let phrase: String =
+        sentence.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    put_answer(out, (status, &phrase), headers, Framing::None, Persistence::Close);
+}
+
+fn put_answer(
+    out: &mut BytesMut,
+    (status, phrase): (StatusCode, &str),
+    headers: &HeaderMap,
+    framing: Framing,
+    persistence: Persistence,
+) {
     out.reserve(512);
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(status.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
-    out.put_slice(b"\r\n");
+    for part in ["HTTP/1.1 ", status.as_str(), " ", phrase, "\r\n"] {
+        out.put_slice(part.as_bytes());
+    }
     put_headers(out, headers);
     if framing == Framing::Chunked {
         out.put_slice(b"transfer-encoding: chunked\r\n");

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::error::status::Form;
 use crate::gateway::Gateway;
 use crate::http::socket::linger;
-use crate::http::wire::{self, Framing, Persistence};
+use crate::http::wire;
 use crate::listen::head::{self, First};
 use crate::metrics::Refusal;
 use crate::modes::Mode;
@@ -152,7 +152,7 @@ async fn close_with(gateway: &Gateway, mut stream: Stream, error: &Error) {
     let failure = error.failure();
     let (headers, body) = failure.answer(Form::Status);
     let mut out = BytesMut::new();
-    wire::put_response(&mut out, failure.code, &headers, Framing::None, Persistence::Close);
+    wire::put_refusal(&mut out, failure.code, &failure.message, &headers);
     out.extend_from_slice(&body);
     if stream.write_all(&out).await.is_ok() && stream.flush().await.is_ok() {
         let (mut read, mut write) = tokio::io::split(stream);

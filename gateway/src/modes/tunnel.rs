@@ -1,6 +1,6 @@
 //! A CONNECT: who is it, which connector has this host, the 200, TLS. Every refusal before the 200 is a 407,
-//! a 403 for what is no address of the connector, or a malformed head; all else is told inside, where clients
-//! show it.
+//! a 403 for what is no address of the connector, what a host is told that is nobody's, or a malformed head; all
+//! else is told inside, where clients show it whole.
 
 use std::iter;
 use std::net::IpAddr;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::login;
 use crate::admit::authenticate::{Identity, Rejection};
+use crate::admit::grant;
 use crate::admit::passage::{Aim, Client, Passage};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -113,9 +114,6 @@ pub async fn admit(
     let connectors = login::serving(&table, &given, &origin);
     let first = connectors.first().ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
     login::reachable(gateway, &principal, &table, first, &given, &origin).await?;
-    // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and
-    // the key stays here.
-    let context = gateway.leaves.context(&origin.host, login::has_target(&table, first, &origin))?;
     let passages = connectors.into_iter().map(|connector| {
         let aim = Aim::Origin(origin.clone());
         let mut passage = Passage::new(
@@ -128,7 +126,23 @@ pub async fn admit(
         passage.expired = expired;
         passage
     });
-    Ok((Tunnel::new(gateway, passages)?, context, rest))
+    let passages: Vec<Passage> = passages.collect();
+    // Also for who is refused inside: the refusal needs a handshake. Only known principals come this far, and
+    // only with the host of somebody's connector.
+    let context = match gateway.leaves.context(&origin.host) {
+        Err(nobodys @ Error::NobodysHost(_)) => return Err(told_before(&passages, nobodys).await),
+        other => other?,
+    };
+    Ok((Tunnel::new(gateway, passages.into_iter())?, context, rest))
+}
+
+/// Without a leaf nothing can be told inside: what a request would have been told, else that the host is
+/// nobody's.
+async fn told_before(passages: &[Passage], nobodys: Error) -> Error {
+    match passages.first() {
+        Some(first) if !first.expired => grant::current(first).await.err().unwrap_or(nobodys),
+        _ => nobodys,
+    }
 }
 
 /// A tunnel in which no TLS began.

@@ -1,6 +1,6 @@
 //! The routing snapshot and its look-ups. `table` builds it off the hot path; a look-up allocates nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
@@ -12,6 +12,9 @@ use connectors_api::target::Target;
 
 use super::hosts::Hosts;
 use crate::error::Error;
+
+/// `<Service>.<ns>` of every cluster's own API server.
+const API_SERVER: &str = "kubernetes.default";
 
 /// What a connector's name leads to.
 #[derive(Clone, Debug)]
@@ -126,6 +129,8 @@ pub struct Table {
     pub connectors: HashMap<ConnectorRef, Entry>,
     /// Service names are looked up, never parsed.
     hosts: Hosts,
+    /// Of the targets of all connectors, also of those that are not usable now.
+    target_hosts: HashSet<String>,
     /// `.svc.<cluster domain>`.
     domain: String,
     /// `<Service>.<ns>` of the gateway itself.
@@ -152,16 +157,23 @@ impl Table {
         namespace: &str,
         connectors: HashMap<ConnectorRef, Entry>,
         hosts: Hosts,
+        target_hosts: HashSet<String>,
     ) -> Table {
         let of_ours = |service: &str| format!("{service}.{namespace}");
         Table {
             connectors,
             hosts,
+            target_hosts,
             domain: format!(".svc.{cluster_domain}"),
             own: of_ours(names::GATEWAY),
             admin: of_ours(names::GATEWAY_ADMIN),
             namespace: namespace.to_owned(),
         }
+    }
+
+    /// Whether some connector's address has this host.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.target_hosts.contains(host)
     }
 
     pub fn lookup(&self, connector: &ConnectorRef) -> Option<&Entry> {
@@ -193,6 +205,14 @@ impl Table {
         found(service) || !service.contains('.') && found(&format!("{service}.{}", self.namespace))
     }
 
+    /// Whether this is a name of the cluster's own DNS, and not the API server's.
+    pub fn is_in_cluster(&self, host: &str) -> bool {
+        let below = |domain: &str| host.strip_suffix(domain).is_some_and(|name| !name.is_empty());
+        let domain = self.domain.strip_prefix(".svc").unwrap_or_default();
+        let service = self.service(host);
+        (service.is_some() || !domain.is_empty() && below(domain)) && service != Some(API_SERVER)
+    }
+
     fn service<'a>(&self, host: &'a str) -> Option<&'a str> {
         let host = host.strip_suffix('.').unwrap_or(host);
         host.strip_suffix(self.domain.as_str()).or_else(|| host.strip_suffix(".svc"))
@@ -209,7 +229,7 @@ mod tests {
         let connector = ConnectorRef { namespace: "demo".into(), name: "git.example.com".into() };
         let entry = Entry::Unusable { reason: String::new(), message: String::new() };
         let hosts = hosts([(&connector, Claim::Asked)].into_iter());
-        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]), hosts);
+        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]), hosts, HashSet::new());
         let host = service_host(&connector);
         for suffix in [".svc", ".svc.", ".svc.corp.local", ".svc.corp.local."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), Some(&connector), "{suffix}");

@@ -37,9 +37,6 @@ const BACKDATE: Duration = Duration::from_secs(3600);
 /// A cached leaf always has at least half its life left, unless its issuer ends sooner and is renewed.
 const CACHED: Duration = Duration::from_secs(12 * 3600);
 const HOSTS: u64 = 10_000;
-/// Of hosts that no connector has: anybody with a token may name any, so they share little room and push out
-/// each other only.
-const STRANGE_HOSTS: u64 = 100;
 /// Longest common name (RFC 5280); longer hosts stand in the alternative name alone.
 const MAX_COMMON_NAME: usize = 64;
 /// Preferred first: wire format of the protocols offered inside of a tunnel.
@@ -50,7 +47,7 @@ const TLS12_CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 /// each.
 pub struct Leaves {
     mint: Arc<Mint>,
-    strange: Cache<String, Arc<Leaf>>,
+    table: Arc<ArcSwap<Table>>,
     /// Of the https listener: its certificate is chosen by the name that the client asks for.
     pub listener: SslContext,
 }
@@ -76,25 +73,27 @@ impl Leaves {
     ) -> std::result::Result<Leaves, ErrorStack> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-        let mint = Arc::new(Mint { issuer, key, contexts: cache(HOSTS), metrics });
-        let listener = listener(mint.clone(), table)?;
-        Ok(Leaves { mint, strange: cache(STRANGE_HOSTS), listener })
+        let contexts = Cache::builder().max_capacity(HOSTS).time_to_live(CACHED).build();
+        let mint = Arc::new(Mint { issuer, key, contexts, metrics });
+        let listener = listener(mint.clone(), table.clone())?;
+        Ok(Leaves { mint, table, listener })
     }
 
-    /// The server context for a host: lower case, without brackets. `known`: a connector has it.
-    pub fn context(&self, host: &str, known: bool) -> Result<SslContext> {
-        self.mint.context(if known { &self.mint.contexts } else { &self.strange }, host)
+    /// The server context for a host of somebody's connector: lower case, without brackets. For no other is a
+    /// leaf minted, or whoever has a token could have one of any name.
+    pub fn context(&self, host: &str) -> Result<SslContext> {
+        let table = self.table.load();
+        if !table.has_host(host) && !table.is_proxy_host(host) {
+            return Err(Error::NobodysHost(host.to_owned()));
+        }
+        self.mint.context(host)
     }
-}
-
-fn cache(hosts: u64) -> Cache<String, Arc<Leaf>> {
-    Cache::builder().max_capacity(hosts).time_to_live(CACHED).build()
 }
 
 impl Mint {
-    fn context(&self, contexts: &Cache<String, Arc<Leaf>>, host: &str) -> Result<SslContext> {
+    fn context(&self, host: &str) -> Result<SslContext> {
         let issuer = self.issuer.load_full().ok_or(Error::NoIssuer)?;
-        if let Some(leaf) = contexts.get(host)
+        if let Some(leaf) = self.contexts.get(host)
             && Arc::ptr_eq(&leaf.issuer, &issuer)
         {
             return Ok(leaf.context.clone());
@@ -102,7 +101,7 @@ impl Mint {
         let context =
             self.build(&issuer, host).map_err(|error| Error::Internal(format!("minting a leaf: {error}")))?;
         self.metrics.leaves_minted.inc();
-        contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer }));
+        self.contexts.insert(host.to_owned(), Arc::new(Leaf { context: context.clone(), issuer }));
         Ok(context)
     }
 
@@ -133,7 +132,7 @@ fn listener(mint: Arc<Mint>, table: Arc<ArcSwap<Table>>) -> std::result::Result<
             *alert = SslAlert::UNRECOGNIZED_NAME;
             return Err(SniError::ALERT_FATAL);
         }
-        let chosen = mint.context(&mint.contexts, &host).map_err(|error| {
+        let chosen = mint.context(&host).map_err(|error| {
             tracing::warn!(%error, host, "no certificate for the https listener");
             *alert = SslAlert::INTERNAL_ERROR;
         });

@@ -19,6 +19,8 @@ pub struct Dial {
     /// For `Host` and `:authority`.
     pub authority: Authority,
     pub(super) namespace: String,
+    /// As in `Candidate`.
+    pub(super) in_cluster: bool,
     /// For SNI and the certificate; the host, unless the connector says otherwise.
     pub(crate) server_name: String,
     /// None: plain HTTP.
@@ -90,12 +92,17 @@ impl Dial {
     }
 
     pub(super) fn candidate(&self, address: SocketAddr) -> Candidate<'_> {
-        Candidate { namespace: &self.namespace, host: &self.host, address }
+        Candidate { namespace: &self.namespace, host: &self.host, in_cluster: self.in_cluster, address }
     }
 
-    /// What stands open to one of the addresses. `h2` may have been switched off since.
-    pub(super) fn pooled(&self, h2: bool) -> Option<Session> {
-        self.addresses.iter().enumerate().find_map(|(place, Address { pool, .. })| {
+    /// What stands open to one of the addresses. `h2` may have been switched off since, and an address
+    /// forbidden: what rests there is closed.
+    pub(super) fn pooled(&self, h2: bool, open: impl Fn(SocketAddr) -> bool) -> Option<Session> {
+        self.addresses.iter().enumerate().find_map(|(place, Address { address, pool })| {
+            if !open(*address) {
+                pool.clear();
+                return None;
+            }
             let lent = if h2 { pool.lend() } else { None };
             match lent {
                 Some(lent) => Some(Session::H2 { lent, taken: Taken::FromPool }),

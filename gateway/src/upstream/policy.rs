@@ -6,9 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
+use super::ranges::Ranges;
 use crate::error::{Error, Result};
-use crate::settings::{Listeners, Plaintext, TargetRule, Targets, UpstreamSettings};
+use crate::settings::{InCluster, Listeners, Plaintext, TargetRule, Targets, UpstreamSettings};
 
 /// Addresses of cloud metadata services outside of link-local: AWS and EKS Pod Identity (IPv6), GCP (IPv6),
 /// Azure's wire server, Alibaba, Oracle.
@@ -21,18 +23,44 @@ const METADATA: [IpAddr; 6] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// What is known of the cluster around the gateway; looked up anew now and then.
+/// What is known of the cluster around the gateway.
 pub type Surroundings = Arc<ArcSwap<Known>>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Addresses of the home cluster's API server, the only part of the cluster that may be a target by
-    /// default.
+    /// default: as the gateway itself reaches it.
     pub api_server: Vec<SocketAddr>,
     /// Of the gateway's own Pod.
     pub pod: Vec<IpAddr>,
     /// Of the gateway's own Services.
     pub services: Vec<IpAddr>,
+    /// None until the controller's word has arrived.
+    pub cluster: Option<Arc<Cluster>>,
+}
+
+/// Without a cluster around.
+pub fn alone() -> Surroundings {
+    let cluster = Some(Arc::default());
+    Arc::new(ArcSwap::from_pointee(Known { cluster, ..Known::default() }))
+}
+
+/// Several tell of different things at the same time.
+pub fn learn(surroundings: &Surroundings, change: impl Fn(&mut Known)) {
+    surroundings.rcu(|known| {
+        let mut known = Known::clone(known);
+        change(&mut known);
+        known
+    });
+}
+
+/// What the controller says of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Services, Pods and nodes.
+    pub ranges: Ranges,
+    /// The API server's Service and endpoints.
+    pub api_server: Vec<SocketAddr>,
 }
 
 /// What is about to be dialled, and for whom.
@@ -41,7 +69,17 @@ pub struct Candidate<'a> {
     pub namespace: &'a str,
     /// The target's host as the connector names it.
     pub host: &'a str,
+    /// It is a name of this cluster's DNS, and not the API server's.
+    pub in_cluster: bool,
     pub address: SocketAddr,
+}
+
+/// Where a target is that may be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Outside,
+    /// Inside of the cluster, which is only observed.
+    InCluster,
 }
 
 /// `listeners`: the gateway's own ports.
@@ -50,39 +88,72 @@ pub fn check(
     listeners: &Listeners,
     known: &Known,
     candidate: &Candidate<'_>,
-) -> Result<()> {
+) -> Result<Place> {
     let ip = candidate.address.ip().to_canonical();
     if is_itself(listeners, known, ip, candidate.address.port()) {
         return Err(Error::Itself { host: candidate.host.to_owned() });
     }
-    let matches = |rules: &[TargetRule], ip| rules.iter().any(|rule| applies(rule, candidate, ip));
+    let matches = |rules: &[TargetRule], ip| rules.iter().any(|rule| applies(rule, candidate, Some(ip)));
     // Where a router would carry it in the end is denied like the address itself; allowed is what is written.
-    let carried = embedded(ip);
-    let within = |ip: IpAddr| targets.cluster.iter().any(|range| range.contains(&ip));
-    let allowed = match () {
-        () if matches(&targets.deny, ip) || carried.is_some_and(|ip| matches(&targets.deny, ip)) => false,
-        () if matches(&targets.allow, ip) => true,
-        () if known
-            .api_server
-            .iter()
-            .any(|one| one.ip().to_canonical() == ip && one.port() == candidate.address.port()) =>
-        {
-            true
-        }
-        () => [Some(ip), carried].into_iter().flatten().all(|ip| !denied_by_default(ip) && !within(ip)),
-    };
-    match allowed {
-        true => Ok(()),
-        false => {
-            Err(Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() })
-        }
+    let every = [Some(ip), embedded(ip)];
+    let any = |holds: &dyn Fn(IpAddr) -> bool| every.into_iter().flatten().any(holds);
+    if any(&|ip| matches(&targets.deny, ip)) {
+        return Err(denied(candidate));
     }
+    if matches(&targets.allow, ip) || is_api_server(known, ip, candidate.address.port()) {
+        return Ok(Place::Outside);
+    }
+    let listed = |ip: IpAddr| targets.cluster.iter().any(|range| range.contains(&ip));
+    if any(&|ip| denied_by_default(ip) || listed(ip)) {
+        return Err(denied(candidate));
+    }
+    let Some(cluster) = &known.cluster else {
+        return if targets.in_cluster == InCluster::Observe { Ok(Place::Outside) } else { Err(Error::NoRanges) };
+    };
+    match (candidate.in_cluster || any(&|ip| cluster.ranges.contain(ip)), targets.in_cluster) {
+        (false, _) => Ok(Place::Outside),
+        (true, InCluster::Observe) => Ok(Place::InCluster),
+        (true, InCluster::Deny) => Err(in_cluster(candidate, candidate.address.to_string())),
+    }
+}
+
+/// Before a name of the cluster's DNS is resolved: who may not go there does not learn whether it exists.
+pub fn check_name(targets: &Targets, candidate: &Candidate<'_>) -> Result<()> {
+    let denied = candidate.in_cluster
+        && targets.in_cluster == InCluster::Deny
+        && !targets.allow.iter().any(|rule| applies(rule, candidate, None));
+    if denied { Err(in_cluster(candidate, "what the cluster's DNS says".to_owned())) } else { Ok(()) }
+}
+
+fn denied(candidate: &Candidate<'_>) -> Error {
+    Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() }
+}
+
+fn in_cluster(candidate: &Candidate<'_>, address: String) -> Error {
+    let rule = allowing(candidate);
+    Error::InCluster { host: candidate.host.to_owned(), address, rule }
+}
+
+/// The rule that would let it through, ready to be pasted below `targets.allow`.
+pub fn allowing(candidate: &Candidate<'_>) -> String {
+    let Candidate { namespace, host, address, .. } = candidate;
+    let host = match host.parse::<IpAddr>() {
+        Ok(ip) => format!("cidrs: [\"{}\"]", IpNet::from(ip)),
+        Err(_) => format!("hosts: [{host}]"),
+    };
+    format!("{{namespaces: [{namespace}], {host}, ports: [{}]}}", address.port())
+}
+
+fn is_api_server(known: &Known, ip: IpAddr, port: u16) -> bool {
+    let learned = known.cluster.as_ref().map(|cluster| cluster.api_server.iter());
+    let mut addresses = known.api_server.iter().chain(learned.into_iter().flatten());
+    addresses.any(|one| one.ip().to_canonical() == ip && one.port() == port)
 }
 
 /// What the settings say of a target without TLS; none if a rule lets it be so.
 pub fn plaintext(settings: &UpstreamSettings, candidate: &Candidate<'_>) -> Option<Plaintext> {
     let ip = candidate.address.ip().to_canonical();
-    let allowed = settings.plaintext_allow.iter().any(|rule| applies(rule, candidate, ip));
+    let allowed = settings.plaintext_allow.iter().any(|rule| applies(rule, candidate, Some(ip)));
     (!allowed).then_some(settings.plaintext)
 }
 
@@ -94,13 +165,14 @@ fn is_itself(listeners: &Listeners, known: &Known, ip: IpAddr, port: u16) -> boo
     holds(&known.services) || ours && (ip.is_loopback() || ip.is_unspecified() || holds(&known.pod))
 }
 
-/// Each non-empty list of the rule must match; a rule without any list matches nothing.
-fn applies(rule: &TargetRule, candidate: &Candidate<'_>, ip: IpAddr) -> bool {
+/// Each non-empty list of the rule must match; a rule without any list matches nothing. Without an address
+/// those of addresses may still match.
+fn applies(rule: &TargetRule, candidate: &Candidate<'_>, ip: Option<IpAddr>) -> bool {
     let TargetRule { cidrs, hosts, ports, namespaces } = rule;
     if cidrs.is_empty() && hosts.is_empty() && ports.is_empty() && namespaces.is_empty() {
         return false;
     }
-    (cidrs.is_empty() || cidrs.iter().any(|range| range.contains(&ip)))
+    (cidrs.is_empty() || ip.is_none_or(|ip| cidrs.iter().any(|range| range.contains(&ip))))
         && (hosts.is_empty() || hosts.iter().any(|glob| host_matches(glob, candidate.host)))
         && (ports.is_empty() || ports.contains(&candidate.address.port()))
         && (namespaces.is_empty() || namespaces.iter().any(|one| one == candidate.namespace))
@@ -160,8 +232,13 @@ mod tests {
         judged(targets, host, &SocketAddr::new(ip.parse().unwrap(), 6443).to_string()).is_ok()
     }
 
-    fn judged(targets: &Targets, host: &str, address: &str) -> Result<()> {
+    fn judged(targets: &Targets, host: &str, address: &str) -> Result<Place> {
+        let learned = ["10.244.0.0/24", "192.168.1.7/32", "fd00:244::/64"].map(|net| net.parse().unwrap());
         let known = Known {
+            cluster: Some(Arc::new(Cluster {
+                ranges: learned.into_iter().collect(),
+                api_server: vec!["192.168.1.7:6443".parse().unwrap()],
+            })),
             api_server: vec!["10.96.0.1:6443".parse().unwrap()],
             pod: vec!["10.244.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             services: vec!["10.96.0.20".parse().unwrap()],
@@ -170,7 +247,12 @@ mod tests {
             targets,
             &Listeners::default(),
             &known,
-            &Candidate { namespace: "demo", host, address: address.parse().unwrap() },
+            &Candidate {
+                namespace: "demo",
+                host,
+                in_cluster: host.ends_with(".svc"),
+                address: address.parse().unwrap(),
+            },
         )
     }
 
@@ -218,6 +300,86 @@ mod tests {
         for ip in ["10.96.0.1", "192.168.1.1", "8.8.8.8", "2001:db8::1", "::ffff:10.96.0.1"] {
             assert!(allowed(&targets, "target.example", ip), "{ip}");
         }
+    }
+
+    #[test]
+    fn what_is_in_the_cluster_is_denied_or_observed_and_its_api_server_is_neither() {
+        let allow = |rule: TargetRule| Targets { allow: vec![rule], ..Targets::default() };
+        let observe = Targets { in_cluster: InCluster::Observe, ..Targets::default() };
+        let web = allow(rule(&[], &["web.team.svc"], &[], &["demo"]));
+        let (outside, inside, refused) = (Some(Place::Outside), Some(Place::InCluster), None);
+        for (targets, host, address, expected) in [
+            (&Targets::default(), "t", "10.244.0.9:443", refused),
+            (&Targets::default(), "t", "[::ffff:10.244.0.9]:443", refused),
+            (&Targets::default(), "t", "[64:ff9b::af4:9]:443", refused),
+            (&Targets::default(), "t", "[2002:af4:9::]:443", refused),
+            (&Targets::default(), "t", "[fd00:244::9]:443", refused),
+            (&Targets::default(), "192.168.1.7", "192.168.1.7:22", refused),
+            (&Targets::default(), "192.168.1.7", "192.168.1.7:6443", outside),
+            (&Targets::default(), "192.168.1.8", "192.168.1.8:22", outside),
+            (&Targets::default(), "web.team.svc", "203.0.113.9:443", refused),
+            (&observe, "t", "10.244.0.9:443", inside),
+            (&observe, "web.team.svc", "203.0.113.9:443", inside),
+            (&observe, "t", "203.0.113.9:443", outside),
+            (&observe, "t", "169.254.169.254:80", refused),
+            (&web, "web.team.svc", "10.244.0.9:443", outside),
+            (&web, "web.other.svc", "10.244.0.9:443", refused),
+        ] {
+            assert_eq!(judged(targets, host, address).ok(), expected, "{host} {address}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_inside_of_the_cluster_says_the_rule_that_would_allow_it() {
+        for (host, address) in
+            [("web.team.svc", "10.244.0.9:8443"), ("10.244.0.9", "10.244.0.9:80"), ("fd00:244::9", "[fd00:244::9]:80")]
+        {
+            let Err(Error::InCluster { rule, .. }) = judged(&Targets::default(), host, address) else {
+                panic!("{host} is not refused")
+            };
+            let targets: Targets = serde_yaml_ng::from_str(&format!("allow: [{rule}]")).unwrap();
+            assert_eq!(judged(&targets, host, address).ok(), Some(Place::Outside), "{rule}");
+            assert!(judged(&targets, host, &address.replace("80", "81")).is_err() || address.contains("8443"));
+        }
+    }
+
+    #[test]
+    fn until_the_clusters_ranges_are_known_only_what_is_allowed_is_dialled() {
+        let candidate = |address: &str| Candidate {
+            namespace: "demo",
+            host: "t",
+            in_cluster: false,
+            address: address.parse().unwrap(),
+        };
+        let check = |targets: &Targets, address: &str| {
+            check(targets, &Listeners::default(), &Known::default(), &candidate(address))
+        };
+        let observe = Targets { in_cluster: InCluster::Observe, ..Targets::default() };
+        let allowed = Targets { allow: vec![rule(&["203.0.113.0/24"], &[], &[], &[])], ..Targets::default() };
+        assert!(matches!(check(&Targets::default(), "203.0.113.9:443"), Err(Error::NoRanges)));
+        assert!(check(&observe, "203.0.113.9:443").is_ok());
+        assert!(check(&allowed, "203.0.113.9:443").is_ok());
+    }
+
+    #[test]
+    fn a_name_of_the_cluster_is_refused_before_it_is_resolved_unless_a_rule_may_allow_it() {
+        let named = |targets: &Targets, namespace: &str, host: &str| {
+            let address = "0.0.0.0:443".parse().unwrap();
+            let in_cluster = host.ends_with(".svc");
+            check_name(targets, &Candidate { namespace, host, in_cluster, address }).is_ok()
+        };
+        let rules = [rule(&["10.0.0.0/8"], &[], &[], &["demo"]), rule(&[], &["*.team.svc"], &[], &[])];
+        let targets = Targets { allow: rules.to_vec(), ..Targets::default() };
+        for (namespace, host, open) in [
+            ("demo", "web.other.svc", true),
+            ("else", "web.other.svc", false),
+            ("else", "web.team.svc", true),
+            ("else", "target.example", true),
+        ] {
+            assert_eq!(named(&targets, namespace, host), open, "{namespace} {host}");
+        }
+        let observe = Targets { in_cluster: InCluster::Observe, ..Targets::default() };
+        assert!(named(&observe, "else", "web.other.svc"));
     }
 
     #[test]

@@ -144,6 +144,12 @@ impl Pool {
         lock(&self.share().shared).iter().find_map(|shared| shared.connection.lend())
     }
 
+    /// Nothing may be sent there any more: idle connections close, shared ones once their streams have ended.
+    pub fn clear(&self) {
+        let cleared: Vec<Closed> = self.shares.iter().map(Share::clear).collect();
+        drop(cleared);
+    }
+
     /// The one of this thread's worker.
     fn share(&self) -> &Share {
         let index = workers::current().map_or(0, |worker| 1 + worker % (self.shares.len() - 1));
@@ -167,6 +173,10 @@ impl Share {
             .collect();
         let over = shared.extract_if(.., |shared| shared.is_over(longest)).collect();
         (old, over)
+    }
+
+    fn clear(&self) -> Closed {
+        (std::mem::take(&mut *lock(&self.idle)), std::mem::take(&mut *lock(&self.shared)))
     }
 
     fn is_empty(&self) -> bool {

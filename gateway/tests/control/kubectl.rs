@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use connectors_api::connector::Connector;
-use connectors_api::names::{PROBE_AUDIENCE, SYSTEM_NAMESPACE};
+use connectors_api::cluster_ranges::ClusterRanges;
+use connectors_api::names::{CLUSTER_RANGES_CONFIGMAP, PROBE_AUDIENCE, SYSTEM_NAMESPACE};
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_testenv::eventually;
@@ -103,6 +104,11 @@ impl Demo {
             "metadata": {"namespace": SYSTEM_NAMESPACE, "name": "connectors-gateway-ca"},
             "stringData": {"tls.crt": certificate, "tls.key": key}});
         world.plane.apply(&secret.to_string()).await.unwrap();
+        let ranges = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": SYSTEM_NAMESPACE, "name": CLUSTER_RANGES_CONFIGMAP},
+            "data": ClusterRanges::default().to_data()});
+        world.plane.apply(&ranges.to_string()).await.unwrap();
         let gateway = gateway(&world, drain).await;
         eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200)
             .await;

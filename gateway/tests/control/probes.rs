@@ -11,7 +11,7 @@ use connectors_gateway::admit::authenticate::Authenticator;
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
-use connectors_gateway::upstream::policy::Surroundings;
+use connectors_gateway::upstream::policy;
 use connectors_testenv::eventually;
 use kube::Api;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ async fn admin(world: &World) -> String {
     let tokens = Tokens { audience: PROBE_AUDIENCE.to_owned(), ..Tokens::default() };
     let authorization = world.parts.settings.load().authorization.clone();
     let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization).unwrap();
-    let gateway = Gateway::new(world.parts.clone(), Surroundings::default()).unwrap();
+    let gateway = Gateway::new(world.parts.clone(), policy::alone()).unwrap();
     let probe = ProbeEndpoint::new(authenticator, CONTROLLER.to_owned(), Prober::new(gateway));
     let readiness = world.readiness.clone();
     let admin = Admin { readiness, metrics: world.parts.metrics.clone(), probe: Some(probe) };

@@ -116,7 +116,7 @@ fn same(printed: &'static str) -> [&'static str; 2] {
 fn askers(good: &str) -> Vec<Case> {
     let case = |what, login, printed, symptom| case(what, login, good.to_owned(), printed, symptom);
     let login = "You must be logged in to the server";
-    let proxy = "Proxy Authentication Required";
+    let proxy = "proxy authentication required";
     let absent = ["not found in namespace", "tls: unrecognized name"];
     let itself = same("does not let its users act as this one");
     vec![

@@ -5,7 +5,7 @@ use openssl::x509::X509;
 
 use crate::http::H1;
 use crate::target::Target;
-use crate::world::{STRANGER, World, issuer};
+use crate::world::{STRANGER, TOKEN, VIEWER, World, connect_head, issuer};
 
 async fn served(world: &World, authority: &str) -> Vec<X509> {
     let tls = world.tunnel("target", authority, H1).await;
@@ -47,23 +47,34 @@ async fn a_leaf_is_kept_until_another_issuer_comes() {
 }
 
 #[tokio::test]
-async fn a_host_that_no_connector_has_takes_no_place_among_those_that_one_has() {
+async fn no_leaf_is_minted_for_a_host_that_is_nobodys_whoever_asks() {
     let (world, target) = World::with_target(false).await;
     let minted = || world.gateway.parts.metrics.leaves_minted.get();
+    let expired = format!("old-{TOKEN}");
+    let port = target.authority().rsplit_once(':').unwrap().1.to_owned();
+    for (token, connector, status, told) in [
+        // An address of the connector's it would be told inside that it may use.
+        (TOKEN, "target", "403", "is not an address of connector"),
+        (STRANGER, "target", "403", "may not use connector"),
+        (STRANGER, "absent", "403", "may not use connector"),
+        (VIEWER, "absent", "503", "not found in namespace"),
+        (expired.as_str(), "absent", "503", "no connector has an address with the host"),
+    ] {
+        let head = connect_head(connector, &format!("elsewhere.example:{port}"), token);
+        let answer = world.raw(head.as_bytes()).await;
+        let line = answer.lines().next().unwrap();
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")) && line.contains(told), "{token}: {answer}");
+    }
+    assert_eq!(minted(), 0);
     world.opened("target", &target.authority(), STRANGER).await;
-    world.opened("target", "elsewhere:443", STRANGER).await;
-    assert_eq!(minted(), 2);
-    world.gateway.leaves.context("localhost", true).unwrap();
-    assert_eq!(minted(), 2, "the connector's host is kept");
-    world.gateway.leaves.context("elsewhere", true).unwrap();
-    assert_eq!(minted(), 3, "a stranger's host is kept among those of connectors");
+    assert_eq!(minted(), 1, "the refusal inside needs one");
 }
 
 #[tokio::test]
 async fn without_an_issuer_a_tunnel_is_refused_before_the_200() {
     let (world, target) = World::with_target(false).await;
     world.gateway.parts.issuer.store(None);
-    let head = crate::world::connect_head("target", &target.authority(), crate::world::TOKEN);
+    let head = connect_head("target", &target.authority(), TOKEN);
     let answer = world.raw(head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
 }

@@ -31,6 +31,7 @@ mod records;
 mod refusals;
 mod reverse;
 mod streams;
+mod surroundings;
 mod target;
 mod trust;
 mod tunnels;

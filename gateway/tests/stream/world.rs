@@ -21,7 +21,7 @@ use connectors_gateway::metrics::Metrics;
 use connectors_gateway::settings::{Settings, TargetRule};
 use connectors_gateway::standalone::{Client, Standalone};
 use connectors_gateway::tls::issuer::Issuer;
-use connectors_gateway::upstream::policy::Surroundings;
+use connectors_gateway::upstream::policy::{self, Surroundings};
 use connectors_gateway::workers::Workers;
 use connectors_testenv::pki::Identity;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
@@ -119,7 +119,7 @@ impl World {
             Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
         parts.authorizer = Arc::new(Authorizer::new(api_server.clone(), authorization));
         parts.issuer.store(Some(issuer(&root)));
-        let surroundings = Surroundings::default();
+        let surroundings = policy::alone();
         let gateway = Gateway::new(parts, surroundings.clone()).unwrap();
         let root_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root_file.path(), root.pem()).unwrap();
