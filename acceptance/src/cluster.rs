@@ -70,9 +70,11 @@ impl Cluster {
         let targets = json!({"allow": [{"namespaces": [ON_THE_NODE], "cidrs": ["0.0.0.0/0"]}], "deny": deny});
         let targets = if deny.is_null() { json!({"allow": targets["allow"]}) } else { targets };
         let edit = json!({"data": {"gateway.yaml": json!({"targets": targets}).to_string()}});
-        self.kubectl(&format!("patch configmap connectors-gateway -n connectors-system --type merge -p {edit}"))
-            .await
-            .map(drop)
+        self.kubectl(&format!(
+            "patch configmap connectors-gateway -n connectors-system --type merge -p {edit}"
+        ))
+        .await
+        .map(drop)
     }
 
     /// A further token of the same account.

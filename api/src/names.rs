@@ -15,7 +15,7 @@ pub const CSI_NAMESPACE: &str = "connectors-csi";
 pub const GATEWAY: &str = "connectors-gateway";
 pub const CONTROLLER: &str = "connectors-controller";
 pub const CSI: &str = "connectors-csi";
-/// Service of the gateway's admin port: `/probe` for the controller.
+/// Service of the gateway's ports for metrics and for the controller's probes.
 pub const GATEWAY_ADMIN: &str = "connectors-gateway-admin";
 
 /// Secret with the root of the connector CA (`tls.crt`, `tls.key`): readable by the controller only.
@@ -46,6 +46,8 @@ pub const CSI_DRIVER: &str = "connectors-csi";
 pub const HTTP_PORT: u16 = 8080;
 pub const HTTPS_PORT: u16 = 8443;
 pub const ADMIN_PORT: u16 = 9090;
+pub const HEALTH_PORT: u16 = 9091;
+pub const PROBE_PORT: u16 = 9443;
 
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Namespace labels of the access scopes (a project's shared namespace, and its members).

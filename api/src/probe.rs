@@ -1,26 +1,47 @@
-//! What the controller asks of the gateway (`POST /probe` on the admin port, JSON) and what it answers.
+//! What the controller asks of the gateway (`POST /probe`, JSON over TLS with the connector CA) and what it answers.
 //! The controller never connects to a target: the gateway probes over the code path of a user's request.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::class::ConnectorClass;
 use crate::connector::{Connector, Pin};
 
 pub const PATH: &str = "/probe";
 
-/// The objects as the controller sees them, so that the gateway's own watch may lag. The Secret is read by
-/// the gateway.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Of a connector's annotations, those that mean something to us begin so.
+const ANNOTATIONS: &str = "connectors.cpaas.io/";
+
+/// Names a connector; the objects are those of the gateway's own table, so that whoever has the controller's
+/// token cannot have a credential sent anywhere else. The Secret is read by the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeRequest {
-    pub connector: Connector,
-    pub class: ConnectorClass,
-    /// Pins that the gateway must hold to; empty at first contact.
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// The gateway waits for a spec at least as new.
+    pub generation: i64,
+    /// The same of the connector's class.
+    pub class_generation: i64,
+    /// `annotations()` of the connector: they count like its spec, and have no generation.
+    pub annotations: String,
+    /// Pins that the gateway must hold to for origins that its table has none of: those of a status that is
+    /// still on its way. Empty at first contact.
     #[serde(default)]
     pub pins: Vec<Pin>,
-    /// Lowercase hex SHA-256 fingerprints that the operator accepts (annotation): a changed target is pinned
-    /// anew if it matches.
-    #[serde(default)]
-    pub accepted: Vec<String>,
+}
+
+/// Digest of the annotations that mean something here.
+pub fn annotations(connector: &Connector) -> String {
+    let all = connector.metadata.annotations.iter().flatten();
+    let mut digest = Sha256::new();
+    for (name, value) in all.filter(|(name, _)| name.starts_with(ANNOTATIONS)) {
+        for part in [name, value] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ mod connector;
 mod secret;
 
 use crate::class::AuthType;
-use crate::names::{PLAINTEXT_ANNOTATION, WHO_AM_I_ANNOTATION};
+use crate::names::{ACCEPT_CERTIFICATE_ANNOTATION, PLAINTEXT_ANNOTATION, WHO_AM_I_ANNOTATION};
 use crate::{Connector, ConnectorClass};
 
 #[cfg(all(feature = "cel", feature = "template"))]
@@ -32,6 +32,14 @@ pub fn auth_type<'a>(connector: &Connector, class: &'a ConnectorClass) -> Option
         [only] if name.is_empty() => Some(only),
         _ => types.iter().find(|auth| auth.name == name),
     }
+}
+
+/// The fingerprints that an operator accepts, `AB:CD…, ef01…`, as lowercase hex without colons.
+pub fn accepted_certificates(connector: &Connector) -> Vec<String> {
+    let list = connector.metadata.annotations.as_ref().and_then(|all| all.get(ACCEPT_CERTIFICATE_ANNOTATION));
+    let one = |text: &str| text.trim().replace(':', "").to_ascii_lowercase();
+    let all = list.into_iter().flat_map(|list| list.split(',')).map(one);
+    all.filter(|fingerprint| !fingerprint.is_empty()).collect()
 }
 
 /// Whether targets of the class can be asked whom they take a credential for.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use connectors_api::names;
 use k8s_openapi::jiff::Timestamp;
+use openssl::x509::X509;
 use tokio::sync::Notify;
 
 use crate::context::Context;
@@ -29,9 +30,16 @@ const RETRY: Duration = Duration::from_secs(5);
 /// For ever: at every change of the objects, and periodically because certificates age.
 pub async fn keep(context: Arc<Context>, changed: Arc<Notify>) {
     let store = Store::new(&context.client, &context.settings.namespace);
+    let mut trusted = Vec::new();
     loop {
         let done = ensure(&store, Timestamp::now(), &context.metrics).await;
         context.metrics.reconciled("ca", done.as_ref().map(drop));
+        if let Ok(roots) = &done
+            && *roots != trusted
+        {
+            trusted.clone_from(roots);
+            context.prober.trust(trusted.iter().filter_map(|root| der(root)).collect());
+        }
         if let Err(error) = &done {
             tracing::error!("connector CA: {error}");
         }
@@ -45,7 +53,8 @@ pub async fn keep(context: Arc<Context>, changed: Arc<Notify>) {
 }
 
 /// Root, then bundle, then issuing CA: a certificate is trusted before anything is signed with it.
-async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<(), Error> {
+/// Gives the roots that clients trust, PEM.
+async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<Vec<Vec<u8>>, Error> {
     let root = match store.root().await? {
         Some(root) => root,
         None => store.create_root(mint::root()?).await?,
@@ -66,7 +75,11 @@ async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<(), 
         expose(metrics, "issuing", &issuing.certificate);
     }
     expose(metrics, "root", &root.certificate);
-    Ok(())
+    Ok(bundle.roots)
+}
+
+fn der(pem: &[u8]) -> Option<Vec<u8>> {
+    X509::from_pem(pem).and_then(|certificate| certificate.to_der()).ok()
 }
 
 fn expose(metrics: &Metrics, which: &str, certificate: &openssl::x509::X509Ref) {

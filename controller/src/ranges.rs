@@ -77,7 +77,9 @@ async fn service_ranges(client: &Client) -> Result<Vec<IpNet>, Error> {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
     let listed = match api.list(&ListParams::default()).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => {
-            tracing::warn!("this cluster has no ServiceCIDRs: list the range of its Services in targets.cluster");
+            tracing::warn!(
+                "this cluster has no ServiceCIDRs: list the range of its Services in targets.cluster"
+            );
             return Ok(Vec::new());
         }
         other => other.attempt(|| "list ServiceCIDRs".to_owned())?,

@@ -24,11 +24,11 @@ pub struct Settings {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8081")]
     pub admin_address: SocketAddr,
-    /// Admin port of the gateway, which probes targets on the controller's behalf.
+    /// Port of the gateway that probes targets on the controller's behalf, with a certificate of the connector CA.
     #[arg(
         long,
         env = "GATEWAY_URL",
-        default_value = "http://connectors-gateway-admin.connectors-system.svc:9090"
+        default_value = "https://connectors-gateway-admin.connectors-system.svc:9443"
     )]
     pub gateway_url: String,
     /// Projected ServiceAccount token for the gateway's /probe; read again as kubelet renews it.
@@ -40,8 +40,8 @@ pub struct Settings {
     /// How often a Connector is checked when nothing changes, in seconds.
     #[arg(long, env = "RECHECK", default_value = "60", value_parser = seconds)]
     pub recheck: Duration,
-    /// How many Connectors are reconciled at once.
-    #[arg(long, env = "CONCURRENCY", default_value = "64")]
+    /// How many Connectors are reconciled at once, at most eight of one namespace.
+    #[arg(long, env = "CONCURRENCY", default_value = "256")]
     pub concurrency: u16,
     /// Let every ServiceAccount of a Connector's namespace use it.
     #[arg(long, env = "BIND_NAMESPACE", default_value = "true", action = ArgAction::Set)]
@@ -88,7 +88,7 @@ mod tests {
         let settings = Settings::parse_from(["connectors-controller"]);
         assert_eq!(
             settings.gateway_url,
-            format!("http://{}.{}.svc:{}", names::GATEWAY_ADMIN, names::SYSTEM_NAMESPACE, names::ADMIN_PORT)
+            format!("https://{}.{}.svc:{}", names::GATEWAY_ADMIN, names::SYSTEM_NAMESPACE, names::PROBE_PORT)
         );
         assert!(settings.lease_deadline + settings.lease_retry < settings.lease_duration);
         assert!(settings.bind_namespace && settings.bind_public && settings.bind_project);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::names;
+use connectors_api::places::Places;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, FutureExt, select_all};
 use futures::stream::StreamExt;
@@ -154,11 +155,20 @@ async fn answer<K, F>(
     K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
     F: Future<Output = Result<Left, Error>> + Send + 'static,
 {
-    let config = Config::default().concurrency(context.settings.concurrency);
+    // What waits for a place takes none: the places are ours, so that no namespace has them all.
+    let config = Config::default().concurrency(0);
+    let places = Arc::new(Places::new(usize::from(context.settings.concurrency)));
     let step = move |object: Arc<K>, context: Arc<Context>| {
         let key = format!("{kind}/{}", key(&*object));
+        let meta = object.meta();
+        let namespace = meta.namespace.clone().or_else(|| meta.name.clone()).unwrap_or_default();
         let left = reconcile(object, context.clone());
-        async move { Ok::<_, Infallible>(settle(&context, kind, &key, left.await)) }.boxed()
+        let places = places.clone();
+        async move {
+            let _place = places.take(&namespace).await;
+            Ok::<_, Infallible>(settle(&context, kind, &key, left.await))
+        }
+        .boxed()
     };
     let never = |_, error: &Infallible, _| match *error {};
     applier(step, never, context, store, queue.map(Ok::<_, Infallible>), config).for_each(async |_| {}).await;

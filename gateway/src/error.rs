@@ -172,7 +172,9 @@ impl Error {
             Internal(_) => failed(Blame::Gateway, status::internal()),
             NoRanges => gateway(Refusal::Unavailable, status::ranges_unknown()),
             // One text for both: what is there is nobody's business.
-            Denied { host, .. } | InCluster { host, .. } => gateway(Refusal::Target, status::target_denied(host)),
+            Denied { host, .. } | InCluster { host, .. } => {
+                gateway(Refusal::Target, status::target_denied(host))
+            }
             Plaintext { host } => gateway(Refusal::Target, status::plaintext_denied(host)),
             Itself { host } => gateway(Refusal::Target, status::target_is_the_gateway(host)),
             Loop => gateway(Refusal::Target, status::looping()),

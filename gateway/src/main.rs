@@ -4,26 +4,28 @@
 
 mod drain;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use clap::{Parser, ValueEnum};
 use connectors_api::names;
-use connectors_gateway::admin::{self, Admin, ProbeEndpoint, Readiness};
+use connectors_gateway::admin::probe::ProbeEndpoint;
+use connectors_gateway::admin::server::{Tls, WhenFull, serve as serve_control};
+use connectors_gateway::admin::{Admin, Readiness};
 use connectors_gateway::admit::authenticate::Authenticator;
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::gateway::Parts;
+use connectors_gateway::home::around::{self, Around};
 use connectors_gateway::home::cluster::Cluster;
 use connectors_gateway::listen::accept::Ports;
 use connectors_gateway::log::lines::Lines;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::probe::Prober;
-use connectors_gateway::settings::Tokens;
 use connectors_gateway::settings::watch::Live;
+use connectors_gateway::settings::{Listeners, Tokens};
 use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
 use connectors_gateway::upstream::policy::{self, Known, Surroundings};
@@ -77,9 +79,6 @@ struct Flags {
     ca_key: Option<PathBuf>,
 }
 
-/// Addresses of the API server and of our own Services are looked up this often.
-const SURROUNDINGS_LIFE: Duration = Duration::from_secs(30);
-
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Json,
@@ -100,9 +99,9 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let metrics = Arc::new(Metrics::new()?);
-    let (gateway, admin) = control.block_on(start(&flags, &live, &metrics, &control))?;
+    let started = control.block_on(start(&flags, &live, &metrics, &control))?;
     control.spawn(live.follow(metrics));
-    serve(&control, gateway, admin, lines)
+    serve(&control, started, lines)
 }
 
 /// Security updates of the library arrive by a new build: it must be seen which one is in.
@@ -151,12 +150,20 @@ fn harmless(line: &Metadata<'_>) -> bool {
     line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }
 
+/// What `serve` puts behind ports.
+struct Started {
+    gateway: Arc<Gateway>,
+    admin: Admin,
+    /// With the name by which the controller comes; none without a cluster.
+    probe: Option<(ProbeEndpoint, String)>,
+}
+
 async fn start(
     flags: &Flags,
     live: &Live,
     metrics: &Arc<Metrics>,
     control: &Runtime,
-) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+) -> anyhow::Result<Started> {
     match (&flags.manifests, &flags.clients, &flags.ca_cert, &flags.ca_key) {
         (Some(manifests), Some(clients), Some(ca_certificate), Some(ca_key)) => {
             let files = standalone::Files {
@@ -171,16 +178,12 @@ async fn start(
     }
 }
 
-fn from_files(
-    files: &standalone::Files,
-    live: &Live,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+fn from_files(files: &standalone::Files, live: &Live, metrics: &Arc<Metrics>) -> anyhow::Result<Started> {
     let (parts, standalone) = files.load(live.current.clone(), metrics.clone())?;
     let surroundings = policy::alone();
     let readiness = Readiness { synced: standalone.synced(), ..readiness(&parts, live, &surroundings) };
-    let admin = Admin { readiness, metrics: metrics.clone(), probe: None };
-    Ok((Gateway::new(parts, surroundings)?, admin))
+    let admin = Admin { readiness, metrics: metrics.clone() };
+    Ok(Started { gateway: Gateway::new(parts, surroundings)?, admin, probe: None })
 }
 
 async fn from_cluster(
@@ -188,15 +191,15 @@ async fn from_cluster(
     live: &Live,
     metrics: &Arc<Metrics>,
     control: &Runtime,
-) -> anyhow::Result<(Arc<Gateway>, Admin)> {
+) -> anyhow::Result<Started> {
     let config = kube::Config::infer()
         .await
         .context("no cluster: run in a Pod, set KUBECONFIG, or give --manifests")?;
     let surroundings =
         Surroundings::new(ArcSwap::from_pointee(Known { pod: flags.pod_ips.clone(), ..Known::default() }));
-    let around = Around::new(flags, config.cluster_url.clone());
+    let around = Around::new(&flags.namespace, &flags.cluster_domain, config.cluster_url.clone());
     around.look_at_api_server(&surroundings).await;
-    control.spawn(keep_looking(around, surroundings.clone()));
+    control.spawn(around::keep_looking(around, surroundings.clone()));
     let client = kube::Client::try_from(config)?;
     let cluster = Arc::new(Cluster::new(
         client.clone(),
@@ -227,7 +230,9 @@ async fn from_cluster(
     let controller = || names::service_account_user(&flags.namespace, names::CONTROLLER);
     let user = flags.controller_user.clone().unwrap_or_else(controller);
     let probe = ProbeEndpoint::new(authenticator, user, Prober::new(gateway.clone()));
-    Ok((gateway, Admin { readiness, metrics: metrics.clone(), probe: Some(probe) }))
+    let host = format!("{}.{}.svc", names::GATEWAY_ADMIN, flags.namespace);
+    let admin = Admin { readiness, metrics: metrics.clone() };
+    Ok(Started { gateway, admin, probe: Some((probe, host)) })
 }
 
 fn readiness(parts: &Parts, live: &Live, surroundings: &Surroundings) -> Readiness {
@@ -239,71 +244,45 @@ fn readiness(parts: &Parts, live: &Live, surroundings: &Surroundings) -> Readine
     }
 }
 
-/// The API server may move, Services may be made anew, and neither may have a name yet when we start.
-async fn keep_looking(around: Around, known: Surroundings) {
-    loop {
-        around.look_at_services(&known).await;
-        tokio::time::sleep(SURROUNDINGS_LIFE).await;
-        around.look_at_api_server(&known).await;
-    }
-}
-
-/// What is looked up. Without an answer the last addresses stay.
-struct Around {
-    api_server: http::Uri,
-    services: [String; 2],
-}
-
-impl Around {
-    fn new(flags: &Flags, api_server: http::Uri) -> Around {
-        let host = |service| format!("{service}.{}.svc.{}.", flags.namespace, flags.cluster_domain);
-        Around { api_server, services: [names::GATEWAY, names::GATEWAY_ADMIN].map(host) }
-    }
-
-    async fn look_at_api_server(&self, known: &Surroundings) {
-        let url = &self.api_server;
-        let Some(host) = url.host() else {
-            return tracing::warn!(%url, "the API server's URL names no host");
+/// The ports for kubelet, metrics and probes, which outlive the drain.
+fn serve_ports(
+    control: &Runtime,
+    listeners: &Listeners,
+    gateway: &Arc<Gateway>,
+    admin: Admin,
+    probe: Option<(ProbeEndpoint, String)>,
+) -> anyhow::Result<()> {
+    let bind = |address: SocketAddr, name: &str| {
+        control.block_on(TcpListener::bind(address)).with_context(|| format!("binding listeners.{name}"))
+    };
+    let admin = Arc::new(admin);
+    let answer = move |request| {
+        let admin = admin.clone();
+        async move { admin.answer(request).await }
+    };
+    let health = bind(listeners.health, "health")?;
+    control.spawn(serve_control(health, WhenFull::CloseOldest, None, answer.clone()));
+    control.spawn(serve_control(bind(listeners.admin, "admin")?, WhenFull::Wait, None, answer));
+    if let Some((probe, host)) = probe {
+        let (probe, gateway) = (Arc::new(probe), gateway.clone());
+        let answer = move |request| {
+            let probe = probe.clone();
+            async move { probe.answer(request).await }
         };
-        match tokio::net::lookup_host((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(443))).await {
-            Ok(found) => {
-                let found: Vec<_> = found.collect();
-                policy::learn(known, |known| known.api_server.clone_from(&found));
-            }
-            Err(error) => {
-                tracing::warn!(%error, host, "the API server cannot be resolved: as a target it may be refused")
-            }
-        }
+        let tls: Tls = Some(Arc::new(move || gateway.leaves.own(&host)));
+        control.spawn(serve_control(bind(listeners.probe, "probe")?, WhenFull::Wait, tls, answer));
     }
-
-    async fn look_at_services(&self, known: &Surroundings) {
-        let mut services = Vec::new();
-        for service in &self.services {
-            match tokio::net::lookup_host((service.as_str(), 0)).await {
-                Ok(found) => services.extend(found.map(|address| address.ip())),
-                Err(error) => {
-                    tracing::debug!(%error, service, "the gateway's own Service cannot be resolved")
-                }
-            }
-        }
-        if !services.is_empty() {
-            policy::learn(known, |known| known.services.clone_from(&services));
-        }
-    }
+    Ok(())
 }
 
 /// Until a signal ends it. The main thread is pingora's.
-fn serve(control: &Runtime, gateway: Arc<Gateway>, admin: Admin, lines: Lines) -> anyhow::Result<()> {
+fn serve(control: &Runtime, started: Started, lines: Lines) -> anyhow::Result<()> {
+    let Started { gateway, admin, probe } = started;
     let now = gateway.parts.settings.load_full();
-    let listener =
-        control.block_on(TcpListener::bind(now.listeners.admin)).context("binding listeners.admin")?;
-    let signals = drain::Signals {
-        control: control.handle().clone(),
-        draining: admin.readiness.draining.clone(),
-        gateway: gateway.clone(),
-        lines,
-    };
-    control.spawn(admin::serve(listener, Arc::new(admin)));
+    let draining = admin.readiness.draining.clone();
+    serve_ports(control, &now.listeners, &gateway, admin, probe)?;
+    let signals =
+        drain::Signals { control: control.handle().clone(), draining, gateway: gateway.clone(), lines };
     let configuration = ServerConf {
         // It accepts; the workers are our own.
         threads: 1,

@@ -11,21 +11,61 @@ mod trust;
 
 use std::sync::Arc;
 
-use connectors_api::Connector;
 use connectors_api::class::{HttpProbe, Probe};
 use connectors_api::conditions::reason;
-use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest, Remarks};
+use connectors_api::connector::Pin;
+use connectors_api::probe::{self, Outcome, OutcomeStatus, ProbeReport, ProbeRequest, Remarks};
+use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::rules;
+use connectors_api::{Connector, ConnectorClass};
+use kube::core::ObjectMeta;
 
 use crate::admit::credential::{Credential, CredentialError};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::table::compile;
-use crate::table::route::Route;
+use crate::table::route::{Route, Source, Table};
 
 pub struct Prober {
     gateway: Arc<Gateway>,
     names: remarks::Names,
+}
+
+/// A connector to be probed, as the table has it.
+struct Asked {
+    connector: Connector,
+    class: Arc<ConnectorClass>,
+    pins: Vec<Pin>,
+    /// Fingerprints that the operator accepts.
+    accepted: Vec<String>,
+}
+
+impl Asked {
+    /// None until the table has the connector and its class as new as the controller has seen them. Pins of the
+    /// table win: no request can take back what is known of a target.
+    fn of(table: &Table, request: &ProbeRequest) -> Option<Asked> {
+        let name = ConnectorRef::new(&request.namespace, &request.name)?;
+        let Source { connector, class } = table.source(&name)?;
+        let as_new = |meta: &ObjectMeta, wanted: i64| meta.generation.unwrap_or_default() >= wanted;
+        if connector.metadata.uid.as_ref() != Some(&request.uid)
+            || !as_new(&connector.metadata, request.generation)
+            || !as_new(&class.metadata, request.class_generation)
+            || probe::annotations(connector) != request.annotations
+        {
+            return None;
+        }
+        let known =
+            connector.status.as_ref().and_then(|status| status.trust.clone()).unwrap_or_default().pins;
+        let new = request.pins.iter().filter(|pin| !known.iter().any(|one| one.origin == pin.origin));
+        let pins: Vec<Pin> = known.iter().chain(new).cloned().collect();
+        let mut connector = Connector::clone(connector);
+        let trust = connector.status.get_or_insert_default().trust.get_or_insert_default();
+        trust.pins.clone_from(&pins);
+        // An old verdict must not keep it from being probed.
+        connector.status.get_or_insert_default().conditions.clear();
+        let accepted = rules::accepted_certificates(&connector);
+        Some(Asked { connector, class: class.clone(), pins, accepted })
+    }
 }
 
 /// What one probe works with: the route as probed, and the credential as read just now.
@@ -42,10 +82,14 @@ impl Prober {
         Prober { gateway, names: remarks::Names::default() }
     }
 
-    pub async fn probe(&self, asked: &ProbeRequest) -> ProbeReport {
-        let mut connector = asked.connector.clone();
-        connector.status.get_or_insert_default().trust.get_or_insert_default().pins = asked.pins.clone();
-        let mut subject = match self.subject(&connector, asked).await {
+    /// None while the table does not have the connector yet.
+    pub async fn probe(&self, request: &ProbeRequest) -> Option<ProbeReport> {
+        let asked = Asked::of(&self.gateway.parts.table.load(), request)?;
+        Some(self.report(&asked).await)
+    }
+
+    async fn report(&self, asked: &Asked) -> ProbeReport {
+        let mut subject = match self.subject(&asked.connector, asked).await {
             Ok(subject) => subject,
             Err(trust) => return unprobed(asked, trust),
         };
@@ -67,11 +111,7 @@ impl Prober {
     }
 
     /// Or what is to be said of its trust.
-    async fn subject<'a>(
-        &'a self,
-        connector: &'a Connector,
-        asked: &ProbeRequest,
-    ) -> Result<Subject<'a>, Outcome> {
+    async fn subject<'a>(&'a self, connector: &'a Connector, asked: &Asked) -> Result<Subject<'a>, Outcome> {
         let mut route =
             compile::probed(connector, &asked.class).map_err(|unusable| not_checked(&unusable.message))?;
         let credential =
@@ -84,7 +124,7 @@ impl Prober {
     }
 }
 
-async fn liveness(subject: &Subject<'_>, asked: &ProbeRequest) -> Outcome {
+async fn liveness(subject: &Subject<'_>, asked: &Asked) -> Outcome {
     match asked.class.spec.liveness_probe.as_ref().and_then(http) {
         None => outcome(OutcomeStatus::True, reason::NON_LIVENESS_PROBE, ""),
         Some(probe) => match call::call(subject, probe, call::Injection::Without).await {
@@ -96,7 +136,7 @@ async fn liveness(subject: &Subject<'_>, asked: &ProbeRequest) -> Outcome {
     }
 }
 
-async fn auth(subject: &Subject<'_>, asked: &ProbeRequest) -> Outcome {
+async fn auth(subject: &Subject<'_>, asked: &Asked) -> Outcome {
     let name = rules::auth_type(&asked.connector, &asked.class).map_or("", |auth| auth.name.as_str());
     let declared = asked.class.spec.auth_probes.iter().find(|probe| probe.auth_name == name);
     match declared.and_then(|declared| declared.probe.as_ref()).and_then(http) {
@@ -118,7 +158,7 @@ fn http(probe: &Probe) -> Option<&HttpProbe> {
     probe.http.as_ref()
 }
 
-fn unprobed(asked: &ProbeRequest, trust: Outcome) -> ProbeReport {
+fn unprobed(asked: &Asked, trust: Outcome) -> ProbeReport {
     let later = || not_checked("the target is not trusted yet");
     ProbeReport {
         trust,
@@ -130,7 +170,7 @@ fn unprobed(asked: &ProbeRequest, trust: Outcome) -> ProbeReport {
 }
 
 /// Not reached at all: nothing is said of its certificate.
-fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
+fn unreachable(asked: &Asked, error: &Error) -> ProbeReport {
     let later = || not_checked("the target was not reached");
     ProbeReport {
         trust: later(),
@@ -144,10 +184,9 @@ fn unreachable(asked: &ProbeRequest, error: &Error) -> ProbeReport {
 /// In words that name the target's host and no address behind it.
 fn connection_failed(error: &Error) -> Outcome {
     let reason = match error {
-        Error::Denied { .. }
-        | Error::InCluster { .. }
-        | Error::Itself { .. }
-        | Error::Plaintext { .. } => reason::TARGET_DENIED,
+        Error::Denied { .. } | Error::InCluster { .. } | Error::Itself { .. } | Error::Plaintext { .. } => {
+            reason::TARGET_DENIED
+        }
         Error::CertificateChanged { .. } => reason::TARGET_CERTIFICATE_CHANGED,
         Error::Unverified { .. } => reason::TARGET_UNVERIFIED,
         _ => reason::CONNECTION_FAILED,

@@ -41,8 +41,12 @@ pub struct Listeners {
     pub http: SocketAddr,
     /// The same over TLS, with a certificate of the connector CA. Default `0.0.0.0:8443`.
     pub https: SocketAddr,
-    /// Metrics, health, readiness, probe. Default `0.0.0.0:9090`.
+    /// Metrics, health, readiness. Default `0.0.0.0:9090`.
     pub admin: SocketAddr,
+    /// Health and readiness for kubelet. Default `0.0.0.0:9091`.
+    pub health: SocketAddr,
+    /// Probes for the controller, over TLS with the connector CA. Default `0.0.0.0:9443`.
+    pub probe: SocketAddr,
 }
 
 /// Text with a unit: `500ms`, `10s`, `5m`, `24h`, at most a year. Live, for what begins after the change.
@@ -217,6 +221,12 @@ pub enum SettingsError {
     Absent { path: String, what: &'static str },
     #[error("settings: {key} is {value}: {rule}")]
     Invalid { key: &'static str, value: String, rule: &'static str },
+}
+
+impl Listeners {
+    pub fn all(&self) -> [SocketAddr; 5] {
+        [self.http, self.https, self.admin, self.health, self.probe]
+    }
 }
 
 impl Settings {

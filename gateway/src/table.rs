@@ -17,7 +17,7 @@ use connectors_api::{Connector, ConnectorClass};
 use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
-use crate::table::route::{Entry, Route, Table};
+use crate::table::route::{Entry, Route, Source, Table, TableParts};
 use compile::{ClassState, Unusable};
 use hosts::Claim;
 
@@ -94,8 +94,22 @@ impl Builder {
         }
         let entries = self.compiled.iter().map(|(name, compiled)| (name.clone(), compiled.entry.clone()));
         let claims = self.connectors.iter().map(|(name, connector)| (name, Claim::of(connector)));
-        let entries = entries.collect();
-        Table::new(&self.cluster_domain, &self.namespace, entries, hosts::hosts(claims), self.target_hosts())
+        let parts = TableParts {
+            connectors: entries.collect(),
+            hosts: hosts::hosts(claims),
+            target_hosts: self.target_hosts(),
+            sources: self.sources(),
+        };
+        Table::new(&self.cluster_domain, &self.namespace, parts)
+    }
+
+    fn sources(&self) -> HashMap<ConnectorRef, Source> {
+        let source = |item: &Item<Connector>| {
+            let connector = item.read().ok()?.clone();
+            let class = self.classes.get(&connector.spec.connector_class_name)?.good()?;
+            Some(Source { connector, class })
+        };
+        self.connectors.iter().filter_map(|(name, item)| Some((name.clone(), source(item)?))).collect()
     }
 
     /// Of what the connectors say now, and of the routes that are still in force.
@@ -104,7 +118,9 @@ impl Builder {
         let written = written.flat_map(|connector| {
             let spec = &connector.spec;
             let extensions = spec.address_extensions.iter().filter_map(|extension| extension.value.as_str());
-            std::iter::once(spec.address.as_str()).chain(extensions).filter_map(|address| Target::parse(address).ok())
+            std::iter::once(spec.address.as_str())
+                .chain(extensions)
+                .filter_map(|address| Target::parse(address).ok())
         });
         let routed = self.compiled.values().filter_map(|compiled| match &compiled.entry {
             Entry::Usable(route) => Some(&route.targets),

@@ -1,17 +1,17 @@
 //! Fifth stage: connections to targets. Own name resolution, the dial policy, then `connect` with our
-//! verdict, or one of a `pool`. `relay` and `probe/fetch` speak HTTP over what this gives.
+//! verdict, or one of a `pool`: `session`. `relay` and `probe/fetch` speak HTTP over what this gives.
 
 pub(crate) mod connect;
 mod dial;
 pub mod multiplex;
 pub mod policy;
-pub mod ranges;
 mod pool;
+pub mod ranges;
 mod reach;
 mod resolve;
+mod session;
 pub mod trust;
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,32 +24,24 @@ use moka::future::Cache;
 use openssl::ssl::SslContext;
 use openssl::x509::X509;
 use openssl::x509::store::X509Store;
-use pingora_core::protocols::l4::stream::Stream as Socket;
-use pingora_core::protocols::tls::SslStream;
-use pingora_core::protocols::{ALPN, Stream};
-use tokio::time::{Instant, timeout_at};
 
 use self::connect::Renegotiation;
 use self::dial::Address;
 pub use self::dial::{Dial, Left, Session, Taken, Want};
-use self::multiplex::Multiplex;
-use self::policy::{Candidate, Place, Surroundings};
+use self::policy::{Candidate, Surroundings};
 use self::pool::Pools;
-use self::reach::more_telling;
 use self::resolve::Resolver;
 use self::trust::Anchors;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::metrics::Metrics;
-use crate::settings::{Plaintext, Settings};
+use crate::settings::Settings;
 use crate::table::route::{Route, Table};
 use crate::tls::issuer;
 
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
 const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
-/// With several addresses, the TLS handshake of one may take this long before the next is tried.
-const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 
 pub struct Upstream {
     tls: SslContext,
@@ -185,164 +177,5 @@ impl Upstream {
             return Err(unresolvable("no address".to_owned()));
         }
         Ok(addresses)
-    }
-
-    /// A connection that is verified and may be written to.
-    pub async fn session(&self, dial: &Dial, want: Want) -> Result<Session> {
-        let settings = self.settings.load();
-        if self.plaintext(dial) == Some(Plaintext::Deny) {
-            return Err(Error::Plaintext { host: dial.host.clone() });
-        }
-        if want == Want::Any
-            && let Some(session) =
-                dial.pooled(settings.upstream.h2, |address| self.judge(dial, address, &settings).is_ok())
-        {
-            return Ok(session);
-        }
-        // Boxed: most requests find one.
-        Box::pin(self.connect(dial, want, &settings.clone())).await
-    }
-
-    async fn connect(&self, dial: &Dial, want: Want, settings: &Settings) -> Result<Session> {
-        let connects = &self.metrics.upstream_connects;
-        match self
-            .reach(dial, settings, |place, socket| self.begin(dial, place, socket, want, settings))
-            .await
-        {
-            Ok(session) => {
-                connects.ok.inc();
-                Ok(session)
-            }
-            Err(error) => {
-                match error {
-                    Error::Denied { .. }
-                    | Error::InCluster { .. }
-                    | Error::Plaintext { .. }
-                    | Error::Itself { .. }
-                    | Error::CertificateChanged { .. }
-                    | Error::Unverified { .. } => connects.refused.inc(),
-                    _ => connects.failed.inc(),
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Policy and TCP to each address until one comes through `begin`, within the time that is set for all.
-    pub(crate) async fn reach<T, F: Future<Output = Result<T>>>(
-        &self,
-        dial: &Dial,
-        settings: &Settings,
-        begin: impl Fn(usize, Socket) -> F,
-    ) -> Result<T> {
-        let deadline = Instant::now() + settings.timeouts.connect;
-        let late = || Error::ConnectTimeout { host: dial.host.clone() };
-        let addresses: Vec<SocketAddr> = dial.addresses.iter().map(|one| one.address).collect();
-        let mut waiting = reach::in_turns(&addresses);
-        let mut failure = None;
-        while !waiting.is_empty() && Instant::now() < deadline {
-            let tcp = reach::first(&mut waiting, |place| self.tcp(dial, addresses[place], settings));
-            let (place, socket) = match timeout_at(deadline, tcp).await {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(error)) => return Err(more_telling(failure, error)),
-                Err(_) => return Err(failure.unwrap_or_else(late)),
-            };
-            let until =
-                if waiting.is_empty() { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
-            match timeout_at(until, begin(place, socket)).await {
-                Ok(Ok(begun)) => return Ok(begun),
-                // Another address must not be asked to vouch for one that has changed.
-                Ok(Err(error @ Error::CertificateChanged { .. })) => return Err(error),
-                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
-                Err(_) => failure = Some(late()),
-            }
-        }
-        Err(failure.unwrap_or_else(late))
-    }
-
-    /// TLS, verdict; only then the first byte of HTTP.
-    async fn begin(
-        &self,
-        dial: &Dial,
-        place: usize,
-        socket: Socket,
-        want: Want,
-        settings: &Settings,
-    ) -> Result<Session> {
-        let stream: Stream = match &dial.anchors {
-            None => Box::new(socket),
-            Some(anchors) => {
-                let h2 = settings.upstream.h2 && want != Want::FreshH1;
-                connect::judged(self.tls(dial, socket, h2).await?, anchors, &dial.host)?
-            }
-        };
-        if stream.selected_alpn_proto() != Some(ALPN::H2) {
-            return Ok(Session::H1 { stream, taken: Taken::New, place });
-        }
-        let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection =
-            Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
-        let lent =
-            connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
-        if let Some(Address { pool, .. }) = dial.addresses.get(place) {
-            self.pools.share(pool, connection);
-        }
-        Ok(Session::H2 { lent, taken: Taken::New })
-    }
-
-    /// What is to be said of a target without TLS, the worst of its addresses; none of others.
-    pub(crate) fn plaintext(&self, dial: &Dial) -> Option<Plaintext> {
-        if dial.anchors.is_some() {
-            return None;
-        }
-        let settings = self.settings.load();
-        let of = |Address { address, .. }: &Address| {
-            policy::plaintext(&settings.upstream, &dial.candidate(*address))
-        };
-        dial.addresses.iter().find_map(of)
-    }
-
-    /// A handshake, not judged yet.
-    pub(crate) async fn tls(&self, dial: &Dial, socket: Socket, h2: bool) -> Result<SslStream<Socket>> {
-        let context = if dial.legacy_tls { &self.legacy_tls } else { &self.tls };
-        connect::tls(socket, context, &dial.server_name, h2).await
-    }
-
-    async fn tcp(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Socket> {
-        match self.judge(dial, address, settings) {
-            Ok(Place::Outside) => {}
-            Ok(Place::InCluster) => {
-                self.metrics.in_cluster.observed.inc();
-                let rule = policy::allowing(&dial.candidate(address));
-                tracing::warn!(
-                    host = dial.host,
-                    %address,
-                    rule,
-                    "a target in this cluster, which targets.in_cluster: deny would refuse; targets.allow with this rule would not"
-                );
-            }
-            Err(error) => {
-                if matches!(error, Error::InCluster { .. }) {
-                    self.metrics.in_cluster.denied.inc();
-                }
-                return Err(error);
-            }
-        }
-        connect::tcp(address, &dial.host).await
-    }
-
-    fn judge(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Place> {
-        let known = self.surroundings.load();
-        policy::check(&settings.targets, &settings.listeners, &known, &dial.candidate(address))
-    }
-
-    /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not
-    /// ended was reset when it was dropped.
-    pub fn release(&self, dial: &Dial, session: Session, left: Left) {
-        if let Session::H1 { stream, place, .. } = session
-            && let Some(Address { pool, .. }) = dial.addresses.get(place).filter(|_| left == Left::Clean)
-        {
-            self.pools.keep(pool, stream);
-        }
     }
 }

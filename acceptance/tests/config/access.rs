@@ -26,6 +26,9 @@ struct Place {
 const ANYWHERE: Place = Place { namespace: "demo", name: "some" };
 const SYSTEM: Place = Place { namespace: "connectors-system", name: "some" };
 
+/// Where the API server's own addresses stand.
+const API_SERVER: Place = Place { namespace: "default", name: "kubernetes" };
+
 const fn system(name: &'static str) -> Place {
     Place { namespace: "connectors-system", name }
 }
@@ -44,6 +47,7 @@ const GATEWAY_MAY: Allowed = &[
     ("authentication.k8s.io/tokenreviews", "create", &[ANYWHERE, SYSTEM]),
     ("authorization.k8s.io/subjectaccessreviews", "create", &[ANYWHERE, SYSTEM]),
     ("/secrets", READ, &[system("connectors-gateway-ca")]),
+    ("/configmaps", READ, &[system("connectors-cluster-ranges")]),
 ];
 
 const CONTROLLER_MAY: Allowed = &[
@@ -66,6 +70,10 @@ const CONTROLLER_MAY: Allowed = &[
     ("/secrets", "get list watch create update", &[system("connectors-ca"), system("connectors-gateway-ca")]),
     ("/configmaps", "create", &[SYSTEM]),
     ("/configmaps", "get list watch create update", &[system("connectors-ca-bundle")]),
+    ("/configmaps", "get create patch", &[system("connectors-cluster-ranges")]),
+    ("/nodes", "list watch", &[ANYWHERE, SYSTEM]),
+    ("networking.k8s.io/servicecidrs", "list", &[ANYWHERE, SYSTEM]),
+    ("discovery.k8s.io/endpointslices", "get", &[API_SERVER]),
     ("coordination.k8s.io/leases", "create", &[SYSTEM]),
     ("coordination.k8s.io/leases", "get create update", &[system("connectors-controller")]),
 ];
@@ -83,8 +91,14 @@ const SINGLED_OUT: &[(&str, &[Place])] = &[
     ("/secrets", &[system("connectors-ca"), system("connectors-gateway-ca")]),
     (
         "/configmaps",
-        &[system("connectors-ca-bundle"), system("connectors-config"), system("connectors-gateway")],
+        &[
+            system("connectors-ca-bundle"),
+            system("connectors-cluster-ranges"),
+            system("connectors-config"),
+            system("connectors-gateway"),
+        ],
     ),
+    ("discovery.k8s.io/endpointslices", &[API_SERVER]),
     ("coordination.k8s.io/leases", &[system("connectors-controller")]),
     (
         "rbac.authorization.k8s.io/clusterroles",

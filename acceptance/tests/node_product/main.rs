@@ -74,10 +74,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
         ("a_deleted_connector_leaves_nothing_behind", Box::pin(connectors::deleted(cluster))),
         ("a_connector_that_names_the_gateway_is_refused", Box::pin(connectors::that_leads_back(cluster))),
         ("the_own_api_server_is_a_target", Box::pin(surroundings::the_own_api_server(cluster))),
-        (
-            "pods_services_and_nodes_of_the_cluster_are_none",
-            Box::pin(surroundings::everything_else(cluster)),
-        ),
+        ("pods_services_and_nodes_of_the_cluster_are_none", Box::pin(surroundings::everything_else(cluster))),
         ("the_users_annotations_stay", Box::pin(connectors::with_a_description(cluster))),
         ("viewers_see_connectors_and_cannot_use_them", Box::pin(connectors::seen_by_viewers(cluster))),
         ("exec_cp_and_port_forward_pass_over_websocket_and_spdy", Box::pin(streams::upgrades(cluster))),

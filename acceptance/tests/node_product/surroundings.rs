@@ -21,8 +21,7 @@ pub async fn the_own_api_server(cluster: &Cluster) -> Result<()> {
         ("own-endpoint", format!("https://{endpoint}")),
     ];
     try_join_all(own.iter().map(|(namespace, address)| {
-        let edit =
-            |yaml: String| yaml.replace("$TARGET_ADDRESS", address).replace("$TARGET_TOKEN", &token);
+        let edit = |yaml: String| yaml.replace("$TARGET_ADDRESS", address).replace("$TARGET_TOKEN", &token);
         cluster.ready_connector(namespace, edit)
     }))
     .await
@@ -52,7 +51,8 @@ pub async fn everything_else(cluster: &Cluster) -> Result<()> {
         let (reason, message) = cluster.until_false(namespace, "Ready").await?;
         let host = place.split(':').next().context("a host")?;
         ensure!(
-            reason == "TargetDenied" && message.contains(&format!("may not connect to {host}: ask its operator")),
+            reason == "TargetDenied"
+                && message.contains(&format!("may not connect to {host}: ask its operator")),
             "{place}: {reason}: {message}"
         );
         anyhow::Ok(())

@@ -445,3 +445,17 @@ fn what_cannot_be_seen_is_not_printable() {
         assert!(!is_printable(&format!("a{c}b")), "{c:?}");
     }
 }
+
+#[test]
+fn accepted_fingerprints_are_taken_as_openssl_and_as_we_print_them() {
+    for (list, expected) in
+        [(Some("AB:CD:01, ef02 ,,"), vec!["abcd01", "ef02"]), (Some(" "), vec![]), (None, vec![])]
+    {
+        let mut connector = Connector::default();
+        if let Some(list) = list {
+            let name = crate::names::ACCEPT_CERTIFICATE_ANNOTATION.to_owned();
+            connector.metadata.annotations = Some([(name, list.to_owned())].into());
+        }
+        assert_eq!(accepted_certificates(&connector), expected);
+    }
+}

@@ -5,10 +5,9 @@
 use std::time::Instant;
 
 use connectors_api::conditions::reason;
-use connectors_api::connector::ConnectorStatus;
-use connectors_api::probe::{Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::probe::{self, Outcome, OutcomeStatus, ProbeReport, ProbeRequest};
 use connectors_api::proxy_auth::ConnectorRef;
-use connectors_api::{Connector, ConnectorClass, names, rules};
+use connectors_api::{Connector, ConnectorClass, rules};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -41,21 +40,17 @@ pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClas
     }
 }
 
-/// The Connector as its status will say: the gateway loads the credential by that version, and an old verdict
-/// must not keep it from probing.
 fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -> ProbeRequest {
-    let mut connector = connector.clone();
-    let accepted = connector
-        .annotations()
-        .get(names::ACCEPT_CERTIFICATE_ANNOTATION)
-        .map(|list| fingerprints(list))
-        .unwrap_or_default();
-    connector.status = Some(ConnectorStatus {
-        credential: findings.credential.clone(),
-        trust: Some(findings.trust.clone()),
-        ..ConnectorStatus::default()
-    });
-    ProbeRequest { connector, class: class.clone(), pins: findings.trust.pins.clone(), accepted }
+    let ConnectorRef { namespace, name } = ConnectorRef::of(&connector.metadata);
+    ProbeRequest {
+        namespace,
+        name,
+        uid: connector.uid().unwrap_or_default(),
+        generation: connector.metadata.generation.unwrap_or_default(),
+        class_generation: class.metadata.generation.unwrap_or_default(),
+        annotations: probe::annotations(connector),
+        pins: findings.trust.pins.clone(),
+    }
 }
 
 fn apply(report: ProbeReport, addresses: &[&str], findings: &mut Findings) {
@@ -84,21 +79,9 @@ fn explained(outcome: Outcome, trust: &Outcome) -> Outcome {
     unknown(reason::NOT_CHECKED, format!("not checked: {}", trust.message))
 }
 
-/// `AB:CD…, ef01…` → lowercase hex without colons.
-fn fingerprints(list: &str) -> Vec<String> {
-    let one = |text: &str| text.trim().replace(':', "").to_ascii_lowercase();
-    list.split(',').map(one).filter(|fingerprint| !fingerprint.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fingerprints_are_taken_as_openssl_and_as_we_print_them() {
-        assert_eq!(fingerprints("AB:CD:01, ef02 ,,"), ["abcd01", "ef02"]);
-        assert!(fingerprints(" ").is_empty());
-    }
 
     #[test]
     fn the_last_word_on_trust_stands_until_there_is_a_new_one() {

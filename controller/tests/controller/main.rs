@@ -16,5 +16,6 @@ mod outage;
 mod prober;
 mod ranges;
 mod service;
+mod tarpits;
 mod trust;
 mod world;

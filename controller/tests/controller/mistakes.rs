@@ -149,7 +149,7 @@ const OF_THE_TARGET: &[Mistake] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_has_its_reason_and_a_sentence() {
     let (world, prober, _running) = World::with_controller().await;
-    prober.answer_with(|request| report(request.connector.metadata.name.as_deref().unwrap_or_default()));
+    prober.answer_with(|request| report(&request.name));
     world.namespace("demo", "").await;
     world.namespace("elsewhere", "").await;
     world.apply(&bearer_secret("demo", "k8s-secret", "one")).await;

@@ -188,7 +188,9 @@ pub fn no_connector(host: &str) -> Failure {
 
 /// CONNECT to what is no connector's address.
 pub fn nobodys_host(host: &str) -> Failure {
-    later(format!("no connector has an address with the host {host}: correct the URL, or create the connector"))
+    later(format!(
+        "no connector has an address with the host {host}: correct the URL, or create the connector"
+    ))
 }
 
 /// Inside a tunnel whose token has ended.

@@ -35,7 +35,8 @@ fn learn(object: &ConfigMap, surroundings: &Surroundings, metrics: &Metrics) {
     match ClusterRanges::from_data(object.data.as_ref().unwrap_or(&Default::default())) {
         Ok(ranges) => {
             let ClusterRanges { services, pods, nodes, .. } = &ranges;
-            for (kind, count) in [("services", services.len()), ("pods", pods.len()), ("nodes", nodes.len())] {
+            for (kind, count) in [("services", services.len()), ("pods", pods.len()), ("nodes", nodes.len())]
+            {
                 let count = i64::try_from(count).unwrap_or(i64::MAX);
                 metrics.cluster_ranges.with_label_values(&[kind]).set(count);
             }

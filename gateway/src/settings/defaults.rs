@@ -12,6 +12,8 @@ impl Default for Listeners {
             http: any(connectors_api::names::HTTP_PORT),
             https: any(connectors_api::names::HTTPS_PORT),
             admin: any(connectors_api::names::ADMIN_PORT),
+            health: any(connectors_api::names::HEALTH_PORT),
+            probe: any(connectors_api::names::PROBE_PORT),
         }
     }
 }

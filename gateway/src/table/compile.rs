@@ -59,6 +59,10 @@ impl ClassState {
         };
         ClassState { version, class }
     }
+
+    pub fn good(&self) -> Option<Arc<ConnectorClass>> {
+        self.class.as_ref().ok().cloned()
+    }
 }
 
 /// For a connector that is no Connector.

@@ -9,6 +9,7 @@ use connectors_api::impersonation::Impersonation;
 use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
+use connectors_api::{Connector, ConnectorClass};
 
 use super::hosts::Hosts;
 use crate::error::Error;
@@ -25,6 +26,13 @@ pub enum Entry {
         reason: String,
         message: String,
     },
+}
+
+/// A connector and its class as they were observed, for probes: also of one that is not usable yet.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub connector: Arc<Connector>,
+    pub class: Arc<ConnectorClass>,
 }
 
 /// A usable connector: where its traffic may go and how it is authenticated there. Immutable.
@@ -131,6 +139,7 @@ pub struct Table {
     hosts: Hosts,
     /// Of the targets of all connectors, also of those that are not usable now.
     target_hosts: HashSet<String>,
+    sources: HashMap<ConnectorRef, Source>,
     /// `.svc.<cluster domain>`.
     domain: String,
     /// `<Service>.<ns>` of the gateway itself.
@@ -139,6 +148,15 @@ pub struct Table {
     admin: String,
     /// The gateway's own.
     namespace: String,
+}
+
+/// What is made anew with each snapshot.
+#[derive(Debug, Default)]
+pub struct TableParts {
+    pub connectors: HashMap<ConnectorRef, Entry>,
+    pub hosts: Hosts,
+    pub target_hosts: HashSet<String>,
+    pub sources: HashMap<ConnectorRef, Source>,
 }
 
 impl Table {
@@ -152,18 +170,14 @@ impl Table {
     }
 
     /// `namespace`: the gateway's own.
-    pub fn new(
-        cluster_domain: &str,
-        namespace: &str,
-        connectors: HashMap<ConnectorRef, Entry>,
-        hosts: Hosts,
-        target_hosts: HashSet<String>,
-    ) -> Table {
+    pub fn new(cluster_domain: &str, namespace: &str, parts: TableParts) -> Table {
+        let TableParts { connectors, hosts, target_hosts, sources } = parts;
         let of_ours = |service: &str| format!("{service}.{namespace}");
         Table {
             connectors,
             hosts,
             target_hosts,
+            sources,
             domain: format!(".svc.{cluster_domain}"),
             own: of_ours(names::GATEWAY),
             admin: of_ours(names::GATEWAY_ADMIN),
@@ -174,6 +188,11 @@ impl Table {
     /// Whether some connector's address has this host.
     pub fn has_host(&self, host: &str) -> bool {
         self.target_hosts.contains(host)
+    }
+
+    /// None before both objects have arrived, and where one cannot be read.
+    pub fn source(&self, connector: &ConnectorRef) -> Option<&Source> {
+        self.sources.get(connector)
     }
 
     pub fn lookup(&self, connector: &ConnectorRef) -> Option<&Entry> {
@@ -229,7 +248,9 @@ mod tests {
         let connector = ConnectorRef { namespace: "demo".into(), name: "git.example.com".into() };
         let entry = Entry::Unusable { reason: String::new(), message: String::new() };
         let hosts = hosts([(&connector, Claim::Asked)].into_iter());
-        let table = Table::new("corp.local", "system", HashMap::from([(connector.clone(), entry)]), hosts, HashSet::new());
+        let connectors = HashMap::from([(connector.clone(), entry)]);
+        let parts = TableParts { connectors, hosts, ..TableParts::default() };
+        let table = Table::new("corp.local", "system", parts);
         let host = service_host(&connector);
         for suffix in [".svc", ".svc.", ".svc.corp.local", ".svc.corp.local."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), Some(&connector), "{suffix}");

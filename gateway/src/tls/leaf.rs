@@ -88,6 +88,11 @@ impl Leaves {
         }
         self.mint.context(host)
     }
+
+    /// For the gateway's own admin Service, by which the controller comes.
+    pub fn own(&self, service: &str) -> Result<SslContext> {
+        self.mint.context(service)
+    }
 }
 
 impl Mint {

@@ -108,7 +108,11 @@ pub fn check(
         return Err(denied(candidate));
     }
     let Some(cluster) = &known.cluster else {
-        return if targets.in_cluster == InCluster::Observe { Ok(Place::Outside) } else { Err(Error::NoRanges) };
+        return if targets.in_cluster == InCluster::Observe {
+            Ok(Place::Outside)
+        } else {
+            Err(Error::NoRanges)
+        };
     };
     match (candidate.in_cluster || any(&|ip| cluster.ranges.contain(ip)), targets.in_cluster) {
         (false, _) => Ok(Place::Outside),
@@ -160,8 +164,7 @@ pub fn plaintext(settings: &UpstreamSettings, candidate: &Candidate<'_>) -> Opti
 /// Whatever the settings allow: a request that comes back to us would go round and round.
 fn is_itself(listeners: &Listeners, known: &Known, ip: IpAddr, port: u16) -> bool {
     let holds = |addresses: &[IpAddr]| addresses.iter().any(|one| one.to_canonical() == ip);
-    let ours =
-        [listeners.http, listeners.https, listeners.admin].iter().any(|listener| listener.port() == port);
+    let ours = listeners.all().iter().any(|listener| listener.port() == port);
     holds(&known.services) || ours && (ip.is_loopback() || ip.is_unspecified() || holds(&known.pod))
 }
 
@@ -331,15 +334,19 @@ mod tests {
 
     #[test]
     fn a_refusal_inside_of_the_cluster_says_the_rule_that_would_allow_it() {
-        for (host, address) in
-            [("web.team.svc", "10.244.0.9:8443"), ("10.244.0.9", "10.244.0.9:80"), ("fd00:244::9", "[fd00:244::9]:80")]
-        {
+        for (host, address) in [
+            ("web.team.svc", "10.244.0.9:8443"),
+            ("10.244.0.9", "10.244.0.9:80"),
+            ("fd00:244::9", "[fd00:244::9]:80"),
+        ] {
             let Err(Error::InCluster { rule, .. }) = judged(&Targets::default(), host, address) else {
                 panic!("{host} is not refused")
             };
             let targets: Targets = serde_yaml_ng::from_str(&format!("allow: [{rule}]")).unwrap();
             assert_eq!(judged(&targets, host, address).ok(), Some(Place::Outside), "{rule}");
-            assert!(judged(&targets, host, &address.replace("80", "81")).is_err() || address.contains("8443"));
+            assert!(
+                judged(&targets, host, &address.replace("80", "81")).is_err() || address.contains("8443")
+            );
         }
     }
 
@@ -393,6 +400,8 @@ mod tests {
             ("10.244.0.7:8080", true),
             ("10.244.0.7:8443", true),
             ("[fd00::7]:9090", true),
+            ("10.244.0.7:9091", true),
+            ("10.244.0.7:9443", true),
             ("127.0.0.1:8080", true),
             ("[::1]:8443", true),
             ("[::ffff:127.0.0.1]:8080", true),

@@ -31,7 +31,14 @@ mod tests {
 
     #[test]
     fn an_address_is_in_the_ranges_of_its_own_family_from_the_first_to_the_last() {
-        let nets = ["10.96.0.0/12", "10.244.1.0/24", "10.244.0.0/24", "10.244.0.128/25", "192.168.1.7/32", "fd00:1::/112"];
+        let nets = [
+            "10.96.0.0/12",
+            "10.244.1.0/24",
+            "10.244.0.0/24",
+            "10.244.0.128/25",
+            "192.168.1.7/32",
+            "fd00:1::/112",
+        ];
         let ranges: Ranges = nets.iter().map(|net| net.parse().unwrap()).collect();
         for (ip, within) in [
             ("10.95.255.255", false),

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use connectors_api::connector::Connector;
 use connectors_api::cluster_ranges::ClusterRanges;
+use connectors_api::connector::Connector;
 use connectors_api::names::{CLUSTER_RANGES_CONFIGMAP, PROBE_AUDIENCE, SYSTEM_NAMESPACE};
-use connectors_api::probe::{ProbeReport, ProbeRequest};
+use connectors_api::probe::ProbeReport;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_testenv::eventually;
 use kube::Api;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::probes::http;
+use crate::probes::{ask, http, request};
 use crate::process::{Process, ended, free_address, terminate, write};
 use crate::tokens::signed_again;
 use crate::world::{PATIENCE, World, connector, installed, manifests, run, secret_role};
@@ -42,8 +42,10 @@ async fn gateway(world: &World, drain: &str) -> Process {
         "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "c", "user": {"token": token}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
     let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
-    let (http, admin) = (free_address().await, free_address().await);
-    let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}, "targets": {"allow": [{"cidrs": ["127.0.0.0/8"]}]}, "timeouts": {"drain": drain}});
+    let (http, admin, probe) = (free_address().await, free_address().await, free_address().await);
+    let listeners = json!({
+        "http": http, "https": "127.0.0.1:0", "admin": admin, "health": "127.0.0.1:0", "probe": probe});
+    let settings = json!({"threads": 1, "listeners": listeners, "targets": {"allow": [{"cidrs": ["127.0.0.0/8"]}]}, "timeouts": {"drain": drain}});
     write(folder.path(), "gateway.yaml", &settings.to_string());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
@@ -53,24 +55,25 @@ async fn gateway(world: &World, drain: &str) -> Process {
         .env("KUBECONFIG", kubeconfig)
         .stdin(Stdio::null())
         .stderr(log);
-    Process { child: command.spawn().unwrap(), http, admin, files: folder }
+    Process { child: command.spawn().unwrap(), http, admin, probe, files: folder }
 }
 
 /// Does the controller's part: asks for the probe and writes what it found.
-async fn probed(world: &World, gateway: &Process, k8s: &ConnectorRef) {
+async fn probed(world: &World, gateway: &Process, issuing: &Identity, k8s: &ConnectorRef) {
     let connector =
         Api::<Connector>::namespaced(world.plane.client(), &k8s.namespace).get(&k8s.name).await.unwrap();
-    let class = Api::all(world.plane.client()).get("k8s").await.unwrap();
-    let asked =
-        serde_json::to_string(&ProbeRequest { connector, class, pins: Vec::new(), accepted: Vec::new() })
-            .unwrap();
+    let asked = serde_json::to_string(&request(&connector, Vec::new())).unwrap();
     let token = world
         .plane
         .service_account_token(SYSTEM_NAMESPACE, "connectors-controller", PROBE_AUDIENCE, 600)
         .await
         .unwrap();
-    let (code, body) = http(&gateway.admin, "POST", "/probe", Some(&token), &asked).await;
-    assert_eq!(code, 200, "{body}");
+    let report =
+        eventually("a report", async || match ask(&gateway.probe, issuing, Some(&token), &asked).await {
+            (200, body) => Ok(body),
+            other => Err(other),
+        });
+    let body = report.await;
     let report: ProbeReport = serde_json::from_str(&body).unwrap();
     let status = json!({"credential": {"secretName": k8s.name, "resourceVersion": "1"}, "trust": {"pins": report.pins}});
     world.patch_status(k8s, status).await;
@@ -112,7 +115,7 @@ impl Demo {
         let gateway = gateway(&world, drain).await;
         eventually("it is ready", async || http(&gateway.admin, "GET", "/readyz", None, "").await.0 == 200)
             .await;
-        probed(&world, &gateway, &k8s).await;
+        probed(&world, &gateway, &issuing, &k8s).await;
         eventually("the route is there", async || {
             world.route(&k8s).is_some_and(|route| !route.trust.pins.is_empty())
         })

@@ -73,15 +73,14 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
         let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
         let (http, admin) = (free_address().await, free_address().await);
-        let settings =
-            json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin}});
+        let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin, "health": "127.0.0.1:0"}});
         write(folder.path(), "gateway.yaml", &settings.to_string());
         let log = folder.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-gateway"));
         command.arg("--settings-dir").arg(folder.path()).env("KUBECONFIG", kubeconfig);
         command.env("RUST_LOG", "trace,kube_client::client=trace").stdin(Stdio::null());
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        let mut gateway = Process { child, http, admin, files: folder };
+        let mut gateway = Process { child, http, admin, probe: String::new(), files: folder };
         eventually("it listens", async || TcpStream::connect(&gateway.http).await.is_ok()).await;
         let mut stream = TcpStream::connect(&gateway.http).await.unwrap();
         let login = STANDARD.encode(format!("demo/k8s:{token}"));

@@ -1,47 +1,98 @@
-//! The admin port as the controller and the kubelet use it. The target of the probes is the control plane's
+//! The ports for health and probes as kubelet and the controller use them. The target of the probes is the control plane's
 //! own API server.
 
 use std::sync::Arc;
 
 use connectors_api::connector::{Connector, Pin, PinKind};
-use connectors_api::names::{AUDIENCE, PROBE_AUDIENCE};
-use connectors_api::probe::{OutcomeStatus, ProbeReport, ProbeRequest};
-use connectors_gateway::admin::{self, Admin, ProbeEndpoint};
+use connectors_api::names::{ACCEPT_CERTIFICATE_ANNOTATION, AUDIENCE, PROBE_AUDIENCE};
+use connectors_api::probe::{self, OutcomeStatus, ProbeReport, ProbeRequest};
+use connectors_api::proxy_auth::ConnectorRef;
+use connectors_gateway::admin::Admin;
+use connectors_gateway::admin::probe::ProbeEndpoint;
+use connectors_gateway::admin::server::{Tls, WhenFull, serve};
 use connectors_gateway::admit::authenticate::Authenticator;
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::probe::Prober;
 use connectors_gateway::settings::Tokens;
+use connectors_gateway::tls::issuer::Issuer;
 use connectors_gateway::upstream::policy;
 use connectors_testenv::eventually;
+use connectors_testenv::pki::Identity;
 use kube::Api;
+use openssl::ssl::{SslConnector, SslMethod};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_openssl::SslStream;
 
 use crate::world::{World, connector, installed, manifests, run, secret_role};
 
+pub const SERVICE: &str = "connectors-gateway-admin.connectors-system.svc";
 const CONTROLLER: &str = "system:serviceaccount:connectors-system:connectors-controller";
 /// Of the API server itself, which is the target here.
 const TARGET_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// Starts the admin port; answers its address.
+/// Starts the port for health and metrics; answers its address.
 async fn admin(world: &World) -> String {
+    let admin = Arc::new(Admin { readiness: world.readiness.clone(), metrics: world.parts.metrics.clone() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = move |request| {
+        let admin = admin.clone();
+        async move { admin.answer(request).await }
+    };
+    tokio::spawn(serve(listener, WhenFull::CloseOldest, None, answer));
+    address
+}
+
+/// Starts the port for probes, under an issuing CA of its own; answers its address and the CA.
+async fn probe_port(world: &World) -> (String, Identity) {
     let tokens = Tokens { audience: PROBE_AUDIENCE.to_owned(), ..Tokens::default() };
     let authorization = world.parts.settings.load().authorization.clone();
     let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization).unwrap();
     let gateway = Gateway::new(world.parts.clone(), policy::alone()).unwrap();
-    let probe = ProbeEndpoint::new(authenticator, CONTROLLER.to_owned(), Prober::new(gateway));
-    let readiness = world.readiness.clone();
-    let admin = Admin { readiness, metrics: world.parts.metrics.clone(), probe: Some(probe) };
+    let issuing = Identity::root("issuing");
+    let issuer = Issuer::parse(issuing.pem().as_bytes(), issuing.key_pem().as_bytes()).unwrap();
+    gateway.parts.issuer.store(Some(Arc::new(issuer)));
+    let probe =
+        Arc::new(ProbeEndpoint::new(authenticator, CONTROLLER.to_owned(), Prober::new(gateway.clone())));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(admin::serve(listener, Arc::new(admin)));
-    address
+    let answer = move |request| {
+        let probe = probe.clone();
+        async move { probe.answer(request).await }
+    };
+    let tls: Tls = Some(Arc::new(move || gateway.leaves.own(SERVICE)));
+    tokio::spawn(serve(listener, WhenFull::Wait, tls, answer));
+    (address, issuing)
+}
+
+/// As the controller asks: over TLS, by the name of the Service.
+pub async fn ask(address: &str, issuing: &Identity, token: Option<&str>, body: &str) -> (u16, String) {
+    let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
+    connector.cert_store_mut().add_cert(issuing.cert.clone()).unwrap();
+    let ssl = connector.build().configure().unwrap().into_ssl(SERVICE).unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = SslStream::new(ssl, stream).unwrap();
+    std::pin::Pin::new(&mut stream).connect().await.unwrap();
+    exchange(stream, "POST", "/probe", token, body).await
 }
 
 /// Status code and body; 0 while nothing listens.
 pub async fn http(address: &str, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return (0, String::new()) };
+    match TcpStream::connect(address).await {
+        Ok(stream) => exchange(stream, method, path, token, body).await,
+        Err(_) => (0, String::new()),
+    }
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, String) {
     let login = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let length = body.len();
     let request = format!(
@@ -49,7 +100,10 @@ pub async fn http(address: &str, method: &str, path: &str, token: Option<&str>, 
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    // Some servers end without TLS's own goodbye.
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.ok();
+    answer.push_str(&String::from_utf8(bytes).unwrap());
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
@@ -57,6 +111,7 @@ pub async fn http(address: &str, method: &str, path: &str, token: Option<&str>, 
 struct Probing {
     world: World,
     address: String,
+    issuing: Identity,
     token: String,
 }
 
@@ -68,37 +123,77 @@ impl Probing {
             .service_account_token("connectors-system", "connectors-controller", PROBE_AUDIENCE, 600)
             .await
             .unwrap();
-        Probing { address: admin(&world).await, world, token }
+        let (address, issuing) = probe_port(&world).await;
+        Probing { address, issuing, world, token }
     }
 
-    /// Asks as the controller does, with the objects as they are in the cluster.
-    async fn report(
-        &self,
-        of: &connectors_api::proxy_auth::ConnectorRef,
-        pins: Vec<Pin>,
-        accepted: Vec<String>,
-    ) -> ProbeReport {
+    /// Asks as the controller does, until the gateway has seen the connector; `accepted` is what its operator
+    /// annotates it with.
+    async fn report(&self, of: &ConnectorRef, pins: Vec<Pin>, accepted: Vec<String>) -> ProbeReport {
         let connectors: Api<Connector> = Api::namespaced(self.world.plane.client(), &of.namespace);
-        let connector = connectors.get(&of.name).await.unwrap();
-        let class =
-            Api::all(self.world.plane.client()).get(&connector.spec.connector_class_name).await.unwrap();
-        let asked = serde_json::to_string(&ProbeRequest { connector, class, pins, accepted }).unwrap();
-        let (code, body) = http(&self.address, "POST", "/probe", Some(&self.token), &asked).await;
-        assert_eq!(code, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
+        if !accepted.is_empty() {
+            let annotation = format!("{ACCEPT_CERTIFICATE_ANNOTATION}={}", accepted.join(","));
+            self.world.kubectl(&["annotate", "connector", &of.name, "-n", &of.namespace, &annotation]).await;
+        }
+        let asked = request(&connectors.get(&of.name).await.unwrap(), pins);
+        loop {
+            let (code, body) = self.ask(&asked).await;
+            match code {
+                200 => return serde_json::from_str(&body).unwrap(),
+                503 => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                _ => panic!("{code}: {body}"),
+            }
+        }
     }
 
-    async fn connect(
-        &self,
-        namespace: &str,
-        address: &str,
-        token: &str,
-    ) -> connectors_api::proxy_auth::ConnectorRef {
+    async fn ask(&self, asked: &ProbeRequest) -> (u16, String) {
+        let body = serde_json::to_string(asked).unwrap();
+        ask(&self.address, &self.issuing, Some(&self.token), &body).await
+    }
+
+    async fn connect(&self, namespace: &str, address: &str, token: &str) -> ConnectorRef {
         let k8s = connector(namespace, "k8s");
         self.world.plane.apply(&manifests(&k8s, address, token)).await.unwrap();
         self.world.plane.apply(&secret_role(&k8s)).await.unwrap();
         k8s
     }
+}
+
+/// What the controller would ask of this version of the connector.
+pub fn request(connector: &Connector, pins: Vec<Pin>) -> ProbeRequest {
+    ProbeRequest {
+        namespace: connector.metadata.namespace.clone().unwrap(),
+        name: connector.metadata.name.clone().unwrap(),
+        uid: connector.metadata.uid.clone().unwrap(),
+        generation: connector.metadata.generation.unwrap(),
+        class_generation: 1,
+        annotations: probe::annotations(connector),
+        pins,
+    }
+}
+
+/// Whoever has the controller's token names a connector; where it leads, nobody tells the gateway but the API server.
+#[test]
+fn only_what_the_gateway_itself_has_seen_is_probed() {
+    run(async {
+        let probing = Probing::new().await;
+        let k8s = probing.connect("probe-seen", "https://127.0.0.1:1", "t").await;
+        probing.report(&k8s, Vec::new(), Vec::new()).await;
+        let connectors: Api<Connector> = Api::namespaced(probing.world.plane.client(), &k8s.namespace);
+        let known = request(&connectors.get(&k8s.name).await.unwrap(), Vec::new());
+        for (what, asked, code) in [
+            ("itself", known.clone(), 200),
+            ("another's uid", ProbeRequest { uid: "u".into(), ..known.clone() }, 503),
+            ("a later spec", ProbeRequest { generation: known.generation + 1, ..known.clone() }, 503),
+            ("a later class", ProbeRequest { class_generation: 99, ..known.clone() }, 503),
+            ("other annotations", ProbeRequest { annotations: "a".into(), ..known.clone() }, 503),
+            ("none", ProbeRequest { name: "absent".into(), ..known.clone() }, 503),
+            ("no name", ProbeRequest { name: "../k8s".into(), ..known }, 503),
+        ] {
+            let (got, body) = probing.ask(&asked).await;
+            assert_eq!(got, code, "{what}: {body}");
+        }
+    });
 }
 
 #[test]
@@ -118,7 +213,7 @@ fn only_the_controllers_own_token_may_ask_for_a_probe() {
             (Some(&other), 403),
             (Some(&probing.token), 400),
         ] {
-            let (got, body) = http(&probing.address, "POST", "/probe", token, "{}").await;
+            let (got, body) = ask(&probing.address, &probing.issuing, token, "{}").await;
             assert_eq!(got, code, "{body}");
         }
     });

@@ -22,6 +22,8 @@ pub struct Process {
     pub child: Child,
     pub http: String,
     pub admin: String,
+    /// None listens there without a cluster.
+    pub probe: String,
     pub files: tempfile::TempDir,
 }
 
@@ -70,10 +72,11 @@ async fn start() -> Process {
 async fn start_logging(log: Stdio) -> Process {
     let folder = tempfile::tempdir().unwrap();
     let (http, admin) = (free_address().await, free_address().await);
-    let settings =
-        format!("threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}'}}");
+    let settings = format!(
+        "threads: 1\nlisteners: {{http: '{http}', https: '127.0.0.1:0', admin: '{admin}', health: '127.0.0.1:0'}}"
+    );
     let child = command(folder.path(), &settings).stderr(log).spawn().unwrap();
-    let process = Process { child, http, admin, files: folder };
+    let process = Process { child, http, admin, probe: String::new(), files: folder };
     eventually("it is ready", async || get(&process.admin, "/readyz").await.contains(" 200 ")).await;
     process
 }

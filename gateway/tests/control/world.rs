@@ -10,7 +10,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use connectors_api::names;
 use connectors_api::proxy_auth::ConnectorRef;
-use connectors_gateway::upstream::policy;
 use connectors_gateway::admin::Readiness;
 use connectors_gateway::admit::authenticate::{Identity, Rejection};
 use connectors_gateway::gateway::Parts;
@@ -22,6 +21,7 @@ use connectors_gateway::table;
 use connectors_gateway::table::route::{Entry, Route};
 use connectors_gateway::table::watch::Publisher;
 use connectors_gateway::tls::issuer;
+use connectors_gateway::upstream::policy;
 use connectors_testenv::ControlPlane;
 use connectors_testenv::eventually;
 use tokio::runtime::{Handle, Runtime};
@@ -97,11 +97,8 @@ impl World {
         let cluster =
             Arc::new(Cluster::new(client.clone(), Handle::current(), settings.clone(), metrics.clone()));
         let parts = Parts::new(settings, cluster.clone(), cluster.clone(), metrics.clone()).unwrap();
-        let readiness = Readiness {
-            issuer: parts.issuer.clone(),
-            surroundings: policy::alone(),
-            ..Readiness::default()
-        };
+        let readiness =
+            Readiness { issuer: parts.issuer.clone(), surroundings: policy::alone(), ..Readiness::default() };
         let (synced, watches) = (readiness.synced.clone(), readiness.watches.clone());
         let publisher = Publisher { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());

@@ -82,7 +82,11 @@ async fn more_gateways_than_anybody_wants_are_a_loop() {
 #[tokio::test]
 async fn the_gateway_does_not_dial_itself_by_any_name_or_address() {
     let world = World::with(|settings| settings.listeners.http.set_port(18_080)).await;
-    let known = Known { services: vec!["127.1.2.3".parse().unwrap()], cluster: Some(Arc::default()), ..Known::default() };
+    let known = Known {
+        services: vec!["127.1.2.3".parse().unwrap()],
+        cluster: Some(Arc::default()),
+        ..Known::default()
+    };
     world.surroundings.store(Arc::new(known));
     world.apply(&connector("second", "https://a.example", "", SECRET, ""));
     for address in [

@@ -34,7 +34,8 @@ async fn a_name_of_the_clusters_dns_is_refused_with_one_text_and_never_resolved(
         world.connect("target", &format!("https://{host}"));
         let (status, body) = asked(&world, &format!("{host}:443")).await;
         assert_eq!(status, "403", "{host}: {body}");
-        let text = format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+        let text =
+            format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
         assert!(body.contains(&text), "{body}");
     }
     assert_eq!(world.gateway.parts.metrics.in_cluster.denied.get(), 3);
@@ -88,5 +89,8 @@ async fn an_answer_that_points_into_the_cluster_opens_no_way_there() {
     let (world, _) = World::with_target(false).await;
     let head = connect_head("target", "10.96.0.1:443", TOKEN);
     let answer = world.raw(head.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("is not an address of connector"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403 ") && answer.contains("is not an address of connector"),
+        "{answer}"
+    );
 }

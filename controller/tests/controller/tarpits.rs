@@ -1,0 +1,51 @@
+//! Targets of one tenant that never answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use connectors_api::probe::{ProbeReport, ProbeRequest};
+use connectors_controller::prober::fake::healthy;
+use connectors_controller::prober::{ProbeError, Prober};
+use connectors_testenv::eventually;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use crate::world::{World, bearer_secret, connector, settings};
+
+/// Never answers for one namespace, at once for all others.
+struct Tarpits;
+
+#[async_trait]
+impl Prober for Tarpits {
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
+        if request.namespace == "tarpits" { std::future::pending().await } else { Ok(healthy()) }
+    }
+
+    fn trust(&self, _: Vec<Vec<u8>>) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_targets_that_never_answer_delay_nobody_elses_first_check_or_rotation() {
+    let world = World::new().await;
+    world.demo("tarpits", "first").await;
+    let auth = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}";
+    let many: Vec<String> = (0..300).map(|at| connector("tarpits", &format!("tarpit-{at}"), auth)).collect();
+    world.apply(&many.join("\n---\n")).await;
+    let _running = world.controller(settings("one"), Arc::new(Tarpits));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = Instant::now();
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "the first check took {:?}", begun.elapsed());
+    let begun = Instant::now();
+    world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
+    let version = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().resource_version();
+    eventually("the new version", async || {
+        let status = world.connector("demo", "k8s").await.status.unwrap();
+        let found = status.credential.as_ref().map(|credential| credential.resource_version.clone());
+        if found == version { Ok(()) } else { Err(found) }
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "the rotation took {:?}", begun.elapsed());
+}
