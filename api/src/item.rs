@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -36,6 +36,56 @@ impl<K> Item<K> {
     pub fn into_read(self) -> Result<Arc<K>, Arc<Unreadable>> {
         self.0
     }
+}
+
+/// A Connector of more JSON than this is of no use: caches of all of them must fit.
+pub const MAX_CONNECTOR: usize = 128 << 10;
+
+/// Holds a copy of the whole object as it was applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+impl<K: Serialize + Resource<DynamicType = ()> + Clone> Item<K> {
+    /// Without what nobody here reads, and, where it is still larger than `most` bytes of JSON, as one that
+    /// cannot be read.
+    pub fn bounded(mut self, most: usize) -> Item<K> {
+        self.meta_mut().annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
+        match &self.0 {
+            Ok(object) if size(&**object) > most => {
+                let status = serde_json::to_value(&**object).ok().and_then(|mut all| Some(all.get_mut("status")?.take()));
+                let meta = object.meta();
+                let metadata = ObjectMeta {
+                    name: meta.name.clone(),
+                    namespace: meta.namespace.clone(),
+                    uid: meta.uid.clone(),
+                    resource_version: meta.resource_version.clone(),
+                    generation: meta.generation,
+                    deletion_timestamp: meta.deletion_timestamp.clone(),
+                    ..ObjectMeta::default()
+                };
+                let error = format!("it is larger than {} KiB", most >> 10);
+                Item(Err(Arc::new(Unreadable { metadata, status: status.unwrap_or_default(), error })))
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Bytes of an object's JSON.
+pub fn size(object: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be written is as good as endless.
+    serde_json::to_writer(&mut count, object).map_or(usize::MAX, |()| count.0)
 }
 
 impl<K> Clone for Item<K> {
@@ -193,6 +243,24 @@ mod tests {
             assert_eq!(unreadable.status["observedGeneration"], 3);
             assert_eq!(items[1].read().unwrap().spec.address, "https://a");
         }
+    }
+
+    #[test]
+    fn a_connector_that_is_too_large_is_one_that_cannot_be_read_and_keeps_its_name_and_status() {
+        let large = format!(r#","params":[{{"name":"a","value":"{}"}}]"#, "x".repeat(MAX_CONNECTOR));
+        let applied = format!(
+            r#","annotations":{{"{LAST_APPLIED}":"{}","a":"b"}}"#,
+            "x".repeat(MAX_CONNECTOR)
+        );
+        let items = list(&[connector("large", "", &large, ""), connector("applied", &applied, "", "")]);
+        let mut items = items.into_iter().map(|item| item.bounded(MAX_CONNECTOR));
+        let large = items.next().unwrap().into_read().unwrap_err();
+        assert_eq!(large.error, "it is larger than 128 KiB");
+        assert_eq!((large.metadata.name.as_deref(), large.metadata.generation), (Some("large"), Some(3)));
+        assert_eq!(large.status["observedGeneration"], 3);
+        assert!(size(&large.metadata) < 200);
+        let applied = items.next().unwrap().into_read().unwrap();
+        assert_eq!(applied.metadata.annotations.as_ref().unwrap().len(), 1);
     }
 
     #[test]

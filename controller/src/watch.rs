@@ -32,7 +32,7 @@ use crate::prober::Prober;
 use crate::schedule::Left;
 use crate::settings::Settings;
 use crate::{ca, class_status, namespace, ranges, reconcile};
-use follow::{Follow, addresses_only, any, readable, without_credentials};
+use follow::{Follow, addresses_only, readable, without_credentials};
 use triggers::{Queues, Triggers, key};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
@@ -50,6 +50,9 @@ pub async fn work(
     select_all(parts).await;
     Err(Error::Ended("a watch"))
 }
+
+/// Objects of a list that are in memory whole at a time: etcd takes each up to 1.5 MiB.
+const PAGE: u32 = 20;
 
 type Parts = Vec<BoxFuture<'static, ()>>;
 
@@ -72,18 +75,18 @@ fn watch_all(
     let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings, nodes };
     let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
     let triggers = Arc::new(triggers);
-    let all = watcher::Config::default();
+    let all = watcher::Config::default().page_size(PAGE);
     let ours = all.clone().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CONTROLLER));
     let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
     let bundles = Api::namespaced(client.clone(), &settings.namespace);
     let mut watches = Watches { triggers: &triggers, metrics, parts: Parts::new() };
-    watches.add(Api::all(client.clone()), &all, connectors_w, any, Triggers::connector);
-    watches.add(Api::all(client.clone()), &all, classes_w, any, Triggers::class);
+    watches.add(Api::all(client.clone()), &all, connectors_w, follow::connector, Triggers::connector);
+    watches.add(Api::all(client.clone()), &all, classes_w, follow::class, Triggers::class);
     watches.add(Api::all(client.clone()), &all, secrets_w, without_credentials, Triggers::secret);
     watches.add(Api::all(client.clone()), &all, namespaces_w, readable, Triggers::namespace);
-    watches.add(Api::all(client.clone()), &ours, services_w, readable, Triggers::service);
-    watches.add(Api::all(client.clone()), &ours, roles_w, readable, Triggers::shared);
-    watches.add(Api::all(client.clone()), &ours, bindings_w, readable, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, services_w, follow::ours, Triggers::service);
+    watches.add(Api::all(client.clone()), &ours, roles_w, follow::ours, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, bindings_w, follow::ours, Triggers::shared);
     watches.add(Api::all(client.clone()), &all, nodes_w, addresses_only, Triggers::node);
     watches.add(bundles, &bundle, bundles_w, readable, Triggers::bundle);
     let parts = watches.parts;

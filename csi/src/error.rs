@@ -160,7 +160,7 @@ impl Error {
     pub fn status_of_republish(&self) -> Status {
         match self {
             Error::TokenTooOld(_) => self.status(),
-            _ => Status::unavailable(format!("the volume keeps its files, refreshing them failed: {self}")),
+            _ => Status::unavailable(format!("what could be renewed was, the rest keeps its content: {self}")),
         }
     }
 

@@ -12,7 +12,7 @@ use connectors_api::item::Item;
 use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass, rules};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What `render` works from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inputs {
     /// In the Pod's order; never empty.
     pub connectors: Vec<VolumeConnector>,
@@ -35,6 +35,19 @@ pub struct Inputs {
     pub cluster_domain: String,
     /// Of this cluster, as its Pods are told it.
     pub api_server: Option<String>,
+}
+
+impl Inputs {
+    fn connector(&self, reference: &ConnectorRef) -> Option<&VolumeConnector> {
+        self.connectors.iter().find(|known| known.reference == *reference)
+    }
+}
+
+/// Inputs, and what is in the way of newer ones.
+pub struct Gathered {
+    pub inputs: Inputs,
+    /// Why a part of the inputs is that of an earlier publish; the first of several.
+    pub stale: Option<Error>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,21 +77,52 @@ impl Cluster {
 
     /// Asks everything for one publish. `published`: the Pod has files already. Then permission and readiness
     /// are not asked again (the gateway judges each request), so that a failing probe cannot keep a running
-    /// Pod from its next token. What becomes a part of files is checked each time.
-    pub async fn gather(&self, request: &PublishRequest, published: bool) -> Result<Inputs, Error> {
-        let connectors = request
-            .attributes
-            .connectors
-            .iter()
-            .map(|reference| self.usable(&request.pod, reference, published));
-        let asked = async {
-            let (connectors, ca_bundle) = tokio::try_join!(try_join_all(connectors), self.ca_bundle())?;
-            let connectors = self.with_classes(connectors).await?;
-            let (cluster_domain, api_server) =
-                (self.settings.cluster_domain.clone(), self.settings.kubernetes_service_host.clone());
-            Ok(Inputs { connectors, ca_bundle, cluster_domain, api_server })
+    /// Pod from its next token. What becomes a part of files is checked each time; what does not pass, or is
+    /// gone, stays as it was in `last`, so that one connector's trouble keeps no other's files from being renewed.
+    pub async fn gather(
+        &self,
+        request: &PublishRequest,
+        published: bool,
+        last: Option<&Inputs>,
+    ) -> Result<Gathered, Error> {
+        let asked = tokio::time::timeout(DEADLINE, self.ask(request, published, last)).await;
+        match (asked, last) {
+            (Ok(answer), _) => answer,
+            (Err(_), Some(last)) => {
+                Ok(Gathered { inputs: last.clone(), stale: Some(Error::Deadline(DEADLINE)) })
+            }
+            (Err(_), None) => Err(Error::Deadline(DEADLINE)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: &PublishRequest,
+        published: bool,
+        last: Option<&Inputs>,
+    ) -> Result<Gathered, Error> {
+        let references = &request.attributes.connectors;
+        let asked = references.iter().map(|reference| self.usable(&request.pod, reference, published));
+        let (found, ca_bundle) = tokio::join!(join_all(asked), self.ca_bundle());
+        let mut stale = None;
+        let mut classes = Classes { api: Api::all(self.client.clone()), known: BTreeMap::new() };
+        let mut connectors = Vec::with_capacity(references.len());
+        for (reference, found) in references.iter().zip(found) {
+            let whole = match found {
+                Ok(connector) => classes.with_class(reference, connector).await,
+                Err(error) => Err(error),
+            };
+            let known = last.and_then(|last| last.connector(reference)).cloned();
+            connectors.push(or_known(whole, known, &mut stale)?);
+        }
+        let known = last.map(|last| last.ca_bundle.clone());
+        let inputs = Inputs {
+            connectors,
+            ca_bundle: or_known(ca_bundle, known, &mut stale)?,
+            cluster_domain: self.settings.cluster_domain.clone(),
+            api_server: self.settings.kubernetes_service_host.clone(),
         };
-        tokio::time::timeout(DEADLINE, asked).await.map_err(|_| Error::Deadline(DEADLINE))?
+        Ok(Gathered { inputs, stale })
     }
 
     async fn usable(
@@ -86,7 +130,7 @@ impl Cluster {
         pod: &Pod,
         reference: &ConnectorRef,
         published: bool,
-    ) -> Result<(ConnectorRef, Connector), Error> {
+    ) -> Result<Connector, Error> {
         let api = Api::<Item<Connector>>::namespaced(self.client.clone(), &reference.namespace);
         let found = get(&api, &reference.name).await?;
         let connector = read(reference, "it", self.admit(pod, reference, found, published).await?)?;
@@ -94,7 +138,7 @@ impl Cluster {
             check_ready(reference, &connector)?;
         }
         check_observed(reference, &connector)?;
-        Ok((reference.clone(), connector))
+        Ok(connector)
     }
 
     async fn ca_bundle(&self) -> Result<String, Error> {
@@ -133,31 +177,43 @@ impl Cluster {
             }
         }
     }
+}
 
-    /// Each class is asked for once.
-    async fn with_classes(
-        &self,
-        connectors: Vec<(ConnectorRef, Connector)>,
-    ) -> Result<Vec<VolumeConnector>, Error> {
-        let api = Api::<Item<ConnectorClass>>::all(self.client.clone());
-        let mut classes = BTreeMap::<String, Arc<ConnectorClass>>::new();
-        let mut mounted = Vec::with_capacity(connectors.len());
-        for (reference, connector) in connectors {
-            let name = &connector.spec.connector_class_name;
-            let class = match classes.get(name) {
-                Some(class) => Arc::clone(class),
-                None => Arc::new(class(&api, &reference, name).await?),
-            };
-            classes.insert(name.clone(), Arc::clone(&class));
-            let fits = rules::check_connector(&connector, &class);
-            fits.map_err(|broken| Error::ConnectorNotReady {
-                connector: reference.clone(),
-                reason: broken.message,
-            })?;
-            check_proxy_address(VolumeConnector { reference, connector, class })
-                .map(|one| mounted.push(one))?;
+/// What was asked for; else what is known, and why it is no newer.
+fn or_known<T>(asked: Result<T, Error>, known: Option<T>, stale: &mut Option<Error>) -> Result<T, Error> {
+    match (asked, known) {
+        (Err(error), Some(known)) => {
+            stale.get_or_insert(error);
+            Ok(known)
         }
-        Ok(mounted)
+        (asked, _) => asked,
+    }
+}
+
+/// Each class is asked for once.
+struct Classes {
+    api: Api<Item<ConnectorClass>>,
+    known: BTreeMap<String, Arc<ConnectorClass>>,
+}
+
+impl Classes {
+    async fn with_class(
+        &mut self,
+        reference: &ConnectorRef,
+        connector: Connector,
+    ) -> Result<VolumeConnector, Error> {
+        let name = &connector.spec.connector_class_name;
+        let class = match self.known.get(name) {
+            Some(class) => Arc::clone(class),
+            None => Arc::new(class(&self.api, reference, name).await?),
+        };
+        self.known.insert(name.clone(), Arc::clone(&class));
+        let fits = rules::check_connector(&connector, &class);
+        fits.map_err(|broken| Error::ConnectorNotReady {
+            connector: reference.clone(),
+            reason: broken.message,
+        })?;
+        check_proxy_address(VolumeConnector { reference: reference.clone(), connector, class })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
-use crate::inputs::Cluster;
+use crate::inputs::{Cluster, Gathered, Inputs};
 use crate::mount::{self, Mounted};
 use crate::proto::csi::node_server::Node;
 use crate::proto::csi::node_service_capability::{Rpc, Type, rpc};
@@ -18,7 +18,7 @@ use crate::proto::csi::{
     NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeUnpublishVolumeRequest,
     NodeUnpublishVolumeResponse,
 };
-use crate::render;
+use crate::render::{self, TOKEN_FILE};
 use crate::request::{self, PublishRequest};
 use crate::volumes::{Volume, Volumes};
 use crate::write::{self, Files};
@@ -128,11 +128,39 @@ impl Driver {
             return Ok(false);
         }
         let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
-        let inputs = self.cluster.gather(request, published).await?;
-        let files = render::render(&request.attributes, request.token.secret(), &inputs)?;
-        place(request, files).await?;
-        volume.written(&request.token);
-        Ok(true)
+        match self.renewed(request, published, volume.last.as_ref()).await {
+            Ok(Renewed { files, inputs, stale }) => {
+                place(request, files).await?;
+                volume.last = Some(inputs);
+                stale.map_or(Ok(()), Err)?;
+                volume.written(&request.token);
+                Ok(true)
+            }
+            Err(error) if published => {
+                renew_token(request).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All files anew, as far as that can be: what is in the way of a part of them keeps no other part.
+    async fn renewed(
+        &self,
+        request: &PublishRequest,
+        published: bool,
+        last: Option<&Inputs>,
+    ) -> Result<Renewed, Error> {
+        let last = last.filter(|_| published);
+        let Gathered { inputs, stale } = self.cluster.gather(request, published, last).await?;
+        let render = |inputs: &Inputs| render::render(&request.attributes, request.token.secret(), inputs);
+        match (render(&inputs), last) {
+            (Ok(files), _) => Ok(Renewed { files, inputs, stale }),
+            (Err(error), Some(last)) => {
+                Ok(Renewed { files: render(last)?, inputs: last.clone(), stale: Some(error) })
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 
     async fn unpublish(&self, wire: NodeUnpublishVolumeRequest) -> Result<(), Status> {
@@ -149,6 +177,23 @@ impl Driver {
         self.volumes.release(&target, volume);
         removed
     }
+}
+
+struct Renewed {
+    files: Files,
+    inputs: Inputs,
+    stale: Option<Error>,
+}
+
+/// A driver that knows nothing of before can still renew the one file that is the token alone.
+async fn renew_token(request: &PublishRequest) -> Result<(), Error> {
+    let target = request.target.clone();
+    let mut files = blocking(move || write::read(&target)).await.map_err(inspect)?;
+    match files.get_mut(TOKEN_FILE) {
+        Some(token) => *token = request.token.secret().clone(),
+        None => return Ok(()),
+    }
+    place(request, files).await
 }
 
 async fn place(request: &PublishRequest, files: Files) -> Result<(), Error> {

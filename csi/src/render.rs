@@ -7,6 +7,7 @@ mod data;
 mod document;
 mod params;
 
+pub use builtin::TOKEN_FILE;
 use connectors_api::ConnectorClass;
 use connectors_api::attributes::VolumeAttributes;
 use connectors_api::class::Configuration;

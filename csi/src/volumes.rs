@@ -1,6 +1,6 @@
-//! What the driver remembers of its volumes: one lock per target path, and when which token was written last.
-//! `node` takes the lock before anything is done to a volume. After a restart nothing is remembered, and
-//! nothing is needed.
+//! What the driver remembers of its volumes: one lock per target path, when which token was written last, and
+//! what the files were made of. `node` takes the lock before anything is done to a volume. After a restart nothing
+//! is remembered; until the next good publish a connector in trouble then keeps all files but the token's.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::error::Error;
+use crate::inputs::Inputs;
 use crate::request::Token;
 
 /// Kubelet calls every 60–90 s for each volume: within this time and with the token unchanged there is
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Volume {
     written: Option<Written>,
+    /// What its files were made of last.
+    pub last: Option<Inputs>,
 }
 
 struct Written {
@@ -43,7 +46,7 @@ impl Volume {
     }
 
     pub fn is_known(&self) -> bool {
-        self.written.is_some()
+        self.written.is_some() || self.last.is_some()
     }
 }
 

@@ -51,6 +51,18 @@ pub fn publish(
     written
 }
 
+/// The files of the last publish.
+pub fn read(root: &Path) -> io::Result<Files> {
+    let mut files = Files::new();
+    for entry in fs::read_dir(root.join(DATA))? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            files.insert(name, SecretString::from(fs::read_to_string(entry.path())?));
+        }
+    }
+    Ok(files)
+}
+
 /// Replaces all files of the volume at once.
 pub fn swap(root: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     // 1. What an interrupted write left behind goes first: the tmpfs holds only two generations.

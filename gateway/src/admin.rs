@@ -123,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::tls::issuer::Issuer;
+    use crate::upstream::policy;
 
     #[test]
     fn a_gateway_whose_issuer_is_missing_or_about_to_end_is_not_ready() {
@@ -134,6 +135,8 @@ mod tests {
         let issuer = Issuer::parse(issuing.pem().as_bytes(), issuing.key_pem().as_bytes()).unwrap();
         let end = issuer.not_after;
         readiness.issuer.store(Some(Arc::new(issuer)));
+        assert!(!readiness.report(now).0, "without the cluster's ranges");
+        readiness.surroundings.store(policy::alone().load_full());
         for (moment, ready) in [
             (now, true),
             (end - Duration::from_secs(3700), true),

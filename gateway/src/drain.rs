@@ -78,7 +78,9 @@ impl ShutdownSignalWatch for Signals {
             return std::future::pending().await;
         };
         // A signal before this point ends the process without a word to us.
-        if let Err(error) = self.lines.gather() {
+        let parts = &self.gateway.parts;
+        let on_full = parts.settings.load().records.on_full;
+        if let Err(error) = self.lines.gather(on_full, parts.metrics.log_lines_lost.clone()) {
             tracing::warn!(%error, "each line of the log is written by itself");
         }
         tokio::select! {

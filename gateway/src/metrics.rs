@@ -96,6 +96,7 @@ pub struct Metrics {
     /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
     pub settings_valid: IntGauge,
     pub issuer_not_after: IntGauge,
+    pub log_lines_lost: IntCounter,
 }
 
 impl Metrics {
@@ -175,6 +176,11 @@ impl Metrics {
                 to,
                 "issuer_not_after_seconds",
                 "End of the issuing CA, Unix time; 0 while none is loaded.",
+            )?,
+            log_lines_lost: counter(
+                to,
+                "log_lines_lost_total",
+                "Lines of the log that found no room while nobody read it.",
             )?,
             registry,
         })

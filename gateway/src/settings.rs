@@ -31,6 +31,25 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     pub tokens: Tokens,
     pub authorization: Authorization,
+    pub records: Records,
+}
+
+/// Of the log: access records and all else. Restart.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Records {
+    /// What is done with a line while nobody reads the log and 1 MiB waits: `drop` or `wait`. Default drop.
+    pub on_full: OnFull,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// Lost and counted.
+    #[default]
+    Drop,
+    /// Whoever logs waits: no record is lost, and a reader that stalls stops the gateway.
+    Wait,
 }
 
 /// Addresses to bind. Restart.

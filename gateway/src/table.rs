@@ -10,7 +10,7 @@ pub mod watch;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use connectors_api::item::Item;
+use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
@@ -59,7 +59,7 @@ impl Builder {
 
     /// An object that cannot be read is kept as such: it rejects itself, not the others.
     pub fn put_connector(&mut self, object: Item<Connector>) {
-        self.connectors.insert(ConnectorRef::of(object.meta()), object);
+        self.connectors.insert(ConnectorRef::of(object.meta()), object.bounded(MAX_CONNECTOR));
     }
 
     pub fn remove_connector(&mut self, object: &Item<Connector>) {

@@ -7,7 +7,8 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use connectors_api::item::Item;
+use connectors_api::item::{Item, MAX_CONNECTOR};
+use connectors_api::{Connector, ConnectorClass};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use kube::core::ObjectMeta;
@@ -16,12 +17,14 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 
-/// Holds a copy of the whole object as it was applied.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// An object that we make is smaller. Whoever makes a larger one in our name costs us a question for each
+/// reconcile, not its memory.
+const MAX_OF_OURS: usize = 32 << 10;
 
 /// One kind of objects, and what is kept of each.
 pub struct Follow<K: Resource<DynamicType = ()> + Clone, S: Resource<DynamicType = ()> + Clone + 'static> {
@@ -153,15 +156,24 @@ fn tell_differences<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// For kinds whose status is ours: also what cannot be read. Without what nobody here reads.
-pub fn any<K: Resource<DynamicType = ()> + Clone>(mut item: Item<K>) -> Option<Item<K>> {
-    item.annotations_mut().remove(LAST_APPLIED);
-    Some(item)
+/// For kinds whose status is ours: also what cannot be read, or is too large to be kept.
+pub fn connector(item: Item<Connector>) -> Option<Item<Connector>> {
+    Some(item.bounded(MAX_CONNECTOR))
+}
+
+/// Who may write a class may do worse than make it large.
+pub fn class(item: Item<ConnectorClass>) -> Option<Item<ConnectorClass>> {
+    Some(item.bounded(usize::MAX))
 }
 
 /// Only what can be read.
 pub fn readable<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<K> {
-    Some(Arc::unwrap_or_clone(any(item)?.into_read().ok()?))
+    Some(Arc::unwrap_or_clone(item.into_read().ok()?))
+}
+
+/// The same, of what we make ourselves.
+pub fn ours<K: Resource<DynamicType = ()> + Clone + Serialize>(item: Item<K>) -> Option<K> {
+    readable(item.bounded(MAX_OF_OURS))
 }
 
 /// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does.

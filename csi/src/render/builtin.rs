@@ -8,6 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::inputs::{Inputs, VolumeConnector};
 use crate::write::Files;
 
+/// The token and nothing else.
+pub const TOKEN_FILE: &str = "context.token";
 /// Clients inside the Pod talk to themselves without the proxy.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -16,7 +18,7 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub fn files(token: &SecretString, inputs: &Inputs) -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, content: SecretString| drop(files.insert(name.to_owned(), content));
-    add("context.token", token.clone());
+    add(TOKEN_FILE, token.clone());
     for name in ["context.proxy.caCert", "ca.crt", "ca.cert"] {
         add(name, SecretString::from(inputs.ca_bundle.as_str()));
     }

@@ -32,7 +32,7 @@ fn a_new_token_replaces_the_old_one_in_the_same_mount() {
 }
 
 #[test]
-fn an_unchanged_token_needs_no_question_and_a_failed_refresh_keeps_the_files() {
+fn an_unchanged_token_needs_no_question_and_of_a_connector_that_is_gone_the_token_is_renewed() {
     isolated(async {
         let (demo, kubelet) = (Demo::new("kept").await, Kubelet::start().await);
         let mut volume = kubelet.volume(demo.namespace, "job", "the.first.token");
@@ -51,10 +51,11 @@ fn an_unchanged_token_needs_no_question_and_a_failed_refresh_keeps_the_files() {
             "a final code lets kubelet remove the folder: {refusal}"
         );
         assert!(
-            refusal.message().contains("keeps its files") && refusal.message().contains("not found"),
+            refusal.message().contains("the rest keeps its content") && refusal.message().contains("not found"),
             "{refusal}"
         );
-        assert_eq!(volume.read("context.token"), "the.first.token");
+        assert_eq!(volume.read("context.token"), "the.second.token");
+        assert!(volume.read("kubeconfig").contains("%2Fk8s:the.second.token@"));
 
         volume.read_only = false;
         let refusal = kubelet.publish(&volume).await.unwrap_err();
@@ -89,9 +90,11 @@ fn an_edit_that_nobody_has_checked_stays_out_of_running_pods() {
         let refusal = kubelet.publish(&volume).await.unwrap_err();
         assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
         assert!(
-            refusal.message().contains("keeps its files") && refusal.message().contains("not checked yet"),
+            refusal.message().contains("the rest keeps its content")
+                && refusal.message().contains("not checked yet"),
             "{refusal}"
         );
+        assert_eq!(volume.read("context.token"), "the.second.token");
         assert!(volume.read("kubeconfig").contains("server: https://10.0.0.1:6443\n"));
         let fresh = kubelet.volume(demo.namespace, "other", "a.token");
         assert_eq!(kubelet.publish(&fresh).await.unwrap_err().code(), Code::Unavailable);
@@ -125,7 +128,41 @@ fn a_text_that_ends_its_line_never_gets_into_a_file() {
         let refusal = kubelet.publish(&volume).await.unwrap_err();
         assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
         assert!(refusal.message().contains("spec.params[0].value has a line break"), "{refusal}");
-        assert_eq!(volume.read("context.token"), "the.first.token");
+        assert!(volume.files().iter().all(|file| !volume.read(file).contains("exec")), "it is in a file");
+        assert_eq!(volume.read("context.token"), "the.second.token");
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+/// The Pod's other connector belongs to somebody else.
+#[test]
+fn one_connector_in_trouble_keeps_no_other_from_its_next_token() {
+    isolated(async {
+        let (demo, mut kubelet) = (Demo::new("others").await, Kubelet::start().await);
+        demo.connector_at("other", "k8s", "https://10.0.0.2:6443").await;
+        demo.ready("other", "True", "", "").await;
+        let mut volume = kubelet
+            .volume(demo.namespace, "job", "token.0")
+            .without("connector.name")
+            .with("connectors", "other,k8s");
+        kubelet.publish(&volume).await.unwrap();
+        demo.delete_connector("other").await;
+        for (number, restarted) in [(1, false), (2, false), (3, true)] {
+            if restarted {
+                kubelet = kubelet.restart_driver().await;
+            }
+            volume.token = format!("token.{number}");
+            let refusal = kubelet.publish(&volume).await.unwrap_err();
+            assert!(refusal.message().contains("other") && refusal.message().contains("not found"), "{refusal}");
+            assert_eq!(volume.read("context.token"), volume.token);
+            let kubeconfig = volume.read("kubeconfig");
+            assert_eq!(kubeconfig.contains(&format!(":{}@", volume.token)), !restarted, "{kubeconfig}");
+            assert!(kubeconfig.contains("10.0.0.1:6443"), "{kubeconfig}");
+        }
+        demo.connector_at("other", "k8s", "https://10.0.0.2:6443").await;
+        demo.ready("other", "True", "", "").await;
+        kubelet.publish(&volume).await.unwrap();
+        assert!(volume.read("kubeconfig").contains(":token.3@"));
         kubelet.unpublish(&volume).await.unwrap();
     });
 }

@@ -1,18 +1,26 @@
-//! Where lines wait to be written together: a write(2) for each access record is a good part of what a small
-//! request costs. A line waits for `DELAY` at most; a warning or an error takes what waits along at once.
-//! Comes after `Json` or tracing-subscriber's text, before standard error.
+//! Where lines wait to be written together, by a thread of their own: a write(2) for each access record is a good
+//! part of what a small request costs, and a reader that stalls must not stop who logs. A line waits for `DELAY`
+//! at most; a warning or an error takes what waits along at once. What finds the buffer full is lost and counted,
+//! unless an operator would rather wait. Comes after `Json` or tracing-subscriber's text, before standard error.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::settings::OnFull;
+
 /// The longest that a line waits. Nothing runs while none does.
 const DELAY: Duration = Duration::from_millis(100);
-/// Half of a pipe (64 KiB), so that a reader who keeps up never blocks us; some 60 records.
+/// Half of a pipe (64 KiB): so much is written without a wait; some 60 records.
 const FULL: usize = 32 * 1024;
+/// What may wait for a reader that stalls.
+const BUFFER: usize = 1 << 20;
+/// How long the end of the process waits for a reader that stalls.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Cheap to clone. Writes each line at once until `gather`, and again after `end`.
 #[derive(Clone)]
@@ -20,17 +28,29 @@ pub struct Lines(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
+    /// For the thread that writes.
     arrived: Condvar,
-    /// Held while writing, taken before `waiting`: batches leave in the order in which their lines came, and
-    /// while the reader is stuck lines can still wait until the buffer is full. After that whoever logs is
-    /// blocked, as by a write of its own.
+    /// For those who wait until there is room, or nothing waits.
+    written: Condvar,
+    /// Taken before `waiting` by whoever writes: batches leave in the order in which their lines came.
     out: Mutex<Out>,
 }
 
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
-    gathering: bool,
+    /// Lines that found no room since the last batch.
+    lost: u64,
+    /// To be written without a wait.
+    urgent: bool,
+    /// What is not waiting any more and not yet written.
+    leaving: bool,
+    gathering: Option<Gathering>,
+}
+
+struct Gathering {
+    on_full: OnFull,
+    lost: IntCounter,
 }
 
 struct Out {
@@ -41,13 +61,18 @@ struct Out {
 impl Lines {
     pub fn new(to: impl Write + Send + 'static) -> Lines {
         let out = Out { batch: Vec::new(), to: Box::new(to) };
-        Lines(Arc::new(Shared { waiting: Mutex::default(), arrived: Condvar::new(), out: Mutex::new(out) }))
+        Lines(Arc::new(Shared {
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            written: Condvar::new(),
+            out: Mutex::new(out),
+        }))
     }
 
     /// To be called once every way in which the process can end by itself leads to `end`: what waits would be
-    /// lost otherwise.
-    pub fn gather(&self) -> io::Result<()> {
-        lock(&self.0.waiting).gathering = true;
+    /// lost otherwise. `lost` counts lines.
+    pub fn gather(&self, on_full: OnFull, lost: IntCounter) -> io::Result<()> {
+        lock(&self.0.waiting).gathering = Some(Gathering { on_full, lost });
         let shared = self.0.clone();
         let started =
             std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_in_time());
@@ -62,25 +87,50 @@ impl Lines {
         self.0.add(line, at_once);
     }
 
-    /// Nothing waits any more, now and later.
+    /// Nothing waits any more, now and later; unless the reader stalls.
     pub fn end(&self) {
-        lock(&self.0.waiting).gathering = false;
+        let mut waiting = lock(&self.0.waiting);
+        if waiting.gathering.take().is_none() {
+            return;
+        }
         self.0.arrived.notify_all();
-        self.0.write();
+        let until = Instant::now() + LAST;
+        while (waiting.leaving || !waiting.lines.is_empty()) && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            let woken = self.0.written.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
 impl Shared {
     fn add(&self, line: &[u8], at_once: bool) {
         let mut waiting = lock(&self.waiting);
+        while !waiting.lines.is_empty() && waiting.lines.len() + line.len() > BUFFER {
+            let Some(gathering) = &waiting.gathering else { break };
+            match gathering.on_full {
+                OnFull::Drop => {
+                    gathering.lost.inc();
+                    waiting.lost += 1;
+                    return;
+                }
+                OnFull::Wait => {
+                    waiting = self.written.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
         let first = waiting.lines.is_empty();
         waiting.lines.extend_from_slice(line);
-        let now = at_once || !waiting.gathering || waiting.lines.len() >= FULL;
-        drop(waiting);
-        if now {
+        if waiting.gathering.is_none() {
+            drop(waiting);
             self.write();
-        } else if first {
-            // Once for a batch: a wake-up per line would cost more than its write.
+            return;
+        }
+        let urgent = (at_once || waiting.lines.len() >= FULL) && !waiting.urgent;
+        waiting.urgent |= urgent;
+        drop(waiting);
+        // Once for a batch: a wake-up per line would cost more than its write.
+        if first || urgent {
             self.arrived.notify_one();
         }
     }
@@ -88,26 +138,43 @@ impl Shared {
     fn write(&self) {
         let mut out = lock(&self.out);
         let Out { batch, to } = &mut *out;
-        std::mem::swap(batch, &mut lock(&self.waiting).lines);
+        let mut waiting = lock(&self.waiting);
+        std::mem::swap(batch, &mut waiting.lines);
+        (waiting.urgent, waiting.leaving) = (false, true);
+        let lost = std::mem::take(&mut waiting.lost);
+        drop(waiting);
+        if lost > 0 {
+            batch.extend_from_slice(loss(lost).as_bytes());
+        }
         // Nobody is left to be told that the log cannot be written.
         let _ = to.write_all(batch);
         batch.clear();
         batch.shrink_to(2 * FULL);
+        lock(&self.waiting).leaving = false;
+        self.written.notify_all();
     }
 
     fn write_in_time(&self) {
         loop {
-            let idle = |waiting: &mut Waiting| waiting.gathering && waiting.lines.is_empty();
+            let idle = |waiting: &mut Waiting| waiting.gathering.is_some() && waiting.lines.is_empty();
             let waiting =
                 self.arrived.wait_while(lock(&self.waiting), idle).unwrap_or_else(PoisonError::into_inner);
-            if !waiting.gathering {
+            let patient = |waiting: &mut Waiting| waiting.gathering.is_some() && !waiting.urgent;
+            let waited = self.arrived.wait_timeout_while(waiting, DELAY, patient);
+            let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let ended = waiting.gathering.is_none();
+            drop(waiting);
+            self.write();
+            if ended {
                 return;
             }
-            drop(waiting);
-            std::thread::sleep(DELAY);
-            self.write();
         }
     }
+}
+
+/// In place of what found no room, when there is some again.
+fn loss(lines: u64) -> String {
+    format!("{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines were lost, for nobody read the log\",\"lines\":{lines}}}\n")
 }
 
 /// A panic elsewhere leaves whole lines behind: the log goes on.
@@ -173,8 +240,12 @@ mod tests {
     fn gathering() -> (Lines, Receiver<String>) {
         let (sender, writes) = channel();
         let lines = Lines::new(Writes(sender));
-        lines.gather().unwrap();
+        lines.gather(OnFull::Drop, counter()).unwrap();
         (lines, writes)
+    }
+
+    fn counter() -> IntCounter {
+        IntCounter::new("lost", "lines").unwrap()
     }
 
     fn info(lines: &Lines, text: &str) {
@@ -207,10 +278,12 @@ mod tests {
         let (lines, writes) = gathering();
         let subscriber = tracing_subscriber::registry().with(crate::log::Json::new(lines));
         tracing::subscriber::with_default(subscriber, || {
+            let began = Instant::now();
             tracing::info!("first");
             tracing::warn!("second");
-            let written: String = writes.try_iter().collect();
+            let written = writes.recv_timeout(PATIENCE).unwrap();
             assert!(written.find("first") < written.find("second") && written.contains("first"), "{written}");
+            assert!(began.elapsed() < DELAY, "it took {:?}", began.elapsed());
         });
     }
 
@@ -218,10 +291,15 @@ mod tests {
     fn a_full_buffer_is_written_without_a_wait() {
         let (lines, writes) = gathering();
         let line = format!("{}\n", "x".repeat(1023));
+        let began = Instant::now();
         for _ in 0..FULL / line.len() {
             info(&lines, &line);
         }
-        assert_eq!(writes.try_iter().map(|text| text.len()).sum::<usize>(), FULL);
+        let mut written = 0;
+        while written < FULL {
+            written += writes.recv_timeout(PATIENCE).unwrap().len();
+        }
+        assert!(written == FULL && began.elapsed() < DELAY, "{written} bytes in {:?}", began.elapsed());
     }
 
     #[test]
@@ -240,31 +318,74 @@ mod tests {
         assert_eq!(writes.try_recv().unwrap(), "early\n");
     }
 
-    #[test]
-    fn while_the_reader_is_stuck_lines_wait_without_blocking_until_the_buffer_is_full() {
-        /// Takes nothing until the sender is gone.
-        struct Stuck(Mutex<Receiver<()>>, Sender<String>);
-        impl Write for Stuck {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                let _ = lock(&self.0).recv();
-                Writes(self.1.clone()).write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
+    /// Takes nothing until the sender is gone.
+    struct Stuck(Mutex<Receiver<()>>, Sender<String>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = lock(&self.0).recv();
+            Writes(self.1.clone()).write(bytes)
         }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn stuck(on_full: OnFull, lost: &IntCounter) -> (Lines, Sender<()>, Receiver<String>) {
         let (free, held) = channel();
         let (sender, writes) = channel();
         let lines = Lines::new(Stuck(Mutex::new(held), sender));
-        lines.gather().unwrap();
-        info(&lines, "stuck\n");
-        std::thread::sleep(2 * DELAY);
-        for _ in 0..10 {
-            info(&lines, "waits\n");
+        lines.gather(on_full, lost.clone()).unwrap();
+        (lines, free, writes)
+    }
+
+    /// More than a pipe and the buffer hold.
+    const MANY: usize = 3 * BUFFER / 1024;
+
+    #[test]
+    fn a_reader_that_stalls_stops_nobody_and_what_is_lost_is_counted_and_told() {
+        let lost = counter();
+        let (lines, free, writes) = stuck(OnFull::Drop, &lost);
+        let line = format!("{}\n", "x".repeat(1023));
+        let began = Instant::now();
+        for _ in 0..MANY {
+            lines.0.add(line.as_bytes(), true);
         }
-        assert!(writes.try_recv().is_err());
+        assert!(began.elapsed() < PATIENCE, "whoever logs was stopped");
+        assert!(writes.try_recv().is_err() && lost.get() > 0);
         drop(free);
         lines.end();
-        assert_eq!(writes.try_iter().collect::<String>(), format!("stuck\n{}", "waits\n".repeat(10)));
+        let text: String = writes.try_iter().collect();
+        let whole = text.lines().filter(|line| line.len() == 1023).count();
+        assert_eq!(whole as u64 + lost.get(), MANY as u64, "a line is neither written nor counted");
+        assert!(text.contains(&format!("\"lines\":{}", lost.get())), "nobody is told");
+    }
+
+    #[test]
+    fn where_no_line_may_be_lost_who_logs_waits() {
+        let lost = counter();
+        let (lines, free, writes) = stuck(OnFull::Wait, &lost);
+        let line = format!("{}\n", "x".repeat(1023));
+        let logging = {
+            let lines = lines.clone();
+            std::thread::spawn(move || (0..MANY).for_each(|_| info(&lines, &line)))
+        };
+        std::thread::sleep(3 * DELAY);
+        assert!(!logging.is_finished(), "the buffer has no end");
+        drop(free);
+        logging.join().unwrap();
+        lines.end();
+        assert_eq!(writes.try_iter().map(|text| text.lines().count()).sum::<usize>(), MANY);
+        assert_eq!(lost.get(), 0);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (lines, _free, _writes) = stuck(OnFull::Drop, &counter());
+        info(&lines, "never read\n");
+        let began = Instant::now();
+        lines.end();
+        assert!(began.elapsed() < 2 * LAST, "it took {:?}", began.elapsed());
     }
 }

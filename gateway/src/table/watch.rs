@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use connectors_api::item::Item;
+use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::watch_health::WatchHealth;
 use connectors_api::{Connector, ConnectorClass};
 use futures::stream::{self, StreamExt};
@@ -21,6 +21,9 @@ use crate::table::route::{Entry, Table};
 
 /// A restart of the controller touches thousands of objects at once; each rebuild costs milliseconds.
 const COALESCE: Duration = Duration::from_millis(50);
+
+/// Objects of a list that are in memory whole at a time: etcd takes each up to 1.5 MiB.
+const PAGE: u32 = 20;
 
 enum Change {
     Connector(Event<Item<Connector>>),
@@ -39,11 +42,10 @@ pub struct Publisher {
 
 /// Runs for ever.
 pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publisher: Publisher) {
-    let connectors =
-        watch(Api::<Item<Connector>>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let classes =
-        watch(Api::<Item<ConnectorClass>>::all(client), watcher::Config::default()).default_backoff();
-    let connectors = connectors.map(|event| publisher.heard(event).map(Change::Connector));
+    let pages = watcher::Config::default().page_size(PAGE);
+    let connectors = watch(Api::<Item<Connector>>::all(client.clone()), pages.clone()).default_backoff();
+    let classes = watch(Api::<Item<ConnectorClass>>::all(client), pages).default_backoff();
+    let connectors = connectors.map(|event| small(publisher.heard(event)).map(Change::Connector));
     let classes = classes.map(|event| publisher.heard(event).map(Change::Class));
     let mut changes = std::pin::pin!(stream::select(connectors, classes));
     let mut observed = Observed::new(cluster_domain, namespace);
@@ -68,6 +70,14 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publi
             publisher.publish(observed.builder.build());
         }
     }
+}
+
+/// While a list arrives, too, a large object is let go at once.
+fn small(event: Option<Event<Item<Connector>>>) -> Option<Event<Item<Connector>>> {
+    event.map(|event| match event {
+        Event::InitApply(object) => Event::InitApply(object.bounded(MAX_CONNECTOR)),
+        other => other,
+    })
 }
 
 impl Publisher {
