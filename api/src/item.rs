@@ -51,7 +51,9 @@ impl<K: Serialize + Resource<DynamicType = ()> + Clone> Item<K> {
         self.meta_mut().annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
         match &self.0 {
             Ok(object) if size(&**object) > most => {
-                let status = serde_json::to_value(&**object).ok().and_then(|mut all| Some(all.get_mut("status")?.take()));
+                let status = serde_json::to_value(&**object)
+                    .ok()
+                    .and_then(|mut all| Some(all.get_mut("status")?.take()));
                 let meta = object.meta();
                 let metadata = ObjectMeta {
                     name: meta.name.clone(),
@@ -248,10 +250,8 @@ mod tests {
     #[test]
     fn a_connector_that_is_too_large_is_one_that_cannot_be_read_and_keeps_its_name_and_status() {
         let large = format!(r#","params":[{{"name":"a","value":"{}"}}]"#, "x".repeat(MAX_CONNECTOR));
-        let applied = format!(
-            r#","annotations":{{"{LAST_APPLIED}":"{}","a":"b"}}"#,
-            "x".repeat(MAX_CONNECTOR)
-        );
+        let applied =
+            format!(r#","annotations":{{"{LAST_APPLIED}":"{}","a":"b"}}"#, "x".repeat(MAX_CONNECTOR));
         let items = list(&[connector("large", "", &large, ""), connector("applied", &applied, "", "")]);
         let mut items = items.into_iter().map(|item| item.bounded(MAX_CONNECTOR));
         let large = items.next().unwrap().into_read().unwrap_err();

@@ -160,7 +160,9 @@ impl Error {
     pub fn status_of_republish(&self) -> Status {
         match self {
             Error::TokenTooOld(_) => self.status(),
-            _ => Status::unavailable(format!("what could be renewed was, the rest keeps its content: {self}")),
+            _ => {
+                Status::unavailable(format!("what could be renewed was, the rest keeps its content: {self}"))
+            }
         }
     }
 

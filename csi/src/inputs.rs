@@ -125,12 +125,7 @@ impl Cluster {
         Ok(Gathered { inputs, stale })
     }
 
-    async fn usable(
-        &self,
-        pod: &Pod,
-        reference: &ConnectorRef,
-        published: bool,
-    ) -> Result<Connector, Error> {
+    async fn usable(&self, pod: &Pod, reference: &ConnectorRef, published: bool) -> Result<Connector, Error> {
         let api = Api::<Item<Connector>>::namespaced(self.client.clone(), &reference.namespace);
         let found = get(&api, &reference.name).await?;
         let connector = read(reference, "it", self.admit(pod, reference, found, published).await?)?;

@@ -7,6 +7,7 @@ mod access;
 mod admission;
 mod install;
 mod projects;
+mod promises;
 
 use connectors_testenv::ControlPlane;
 

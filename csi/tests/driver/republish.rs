@@ -51,7 +51,8 @@ fn an_unchanged_token_needs_no_question_and_of_a_connector_that_is_gone_the_toke
             "a final code lets kubelet remove the folder: {refusal}"
         );
         assert!(
-            refusal.message().contains("the rest keeps its content") && refusal.message().contains("not found"),
+            refusal.message().contains("the rest keeps its content")
+                && refusal.message().contains("not found"),
             "{refusal}"
         );
         assert_eq!(volume.read("context.token"), "the.second.token");
@@ -153,7 +154,10 @@ fn one_connector_in_trouble_keeps_no_other_from_its_next_token() {
             }
             volume.token = format!("token.{number}");
             let refusal = kubelet.publish(&volume).await.unwrap_err();
-            assert!(refusal.message().contains("other") && refusal.message().contains("not found"), "{refusal}");
+            assert!(
+                refusal.message().contains("other") && refusal.message().contains("not found"),
+                "{refusal}"
+            );
             assert_eq!(volume.read("context.token"), volume.token);
             let kubeconfig = volume.read("kubeconfig");
             assert_eq!(kubeconfig.contains(&format!(":{}@", volume.token)), !restarted, "{kubeconfig}");

@@ -174,7 +174,9 @@ impl Shared {
 
 /// In place of what found no room, when there is some again.
 fn loss(lines: u64) -> String {
-    format!("{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines were lost, for nobody read the log\",\"lines\":{lines}}}\n")
+    format!(
+        "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines were lost, for nobody read the log\",\"lines\":{lines}}}\n"
+    )
 }
 
 /// A panic elsewhere leaves whole lines behind: the log goes on.

@@ -5,9 +5,12 @@ use connectors_gateway::admit::credential::CredentialError;
 use connectors_gateway::table::route::Entry;
 use connectors_testenv::deep;
 use connectors_testenv::eventually;
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 
-use crate::world::{World, connector, manifests, run, secret_role};
+use crate::world::{World, connector, installed, manifests, run, secret_role};
 
 fn reason(entry: Option<Entry>) -> Option<String> {
     match entry? {
@@ -180,4 +183,51 @@ fn a_targets_refusal_makes_the_secret_be_read_once_more_and_not_again_soon() {
         }
         assert_eq!(world.parts.metrics.secret_reads.ok.get(), reads);
     });
+}
+
+/// A tenant's quota of objects is not one of bytes: etcd takes each up to 1.5 MiB, in fields that we read and in
+/// others.
+#[test]
+fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
+    run(async {
+        let world = World::beside(std::sync::Arc::new(installed().await), |_| {});
+        let before = peak();
+        let text = "x".repeat(1_300_000);
+        let connectors: Api<DynamicObject> = Api::namespaced_with(
+            world.plane.client(),
+            "large",
+            &ApiResource::erase::<connectors_api::Connector>(&()),
+        );
+        world.plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: large}}").await.unwrap();
+        for number in 0..150 {
+            let (read, unread) = if number % 2 == 0 { (text.as_str(), "") } else { ("", text.as_str()) };
+            let object = json!({
+                "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector",
+                "metadata": {"namespace": "large", "name": format!("large-{number}")},
+                "spec": {"connectorClassName": "k8s", "address": "https://a",
+                         "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "k8s"}},
+                         "params": [{"name": "a", "value": read}], "unknown": unread}});
+            connectors
+                .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+                .await
+                .unwrap();
+        }
+        // Those that are watched, and those that a new process lists.
+        let again = World::beside(world.plane.clone(), |_| {});
+        for world in [&world, &again] {
+            eventually("all are there", async || world.parts.table.load().connectors.len() == 150).await;
+            let large = |number: usize| reason(world.entry(&connector("large", &format!("large-{number}"))));
+            assert_eq!(large(0).as_deref(), Some("InvalidParameters"), "it could not be told");
+            assert_eq!(large(1).as_deref(), Some("NotChecked"), "what nobody reads does not matter");
+        }
+        let grown = peak() - before;
+        assert!(grown < 150 << 10, "{} MiB for connectors of {} MiB", grown >> 10, 150 * text.len() >> 20);
+    });
+}
+
+/// The most memory that this process has had, KiB; with all that its other tests hold.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

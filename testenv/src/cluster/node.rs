@@ -58,7 +58,10 @@ fn controllers(site: &Site, server: &Server) -> Result<Process> {
     command.args([
         "--use-service-account-credentials",
         "--leader-elect=false",
-        "--allocate-node-cidrs=false",
+        "--cluster-cidr",
+        &site.layout.pods(),
+        "--allocate-node-cidrs=true",
+        "--node-cidr-mask-size=24",
     ]);
     // It makes an account and a token for each of fifty controllers: at the default rate that alone takes 4
     // s.
