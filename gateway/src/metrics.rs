@@ -97,6 +97,7 @@ pub struct Metrics {
     pub settings_valid: IntGauge,
     pub issuer_not_after: IntGauge,
     pub log_lines_lost: IntCounter,
+    pub stream_bytes_held: IntGauge,
 }
 
 impl Metrics {
@@ -176,6 +177,11 @@ impl Metrics {
                 to,
                 "issuer_not_after_seconds",
                 "End of the issuing CA, Unix time; 0 while none is loaded.",
+            )?,
+            stream_bytes_held: gauge(
+                to,
+                "stream_bytes_held",
+                "Bytes of HTTP/2 streams read for readers that have stopped.",
             )?,
             log_lines_lost: counter(
                 to,

@@ -34,6 +34,7 @@ use self::resolve::Resolver;
 use self::trust::Anchors;
 use crate::error::{Error, Result};
 use crate::http::headers;
+use crate::http::http2::Budget;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::table::route::{Route, Table};
@@ -57,6 +58,8 @@ pub struct Upstream {
     table: Arc<ArcSwap<Table>>,
     issuer: issuer::Current,
     surroundings: Surroundings,
+    /// Of HTTP/2 streams, those of clients too.
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl Upstream {
@@ -75,6 +78,7 @@ impl Upstream {
             anew: Resolver::new(0)?,
             dials: Cache::builder().max_capacity(DIALS).time_to_live(DIAL_LIFE).build(),
             system: trust::system_roots()?,
+            budget: Budget::new(metrics.stream_bytes_held.clone()),
             settings,
             metrics,
             table,

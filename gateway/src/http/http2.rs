@@ -1,6 +1,7 @@
 //! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
-//! peer that is gone without a word. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
+//! peer that is gone without a word; `budget` is what all streams of the process may hold. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
 
+mod budget;
 mod gather;
 mod inflow;
 mod sieve;
@@ -11,14 +12,13 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
+pub use budget::{Budget, STREAM_WINDOW, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, Part};
 pub use sieve::Sieve;
 
-/// What one stream may have on its way to a reader that has stopped.
-pub const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes that may wait for a stream's window.
-pub const SEND_BUFFER: usize = 256 << 10;
+/// Bytes of one stream that may wait for a peer that takes no more from its socket: two TLS records.
+pub const SEND_BUFFER: usize = 32 << 10;
 
 /// Streams that were given up here and whose last frames may be on their way still: so many are remembered,
 /// for so long, that those frames are no mistakes of the peer's.

@@ -20,8 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW,
-    connection_window, gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, connection_window, gather,
+    silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
@@ -37,7 +37,9 @@ const TAKEN_BACK: usize = 500;
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
     let (stream, flusher) = gather(stream);
-    let mut connection = match Box::pin(timeout(timeouts.head, options(mode).handshake(stream))).await {
+    let (mut windows, window) = mode.gateway().upstream.budget.windows();
+    let handshake = options(mode, window).handshake(stream);
+    let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
         Err(_) => return tracing::debug!("the client did not begin its HTTP/2 in time"),
@@ -76,6 +78,11 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
             },
             () = &mut dead => return,
             () = &mut nobody => return,
+            window = windows.another() => {
+                if !windows.told(connection.set_initial_window_size(window)) {
+                    return;
+                }
+            }
         }
     }
 }
@@ -109,11 +116,11 @@ async fn stays_unknown(mode: &Mode) {
     pending().await
 }
 
-fn options(mode: &Mode) -> H2Options {
+fn options(mode: &Mode, window: u32) -> H2Options {
     let settings = mode.gateway().parts.settings.load();
     let mut options = default_h2_options();
     options
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(window)
         .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
@@ -130,7 +137,10 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
     match request_of(parts, body.is_end_stream()) {
-        Ok(request) => super::serve(mode, request, Body::H2(Inflow::new(body)), reply, "h2").await,
+        Ok(request) => {
+            let body = Inflow::new(body, mode.gateway().upstream.budget.clone());
+            super::serve(mode, request, Body::H2(body), reply, "h2").await
+        }
         Err(error) => {
             record::turned_away(mode.gateway(), mode.known(), &error, Form::Status, "h2");
             if let Err(error) = reply.refuse(&http::Method::GET, Form::Status, &error).await {

@@ -13,7 +13,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, STREAM_WINDOW, Sieve,
+    Budget, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, Sieve, Windows,
     connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
@@ -30,6 +30,7 @@ pub struct Multiplex {
     over: Arc<AtomicBool>,
     /// Lent since the pool last looked.
     used: AtomicBool,
+    budget: Arc<Budget>,
 }
 
 /// Leave to open one stream.
@@ -42,15 +43,21 @@ pub struct Lent {
 pub struct Incoming {
     pub head: ResponseFuture,
     pub body: Option<Inflow>,
+    budget: Arc<Budget>,
 }
 
 impl Multiplex {
     /// Begins HTTP/2 on a verified connection.
-    pub async fn start(stream: Stream, timeouts: &Timeouts) -> Result<Arc<Multiplex>, h2::Error> {
+    pub async fn start(
+        stream: Stream,
+        timeouts: &Timeouts,
+        budget: Arc<Budget>,
+    ) -> Result<Arc<Multiplex>, h2::Error> {
         let (stream, flusher) = gather(Sieve::new(stream));
+        let (windows, window) = budget.windows();
         let mut builder = Builder::new();
         builder
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(window)
             .initial_connection_window_size(connection_window(MAX_STREAMS))
             .max_header_list_size(MAX_HEAD)
             .max_send_buffer_size(SEND_BUFFER)
@@ -64,10 +71,16 @@ impl Multiplex {
         let ended = over.clone();
         let (quiet, patience) = (timeouts.ping, timeouts.pong);
         tokio::spawn(async move {
-            drive(connection, flusher, quiet, patience).await;
+            drive(connection, flusher, windows, quiet, patience).await;
             ended.store(true, Ordering::Relaxed);
         });
-        Ok(Arc::new(Multiplex { send, streams: AtomicUsize::new(0), over, used: AtomicBool::new(true) }))
+        Ok(Arc::new(Multiplex {
+            send,
+            streams: AtomicUsize::new(0),
+            over,
+            used: AtomicBool::new(true),
+            budget,
+        }))
     }
 
     pub fn is_over(&self) -> bool {
@@ -116,7 +129,7 @@ impl Lent {
         end: bool,
     ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
         let (head, body) = self.send.send_request(request, end)?;
-        Ok((Incoming { head, body: None }, body))
+        Ok((Incoming { head, body: None, budget: self.connection.budget.clone() }, body))
     }
 }
 
@@ -130,7 +143,7 @@ impl Incoming {
             }
             Pin::new(&mut self.head).poll(cx).map_ok(|answer| {
                 let (parts, body) = answer.into_parts();
-                self.body = Some(Inflow::new(body));
+                self.body = Some(Inflow::new(body, self.budget.clone()));
                 http::Response::from_parts(parts, ())
             })
         })
@@ -139,18 +152,26 @@ impl Incoming {
 }
 
 /// To the end of the connection: the target's, or when the pool has let go of it and its last stream has
-/// ended, or for want of a PONG. Its streams end with it.
+/// ended, or for want of a PONG or an acknowledgement. Its streams end with it.
 async fn drive(
     mut connection: Connection<Gathering<Sieve<Stream>>, Bytes>,
     flusher: Flusher<Sieve<Stream>>,
+    mut windows: Windows,
     quiet: std::time::Duration,
     patience: std::time::Duration,
 ) {
     let mut dead = pin!(silence(connection.ping_pong(), quiet, patience));
-    tokio::select! {
-        biased;
-        () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => {}
-        () = &mut dead => {}
+    loop {
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => return,
+            () = &mut dead => return,
+            window = windows.another() => {
+                if !windows.told(connection.set_initial_window_size(window)) {
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -114,8 +114,9 @@ impl Upstream {
             return Ok(Session::H1 { stream, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection =
-            Multiplex::start(stream, &settings.timeouts).await.map_err(|error| broken(error.to_string()))?;
+        let connection = Multiplex::start(stream, &settings.timeouts, self.budget.clone())
+            .await
+            .map_err(|error| broken(error.to_string()))?;
         let lent =
             connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
         if let Some(Address { pool, .. }) = dial.addresses.get(place) {

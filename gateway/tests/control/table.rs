@@ -200,13 +200,14 @@ fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
         );
         world.plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: large}}").await.unwrap();
         for number in 0..150 {
-            let (read, unread) = if number % 2 == 0 { (text.as_str(), "") } else { ("", text.as_str()) };
+            let read = if number % 2 == 0 { json!([{"name": "a", "value": text}]) } else { json!([]) };
+            let unread = if number % 2 == 0 { "" } else { &text };
             let object = json!({
                 "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector",
                 "metadata": {"namespace": "large", "name": format!("large-{number}")},
                 "spec": {"connectorClassName": "k8s", "address": "https://a",
                          "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "k8s"}},
-                         "params": [{"name": "a", "value": read}], "unknown": unread}});
+                         "params": read, "unknown": unread}});
             connectors
                 .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
                 .await

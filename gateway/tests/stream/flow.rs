@@ -12,6 +12,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
+use connectors_testenv::eventually;
+
 use crate::target::{Seen, Target, Tls, read_head};
 use crate::world::{TOKEN, World};
 
@@ -221,4 +223,40 @@ async fn answers_that_begin_with_nothing_leave_a_watch_on_their_connection_alone
     let more = watch.data().await.expect("the watch is over").expect("the watch is broken");
     assert!(!more.is_empty());
     assert_eq!(target.seen.connections(), 1);
+}
+
+/// Connections of one tenant, to its own target.
+const HOARDERS: usize = 16;
+const STREAMS: usize = 240;
+/// What their streams may hold in all. Each may have a quarter of a MiB while there is room, which would be 960.
+const ROOM: usize = 256 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_whose_readers_have_stopped_get_smaller_windows_before_memory_runs_out() {
+    let world = World::new().await;
+    let target = endless_target(&world).await;
+    world.connect("second", &Target::http(&world.leaf(), true).await.url());
+    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let held_now = || usize::try_from(gauge.get()).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..HOARDERS {
+        let tls = world.tunnel("target", &target.authority(), H2).await;
+        let mut stopped = h2::client::Builder::new();
+        stopped.initial_window_size(0);
+        let (send, connection) = stopped.handshake::<_, Bytes>(tls).await.unwrap();
+        tokio::spawn(connection);
+        let mut client = H2Client::from(send);
+        for _ in 0..STREAMS {
+            let endless = Request::get(format!("{}/endless", target.url())).body(()).unwrap();
+            held.push(client.send(endless, None).await.unwrap().2);
+        }
+        assert!(held_now() < ROOM, "{} MiB are held", held_now() >> 20);
+    }
+    stalled(&target).await;
+    let most = held_now();
+    assert!(most > 64 << 20 && most < ROOM, "{} MiB are held", most >> 20);
+    let client = H2Client::open(&world, "target", &target.authority()).await;
+    others_are_served(&world, &target, &client).await;
+    drop(held);
+    eventually("all is given back", async || held_now() == 0).await;
 }

@@ -5,10 +5,13 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
+
+use super::budget::{Budget, Held};
 
 /// Handed out at a time; one TLS record.
 const PIECE: usize = 16 << 10;
@@ -16,6 +19,7 @@ const PIECE: usize = 16 << 10;
 pub struct Inflow {
     stream: RecvStream,
     ahead: BytesMut,
+    held: Held,
     /// How it ended behind what was read ahead.
     end: Option<Result<End, String>>,
 }
@@ -33,8 +37,8 @@ pub enum Part {
 }
 
 impl Inflow {
-    pub fn new(stream: RecvStream) -> Inflow {
-        Inflow { stream, ahead: BytesMut::new(), end: None }
+    pub fn new(stream: RecvStream, budget: Arc<Budget>) -> Inflow {
+        Inflow { stream, ahead: BytesMut::new(), held: Held::new(budget), end: None }
     }
 
     /// Nothing follows, and that is known.
@@ -54,6 +58,7 @@ impl Inflow {
             if self.ahead.is_empty() {
                 self.ahead = BytesMut::new();
             }
+            self.held.set(self.ahead.len());
             return self.give_back(data);
         }
         if let Some(end) = self.end.take() {
@@ -69,7 +74,12 @@ impl Inflow {
     pub async fn gather(&mut self) -> Infallible {
         while self.end.is_none() {
             match self.read().await {
-                Ok(Ok(data)) => self.ahead.extend_from_slice(&data),
+                Ok(Ok(data)) => {
+                    self.ahead.extend_from_slice(&data);
+                    if !self.held.set(self.ahead.len()) {
+                        self.end = Some(Err("its reader has stopped, and memory is short".to_owned()));
+                    }
+                }
                 Ok(Err(end)) => self.end = Some(Ok(end)),
                 Err(why) => self.end = Some(Err(why)),
             }
