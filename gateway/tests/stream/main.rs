@@ -24,6 +24,7 @@ mod kubectl_refusals;
 mod kubernetes;
 mod leaves;
 mod loops;
+mod model;
 mod peers;
 mod pipe;
 mod plaintext;
