@@ -58,6 +58,11 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
                 connection.graceful_shutdown();
                 draining = true;
             }
+            window = windows.another() => {
+                if !windows.told(connection.set_initial_window_size(window)) {
+                    return;
+                }
+            }
             stream = poll_fn(|cx| accept(&mut connection, &flusher, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
@@ -78,11 +83,6 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
             },
             () = &mut dead => return,
             () = &mut nobody => return,
-            window = windows.another() => {
-                if !windows.told(connection.set_initial_window_size(window)) {
-                    return;
-                }
-            }
         }
     }
 }

@@ -164,13 +164,13 @@ async fn drive(
     loop {
         tokio::select! {
             biased;
-            () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => return,
-            () = &mut dead => return,
             window = windows.another() => {
                 if !windows.told(connection.set_initial_window_size(window)) {
                     return;
                 }
             }
+            () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => return,
+            () = &mut dead => return,
         }
     }
 }

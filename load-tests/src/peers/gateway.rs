@@ -89,7 +89,7 @@ fn write(folder: &Path, root_pem: &str, connectors: &[(&str, u16)], settings: &s
 
 fn settings(threads: usize, http: u16, https: u16, admin: u16) -> String {
     format!(
-        "threads: {threads}\nlisteners: {{http: '127.0.0.1:{http}', https: '127.0.0.1:{https}', admin: '127.0.0.1:{admin}'}}\n\
+        "threads: {threads}\nlisteners: {{http: '127.0.0.1:{http}', https: '127.0.0.1:{https}', admin: '127.0.0.1:{admin}', health: '127.0.0.1:0'}}\n\
          targets: {{allow: [{{cidrs: [127.0.0.0/8]}}]}}\n"
     )
 }

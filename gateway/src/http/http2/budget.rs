@@ -1,12 +1,13 @@
 //! What all HTTP/2 streams of a gateway hold for readers that have stopped, and how much each may have on its way
 //! because of it: windows get smaller before memory runs out. Connections of both legs follow `Windows`.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 /// What one stream may have on its way to a reader that has stopped, while there is room for it.
 pub const STREAM_WINDOW: u32 = 256 << 10;
@@ -34,14 +35,18 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Resolves when streams shall have another window. Cancelling loses nothing.
+    /// Resolves when streams shall have another window. It is asked whenever the connection is looked at and wakes
+    /// nobody: one on which nothing comes holds no more than it does.
     pub async fn another(&mut self) -> u32 {
-        match self.owes {
-            Some((_, again)) => sleep_until(again).await,
-            // The sender lives as long as its gateway: longer than any connection.
-            None => drop(self.wanted.changed().await),
-        }
+        poll_fn(|_| if self.due() { Poll::Ready(()) } else { Poll::Pending }).await;
         *self.wanted.borrow_and_update()
+    }
+
+    fn due(&self) -> bool {
+        match self.owes {
+            Some((_, again)) => Instant::now() >= again,
+            None => self.wanted.has_changed().unwrap_or(false),
+        }
     }
 
     /// Whether the connection may go on. A peer that does not acknowledge may send as much as it was told
