@@ -134,7 +134,7 @@ impl Upstream {
             address: nowhere,
         };
         policy::check_name(&self.settings.load().targets, &named)
-            .inspect_err(|_| self.metrics.in_cluster.denied.inc())?;
+            .map_err(|error| self.told_in_cluster(error))?;
         let anchors = if target.tls { Some(self.anchors(route, target, given)?) } else { None };
         let origin = target.origin();
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };

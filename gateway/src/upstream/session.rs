@@ -156,14 +156,23 @@ impl Upstream {
                     "a target in this cluster, which targets.in_cluster: deny would refuse; targets.allow with this rule would not"
                 );
             }
-            Err(error) => {
-                if matches!(error, Error::InCluster { .. }) {
-                    self.metrics.in_cluster.denied.inc();
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(self.told_in_cluster(error)),
         }
         connect::tcp(address, &dial.host).await
+    }
+
+    /// A refusal inside of the cluster is counted and logged with the rule that would allow it, whoever asked.
+    pub(super) fn told_in_cluster(&self, error: Error) -> Error {
+        if let Error::InCluster { host, address, rule } = &error {
+            self.metrics.in_cluster.denied.inc();
+            tracing::warn!(
+                host,
+                address,
+                rule,
+                "a target in this cluster was refused; targets.allow with this rule would allow it"
+            );
+        }
+        error
     }
 
     fn judge(&self, dial: &Dial, address: SocketAddr, settings: &Settings) -> Result<Place> {

@@ -3,6 +3,8 @@
 //! failures are kept in `model-seeds.txt`. `CONNECTORS_MODEL_CASES` raises the number of walks.
 
 mod gateway;
+mod home;
+mod targets;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -4,21 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use connectors_gateway::gateway::{Gateway, Parts};
-use connectors_gateway::home::cluster::{
-    Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys, far_future,
-};
-use connectors_gateway::home::principal::Principal;
-use connectors_gateway::home::remembered::Away;
 use connectors_gateway::listen::accept::Ports;
 use connectors_gateway::metrics::Metrics;
 use connectors_gateway::settings::{Settings, TargetRule};
@@ -29,16 +20,16 @@ use connectors_gateway::workers::Workers;
 use connectors_testenv::pki::Identity;
 use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::services::Service;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_openssl::SslStream;
-use zeroize::Zeroizing;
 
+use super::home::{Home, user};
+use super::targets::{Seen, target};
 use crate::http::H1;
-use crate::target::{Target, Tls, field, read_body, read_head};
+use crate::target::{Tls, read_body, read_head};
 use crate::world::issuer;
 
 /// The target that no connector has.
@@ -64,18 +55,6 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// What the API server of these walks knows.
-#[derive(Default)]
-struct Home {
-    /// PEM of the targets' CA.
-    ca: String,
-    secrets: Mutex<HashMap<String, (String, usize)>>,
-    grants: Mutex<HashSet<(String, String)>>,
-}
-
-/// Each request that reached a target: which of its connections, and with which credential.
-type Seen = Arc<Mutex<Vec<(usize, String)>>>;
-
 struct Written {
     uid: usize,
     generation: usize,
@@ -96,10 +75,6 @@ pub struct Harness {
     count: usize,
     served: usize,
     _shutdown: watch::Sender<bool>,
-}
-
-fn user(number: usize) -> String {
-    format!("system:serviceaccount:demo:user-{number}")
 }
 
 impl Harness {
@@ -369,94 +344,5 @@ async fn exchange(
             credential: credential.strip_prefix("Bearer ").unwrap_or(credential).to_owned(),
         }),
         _ => Some(Outcome::Refused(format!("{} {body}", head.lines().next().unwrap_or_default()))),
-    }
-}
-
-/// Answers with its number and the credential that it was shown.
-async fn target(leaf: &Identity, seen: &Seen, h2: bool) -> Target {
-    static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-    let seen = seen.clone();
-    let alpn: &'static [u8] = if h2 { b"\x02h2" } else { b"\x08http/1.1" };
-    Target::script(leaf, &[], alpn, move |tls, _| {
-        let (seen, connection) = (seen.clone(), CONNECTIONS.fetch_add(1, Ordering::SeqCst));
-        async move {
-            if h2 { answer_h2(tls, connection, seen).await } else { answer_h1(tls, connection, seen).await }
-        }
-    })
-    .await
-}
-
-async fn answer_h1(mut tls: Tls, connection: usize, seen: Seen) {
-    loop {
-        let head = read_head(&mut tls).await;
-        if head.is_empty() {
-            return;
-        }
-        let credential = field(&head, "authorization").unwrap_or("none").to_owned();
-        let body = format!("0 {credential}");
-        seen.lock().unwrap().push((connection, credential));
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        if tls.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn answer_h2(tls: Tls, connection: usize, seen: Seen) {
-    let Ok(mut requests) = h2::server::handshake(tls).await else { return };
-    while let Some(Ok((request, mut respond))) = requests.accept().await {
-        let credential =
-            request.headers().get("authorization").map_or("none", |value| value.to_str().unwrap());
-        let body = Bytes::from(format!("1 {credential}"));
-        seen.lock().unwrap().push((connection, credential.to_owned()));
-        let head = http::Response::builder().header("content-length", body.len()).body(()).unwrap();
-        if let Ok(mut stream) = respond.send_response(head, false) {
-            let _ = stream.send_data(body, true);
-        }
-    }
-}
-
-#[async_trait]
-impl Reviews for Home {
-    async fn token(
-        &self,
-        token: &SecretString,
-        _audience: &str,
-        _expires: Option<SystemTime>,
-    ) -> Result<Option<Principal>, Away> {
-        let number = token.expose_secret().strip_prefix("token-").and_then(|number| number.parse().ok());
-        Ok(number.map(|number| Principal {
-            user: user(number).as_str().into(),
-            uid: "".into(),
-            groups: Arc::new([]),
-            pod: None,
-            expires: far_future(),
-        }))
-    }
-
-    async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {
-        let pair = (principal.user.to_string(), question.connector.to_string());
-        Ok(question.verb == "*" && self.grants.lock().unwrap().contains(&pair))
-    }
-
-    async fn signing_keys(&self) -> Result<Option<SigningKeys>, Away> {
-        Ok(None)
-    }
-}
-
-#[async_trait]
-impl Secrets for Home {
-    async fn get(&self, _namespace: &str, name: &str) -> Result<SecretContent, SecretError> {
-        let content = |kind: &str, version: String, key: &str, value: &str| SecretContent {
-            secret_type: kind.to_owned(),
-            resource_version: version,
-            data: [(key.to_owned(), Zeroizing::new(value.as_bytes().to_vec()))].into(),
-        };
-        if name == "ca" {
-            return Ok(content("Opaque", "1".to_owned(), "ca.crt", &self.ca));
-        }
-        let secrets = self.secrets.lock().unwrap();
-        let (credential, version) = secrets.get(name).ok_or(SecretError::NotFound)?;
-        Ok(content("connectors.cpaas.io/bearer-token", version.to_string(), "token", credential))
     }
 }
