@@ -20,8 +20,7 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, connection_window, gather,
-    silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, SEND_BUFFER, connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing};
@@ -32,6 +31,9 @@ use crate::relay::client::{Body, Reply};
 /// So many requests that a client takes back before their answer are nobody's habit, if it takes back most of
 /// them. Each costs a target's time, on a connection that others use too (CVE-2023-44487).
 const TAKEN_BACK: usize = 500;
+/// Streams that a client makes us reset, in the life of its connection (CVE-2025-8671): fewer than a target may,
+/// whose connection others use too.
+const CLIENTS_MISTAKES: usize = 4000;
 
 /// Serves a connection to its end.
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
@@ -128,7 +130,7 @@ fn options(mode: &Mode, window: u32) -> H2Options {
         .max_concurrent_reset_streams(GIVEN_UP)
         .reset_stream_duration(GIVEN_UP_TIME)
         .max_pending_accept_reset_streams(TAKEN_BACK)
-        .max_local_error_reset_streams(Some(MISTAKES));
+        .max_local_error_reset_streams(Some(CLIENTS_MISTAKES));
     options
 }
 
