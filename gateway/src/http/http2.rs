@@ -1,5 +1,6 @@
 //! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
-//! peer that is gone without a word; `budget` is what all streams of the process may hold. `relay/h2` serves clients with it, `upstream/multiplex` asks targets.
+//! peer that is gone without a word; `budget` is what all streams of a gateway may hold. `serve/h2` serves clients
+//! with it, `upstream/multiplex` asks targets.
 
 mod budget;
 mod gather;
