@@ -8,6 +8,7 @@ mod admission;
 mod install;
 mod projects;
 mod promises;
+mod status_page;
 
 use connectors_testenv::ControlPlane;
 
