@@ -55,13 +55,13 @@ bench: prerequisites ## what the gateway costs beside HAProxy and bare servers (
 	cargo build --release --locked --bin connectors-gateway --bin bench
 	timeout 1800 target/$(TRIPLE)/release/bench run target/$(TRIPLE)/release/connectors-gateway $(BENCH)
 
-lint: prerequisites ## format, clippy, generated CRDs, dependencies (deny.toml)
+lint: prerequisites ## format, clippy, what is generated from the types, dependencies (deny.toml)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	$(CRDGEN) --check
 	cargo test --quiet --locked --test dependencies
 
-crds: prerequisites ## write config/crd from the types in api/
+crds: prerequisites ## write config/crd and docs/reference.md from the types in api/
 	$(CRDGEN)
 
 images: binaries ## image archives in target/images for the demo and the tests: quick to build, not to ship

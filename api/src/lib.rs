@@ -1,9 +1,9 @@
 //! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
 //!
-//! `connector`, `class`: the custom resources, `crd` their definitions. `conditions`: types and reasons of a
-//! status. `names`: fixed names of objects, ports, audiences, annotations. `access`: what RBAC is asked.
-//! `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share. `probe`: what the
-//! controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
+//! `connector`, `class`: the custom resources, `crd` their definitions, `reference` a page of these.
+//! `conditions`: types and reasons of a status. `names`: fixed names of objects, ports, audiences, annotations.
+//! `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
+//! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `places`: for what may wait long (feature `places`). `impersonation`: whom a connector's users may speak as.
 //! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
 //! `cluster_ranges`: which addresses are the home cluster's. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
@@ -26,6 +26,7 @@ pub mod names;
 pub mod places;
 pub mod probe;
 pub mod proxy_auth;
+pub mod reference;
 pub mod rules;
 pub mod target;
 #[cfg(feature = "template")]
