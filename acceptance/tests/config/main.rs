@@ -1,11 +1,13 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
-//! what its policies refuse, `projects` who shares connectors. What only a running node can show is in `node_product`.
+//! what its policies refuse, `projects` who shares connectors. `monitoring` and `promises` hold what is written
+//! against the sources. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
 mod access;
 mod admission;
 mod install;
+mod monitoring;
 mod projects;
 mod promises;
 mod status_page;
