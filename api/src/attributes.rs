@@ -120,18 +120,17 @@ fn list_of_connectors(list: &str, pod_namespace: &str) -> Result<Vec<ConnectorRe
         let connector = ConnectorRef::new(namespace, name).ok_or_else(|| {
             invalid(CONNECTORS, format!("{item:?} is neither <namespace>/<name> nor <name>"))
         })?;
-        if !connectors.contains(&connector) {
-            connectors.push(connector);
+        if connectors.contains(&connector) {
+            continue;
         }
+        // At once: each is compared with all before it, and a list may be a megabyte.
+        if connectors.len() == MAX_CONNECTORS {
+            let problem = format!("names more than the {MAX_CONNECTORS} connectors that one volume can have");
+            return Err(invalid(CONNECTORS, problem));
+        }
+        connectors.push(connector);
     }
-    match connectors.len() {
-        0 => Err(AttributeError::NoConnector),
-        1..=MAX_CONNECTORS => Ok(connectors),
-        more => Err(invalid(
-            CONNECTORS,
-            format!("{more} connectors are more than the {MAX_CONNECTORS} that one volume can have"),
-        )),
-    }
+    if connectors.is_empty() { Err(AttributeError::NoConnector) } else { Ok(connectors) }
 }
 
 /// Configurations to include and, by `!`, files to leave out.

@@ -9,6 +9,9 @@ use thiserror::Error;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
+/// Of one Secret. As many as a distribution has, and some more: each costs kilobytes in memory, and time in each
+/// connection that trusts it.
+const MOST: usize = 256;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// In words that follow `Secret "name" `. They quote nothing of the Secret but the name of a key.
@@ -28,6 +31,8 @@ pub enum CaError {
     NoPem { key: String },
     #[error("contains no certificate: put PEM under a key that ends in .crt")]
     None,
+    #[error("contains more than {MOST} certificates: give those that the target's own certificate is under")]
+    TooMany,
 }
 
 /// Certificates of a Secret that is named for its CAs: of keys that end in `.crt` or `.pem`, and of values
@@ -42,6 +47,7 @@ pub fn of_secret<'a, T>(
             continue;
         }
         match of_value(key, value, &parse) {
+            Ok(certificates) if all.len() + certificates.len() > MOST => return Err(CaError::TooMany),
             Ok(certificates) => all.extend(certificates),
             // A private key beside its certificate.
             Err(CaError::NoPem { .. }) if holds(value, "-----BEGIN ") => {}
@@ -62,6 +68,7 @@ pub fn of_value<T>(key: &str, value: &[u8], parse: impl Fn(&[u8]) -> Option<T>) 
             None if line == BEGIN.as_bytes() => open = Some(Vec::new()),
             None if holds(line, BEGIN) => return Err(broken(certificates.len())),
             None => {}
+            Some(_) if certificates.len() == MOST => return Err(CaError::TooMany),
             Some(body) if line == END.as_bytes() => {
                 let certificate = STANDARD.decode(body).ok().and_then(|der| parse(&der));
                 certificates.push(certificate.ok_or_else(|| broken(certificates.len()))?);
@@ -98,6 +105,16 @@ mod tests {
 
     fn read(value: &str) -> Result<Vec<String>, CaError> {
         of_value("ca.crt", value.as_bytes(), parse)
+    }
+
+    #[test]
+    fn more_certificates_than_a_distribution_has_are_refused() {
+        let many = block("one").repeat(MOST);
+        assert_eq!(read(&many).unwrap().len(), MOST);
+        assert_eq!(read(&format!("{many}{}", block("two"))), Err(CaError::TooMany));
+        let half = block("one").repeat(MOST / 2 + 1);
+        let data = [("a.crt", half.as_bytes()), ("b.crt", half.as_bytes())];
+        assert_eq!(of_secret(data, parse), Err(CaError::TooMany));
     }
 
     #[test]

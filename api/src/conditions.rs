@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub const CONNECTOR_CLASS_READY: &str = "ConnectorClassReady";
 pub const SECRET_READY: &str = "SecretReady";
-/// Informational: does not count for `Ready`, except when its reason is `TargetCertificateChanged`.
+/// Informational: counts for `Ready` only where it is False (another certificate, a CA that is given and cannot be read).
 pub const CA_CERT_READY: &str = "CACertReady";
 pub const LIVENESS_READY: &str = "LivenessReady";
 pub const AUTH_READY: &str = "AuthReady";

@@ -68,11 +68,12 @@ impl ConnectorSpec {
     }
 }
 
-/// A name and any JSON value; in practice a string.
+/// A name and any JSON value; in practice a string: lists and objects are read as empty ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NamedValue {
     pub name: String,
+    #[serde(deserialize_with = "scalar::read")]
     pub value: Value,
 }
 
@@ -213,4 +214,70 @@ pub enum PinKind {
     Ca,
     /// The leaf must have this public key.
     PublicKey,
+}
+
+/// No list or object is of use here, and eight bytes of JSON make hundreds in memory: of those nothing is kept
+/// but that there was one.
+mod scalar {
+    use std::fmt;
+
+    use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+    use serde_json::{Map, Value};
+
+    pub fn read<'de, D: Deserializer<'de>>(value: D) -> Result<Value, D::Error> {
+        value.deserialize_any(Scalar)
+    }
+
+    struct Scalar;
+
+    /// What stands in a list or object: read, so that it may not be of any depth, and not kept.
+    struct Inside;
+
+    impl<'de> Deserialize<'de> for Inside {
+        fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Inside, D::Error> {
+            read(value).map(|_| Inside)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Scalar {
+        type Value = Value;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON value")
+        }
+
+        fn visit_unit<E>(self) -> Result<Value, E> {
+            Ok(Value::Null)
+        }
+
+        fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+            Ok(value.into())
+        }
+
+        fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+            Ok(value.into())
+        }
+
+        fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+            Ok(value.into())
+        }
+
+        fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+            Ok(value.into())
+        }
+
+        fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+            Ok(value.into())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+            while items.next_element::<Inside>()?.is_some() {}
+            Ok(Value::Array(Vec::new()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+            while fields.next_entry::<IgnoredAny, Inside>()?.is_some() {}
+            Ok(Value::Object(Map::new()))
+        }
+    }
 }

@@ -41,6 +41,11 @@ impl<K> Item<K> {
 /// A Connector of more JSON than this is of no use: caches of all of them must fit.
 pub const MAX_CONNECTOR: usize = 128 << 10;
 
+/// Any object that is larger is not even read: in memory it would be many times its JSON.
+const MOST: usize = 512 << 10;
+/// Labels, annotations, owners and finalizers of one object: the shortest takes ten times its JSON in memory.
+const MOST_NAMES: usize = 512;
+
 /// Holds a copy of the whole object as it was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -49,8 +54,15 @@ impl<K: Serialize + Resource<DynamicType = ()> + Clone> Item<K> {
     /// cannot be read.
     pub fn bounded(mut self, most: usize) -> Item<K> {
         self.meta_mut().annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
-        match &self.0 {
-            Ok(object) if size(&**object) > most => {
+        let too = match &self.0 {
+            Ok(object) if size(&**object) > most => Some(format!("it is larger than {} KiB", most >> 10)),
+            Ok(object) if names(object.meta()) > MOST_NAMES => {
+                Some(format!("it has more than {MOST_NAMES} labels, annotations, owners and finalizers"))
+            }
+            _ => None,
+        };
+        match (&self.0, too) {
+            (Ok(object), Some(error)) => {
                 let status = serde_json::to_value(&**object)
                     .ok()
                     .and_then(|mut all| Some(all.get_mut("status")?.take()));
@@ -64,12 +76,19 @@ impl<K: Serialize + Resource<DynamicType = ()> + Clone> Item<K> {
                     deletion_timestamp: meta.deletion_timestamp.clone(),
                     ..ObjectMeta::default()
                 };
-                let error = format!("it is larger than {} KiB", most >> 10);
                 Item(Err(Arc::new(Unreadable { metadata, status: status.unwrap_or_default(), error })))
             }
             _ => self,
         }
     }
+}
+
+fn names(meta: &ObjectMeta) -> usize {
+    let of = |names: &Option<BTreeMap<String, String>>| names.as_ref().map_or(0, BTreeMap::len);
+    of(&meta.labels)
+        + of(&meta.annotations)
+        + meta.owner_references.as_ref().map_or(0, Vec::len)
+        + meta.finalizers.as_ref().map_or(0, Vec::len)
 }
 
 /// Bytes of an object's JSON.
@@ -107,6 +126,12 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Item<K> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(input)?;
         let text = without_managed_fields(raw.get());
+        if text.len() > MOST {
+            let metadata = metadata(part(&fields(&text).map_err(D::Error::custom)?, "metadata"));
+            let metadata = metadata.map_err(D::Error::custom)?;
+            let error = format!("it is larger than {} KiB", MOST >> 10);
+            return Ok(Item(Err(Arc::new(Unreadable { metadata, status: Value::default(), error }))));
+        }
         match serde_json::from_str::<K>(&text) {
             Ok(object) => Ok(Item::from(object)),
             Err(error) => {
@@ -131,12 +156,19 @@ fn without_managed_fields(object: &str) -> Cow<'_, str> {
 
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
+fn fields(object: &str) -> Result<Fields<'_>, serde_json::Error> {
+    serde_json::from_str(object)
+}
+
+fn part<'a>(fields: &Fields<'a>, name: &str) -> &'a str {
+    fields.get(name).map_or("{}", |part| part.get())
+}
+
 fn unreadable(object: &str, error: &serde_json::Error) -> Result<Unreadable, serde_json::Error> {
-    let fields: Fields<'_> = serde_json::from_str(object)?;
-    let part = |name: &str| fields.get(name).map_or("{}", |part| part.get());
+    let fields = fields(object)?;
     Ok(Unreadable {
-        metadata: metadata(part("metadata"))?,
-        status: readable_fields(part("status")),
+        metadata: metadata(part(&fields, "metadata"))?,
+        status: readable_fields(part(&fields, "status")),
         error: words(error),
     })
 }
@@ -261,6 +293,32 @@ mod tests {
         assert!(size(&large.metadata) < 200);
         let applied = items.next().unwrap().into_read().unwrap();
         assert_eq!(applied.metadata.annotations.as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn lists_and_objects_as_values_take_no_memory() {
+        let many = format!(r#","params":[{{"name":"a","value":[{}{{}}]}}]"#, "{\"a\":0},".repeat(10_000));
+        let items = list(&[connector("many", "", &many, "")]);
+        assert_eq!(items[0].read().unwrap().spec.params[0].value, serde_json::json!([]));
+    }
+
+    #[test]
+    fn what_is_larger_than_any_object_of_use_is_not_read_and_keeps_its_name() {
+        let large = format!(r#","params":[{{"name":"a","value":"{}"}}]"#, "x".repeat(MOST));
+        let items = list(&[connector("large", "", &large, "")]);
+        let large = items[0].read().unwrap_err();
+        assert_eq!(
+            (large.error.as_str(), large.metadata.name.as_deref()),
+            ("it is larger than 512 KiB", Some("large"))
+        );
+    }
+
+    #[test]
+    fn an_object_with_thousands_of_labels_is_one_that_cannot_be_read() {
+        let labels: Vec<String> = (0..1000).map(|number| format!(r#""l{number}":"""#)).collect();
+        let items = list(&[connector("many", &format!(r#","labels":{{{}}}"#, labels.join(",")), "", "")]);
+        let many = items[0].clone().bounded(MAX_CONNECTOR).into_read().unwrap_err();
+        assert!(many.error.starts_with("it has more than 512 labels"), "{}", many.error);
     }
 
     #[test]

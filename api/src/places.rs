@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Of one namespace, at a time.
+/// Of one namespace, at a time, where targets are waited for.
 pub const OF_ONE_NAMESPACE: usize = 8;
 
 pub struct Places {
     all: Arc<Semaphore>,
+    of_one: usize,
     namespaces: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -21,9 +22,13 @@ pub struct Place {
 }
 
 impl Places {
-    /// `all`: at least one.
-    pub fn new(all: usize) -> Places {
-        Places { all: Arc::new(Semaphore::new(all.max(1))), namespaces: Mutex::default() }
+    /// `all` of them, `of_one` for each namespace: at least one.
+    pub fn new(all: usize, of_one: usize) -> Places {
+        Places {
+            all: Arc::new(Semaphore::new(all.max(1))),
+            of_one: of_one.max(1),
+            namespaces: Mutex::default(),
+        }
     }
 
     /// Of the namespace first: who waits there takes nothing from others. Never none, as nobody closes them.
@@ -36,7 +41,7 @@ impl Places {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody has a place there or waits for one.
         namespaces.retain(|_, own| Arc::strong_count(own) > 1);
-        let new = || Arc::new(Semaphore::new(OF_ONE_NAMESPACE));
+        let new = || Arc::new(Semaphore::new(self.of_one));
         namespaces.entry(namespace.to_owned()).or_insert_with(new).clone()
     }
 }
@@ -51,7 +56,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_all_places_of_a_namespace_delays_only_that_namespace() {
-        let places = Places::new(64);
+        let places = Places::new(64, OF_ONE_NAMESPACE);
         let mut taken = Vec::new();
         for _ in 0..OF_ONE_NAMESPACE {
             taken.push(places.take("tarpits").await.unwrap());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
 
@@ -30,8 +30,18 @@ pub enum Left {
 
 pub struct Schedule {
     period: Duration,
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, Failures>>,
 }
+
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+/// An object that fails is looked at each period: after so many of them without a look it is gone.
+const GONE: u32 = 10;
+/// From here on those that are gone are looked for: others' cost no more than they take.
+const MANY: usize = 1024;
 
 impl Schedule {
     pub fn new(period: Duration) -> Schedule {
@@ -60,13 +70,17 @@ impl Schedule {
 
     fn again(&self, key: &str, first: Duration) -> Action {
         let mut failures = self.failures();
-        let count = failures.entry(key.to_owned()).or_default();
-        let delay = first.saturating_mul(1 << (*count).min(16)).min(self.period);
-        *count += 1;
+        let now = Instant::now();
+        if failures.len() >= MANY && failures.len() == failures.capacity() {
+            failures.retain(|_, failed| now.duration_since(failed.last) < self.period * GONE);
+        }
+        let failed = failures.entry(key.to_owned()).or_insert(Failures { count: 0, last: now });
+        let delay = first.saturating_mul(1 << failed.count.min(16)).min(self.period);
+        *failed = Failures { count: failed.count.saturating_add(1), last: now };
         Action::requeue(jittered(delay))
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,6 +114,16 @@ mod tests {
             assert!(between(&action, expected * 0.9, expected * 1.1), "{action:?} for {expected}");
         }
         assert!(between(&schedule.next("b", Left::Unanswered), 0.9, 1.1), "objects are counted apart");
+    }
+
+    /// Whoever creates and deletes under ever new names leaves nothing behind.
+    #[test]
+    fn objects_that_are_gone_are_forgotten() {
+        let schedule = Schedule::new(Duration::ZERO);
+        for number in 0..20 * MANY {
+            schedule.next(&number.to_string(), Left::Failing);
+        }
+        assert!(schedule.failures().len() <= 4 * MANY, "{}", schedule.failures().len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::names;
-use connectors_api::places::Places;
+use connectors_api::places::{OF_ONE_NAMESPACE, Places};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, FutureExt, select_all};
 use futures::stream::StreamExt;
@@ -160,7 +160,7 @@ async fn answer<K, F>(
 {
     // What waits for a place takes none: the places are ours, so that no namespace has them all.
     let config = Config::default().concurrency(0);
-    let places = Arc::new(Places::new(usize::from(context.settings.concurrency)));
+    let places = Arc::new(Places::new(usize::from(context.settings.concurrency), OF_ONE_NAMESPACE));
     let step = move |object: Arc<K>, context: Arc<Context>| {
         let key = format!("{kind}/{}", key(&*object));
         let meta = object.meta();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::conditions::{self, READY};
-use connectors_api::item::Item;
+use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass, rules};
@@ -62,6 +62,19 @@ impl VolumeConnector {
     pub fn proxy_address(&self) -> Option<&str> {
         self.connector.status.as_ref()?.proxy.as_ref()?.http_address.as_ref()?.url.as_deref()
     }
+
+    /// Whoever may edit Services of another namespace must not get what a Pod of this one sends to its
+    /// connector's: a token that opens the Pod's own connectors too. So the proxy is named by the Service that the
+    /// class names.
+    fn reach_directly(&mut self, cluster_domain: &str) {
+        let Some(proxy) = class_proxy_address(&self.class, cluster_domain) else { return };
+        let address = self.connector.status.as_mut().and_then(|status| status.proxy.as_mut());
+        if let Some(url) = address.and_then(|proxy| proxy.http_address.as_mut()?.url.as_mut()) {
+            let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+            let path = rest.find('/').map_or("", |at| &rest[at..]);
+            *url = format!("{}{path}", proxy.trim_end_matches('/'));
+        }
+    }
 }
 
 /// The API server, as far as the driver may use it.
@@ -105,7 +118,12 @@ impl Cluster {
         let asked = references.iter().map(|reference| self.usable(&request.pod, reference, published));
         let (found, ca_bundle) = tokio::join!(join_all(asked), self.ca_bundle());
         let mut stale = None;
-        let mut classes = Classes { api: Api::all(self.client.clone()), known: BTreeMap::new() };
+        let mut classes = Classes {
+            api: Api::all(self.client.clone()),
+            known: BTreeMap::new(),
+            namespace: &request.pod.namespace,
+            cluster_domain: &self.settings.cluster_domain,
+        };
         let mut connectors = Vec::with_capacity(references.len());
         for (reference, found) in references.iter().zip(found) {
             let whole = match found {
@@ -127,7 +145,7 @@ impl Cluster {
 
     async fn usable(&self, pod: &Pod, reference: &ConnectorRef, published: bool) -> Result<Connector, Error> {
         let api = Api::<Item<Connector>>::namespaced(self.client.clone(), &reference.namespace);
-        let found = get(&api, &reference.name).await?;
+        let found = get(&api, &reference.name).await?.map(|found| found.bounded(MAX_CONNECTOR));
         let connector = read(reference, "it", self.admit(pod, reference, found, published).await?)?;
         if !published {
             check_ready(reference, &connector)?;
@@ -186,12 +204,15 @@ fn or_known<T>(asked: Result<T, Error>, known: Option<T>, stale: &mut Option<Err
 }
 
 /// Each class is asked for once.
-struct Classes {
+struct Classes<'a> {
     api: Api<Item<ConnectorClass>>,
     known: BTreeMap<String, Arc<ConnectorClass>>,
+    /// The Pod's.
+    namespace: &'a str,
+    cluster_domain: &'a str,
 }
 
-impl Classes {
+impl Classes<'_> {
     async fn with_class(
         &mut self,
         reference: &ConnectorRef,
@@ -208,8 +229,27 @@ impl Classes {
             connector: reference.clone(),
             reason: broken.message,
         })?;
-        check_proxy_address(VolumeConnector { reference: reference.clone(), connector, class })
+        let mut mounted =
+            check_proxy_address(VolumeConnector { reference: reference.clone(), connector, class })?;
+        if reference.namespace != self.namespace {
+            mounted.reach_directly(self.cluster_domain);
+        }
+        Ok(mounted)
     }
+}
+
+/// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
+pub fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
+    let status =
+        class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
+    status.or_else(|| {
+        let proxy = class.spec.proxy.as_ref()?;
+        let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
+        let service = proxy.ref_.as_ref().and_then(|service| {
+            Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?))
+        });
+        absolute.cloned().or(service)
+    })
 }
 
 async fn class(

@@ -117,7 +117,15 @@ impl Builder {
         let written = self.connectors.values().filter_map(|item| item.read().ok());
         let written = written.flat_map(|connector| {
             let spec = &connector.spec;
-            let extensions = spec.address_extensions.iter().filter_map(|extension| extension.value.as_str());
+            // Those that its class declares: any other is none of its addresses, and may be any host of the world's.
+            let class = self.classes.get(&spec.connector_class_name).and_then(ClassState::good);
+            let declared = |name: &str| {
+                class
+                    .as_ref()
+                    .is_some_and(|class| class.spec.address_extensions.iter().any(|known| known.name == name))
+            };
+            let given = spec.address_extensions.iter().filter(|extension| declared(&extension.name));
+            let extensions: Vec<&str> = given.filter_map(|extension| extension.value.as_str()).collect();
             std::iter::once(spec.address.as_str())
                 .chain(extensions)
                 .filter_map(|address| Target::parse(address).ok())

@@ -43,6 +43,8 @@ use crate::tls::issuer;
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
 const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
+/// Of one target.
+const ADDRESSES: usize = 16;
 
 pub struct Upstream {
     tls: SslContext,
@@ -172,14 +174,34 @@ impl Upstream {
         let found =
             tokio::time::timeout(limit, lookup).await.map_err(|_| unresolvable("timed out".to_owned()))?;
         let found = found.map_err(unresolvable)?;
-        let mut addresses: Vec<SocketAddr> =
-            found.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
-        // The same order each time: a pool is per address.
-        addresses.sort_unstable();
-        addresses.dedup();
+        let addresses = sorted(found.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect());
         if addresses.is_empty() {
             return Err(unresolvable("no address".to_owned()));
         }
         Ok(addresses)
+    }
+}
+
+/// In the same order each time: a pool is per address. Each has a pool, and each is tried: of the thousands that a
+/// tenant's own DNS may answer with, a few.
+fn sorted(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(ADDRESSES);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_names_addresses_a_few_are_used_each_once_and_always_the_same() {
+        let many = |order: fn(u16) -> u16| -> Vec<SocketAddr> {
+            (0..6000).map(|n| SocketAddr::from(([10, 0, 0, 1], 1 + order(n) % 3000))).collect()
+        };
+        let used = sorted(many(|n| n));
+        assert_eq!(used.len(), ADDRESSES);
+        assert_eq!(used, sorted(many(|n| 5999 - n)));
     }
 }

@@ -18,6 +18,15 @@ fn connectors(pairs: &[(&str, &str)]) -> String {
         .unwrap_or_else(|error| error.to_string())
 }
 
+/// Each is compared with those before it: of a megabyte that would take minutes.
+#[test]
+fn a_list_of_a_quarter_of_a_million_connectors_is_refused_at_once() {
+    let many = (0..250_000).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
+    let given = BTreeMap::from([(CONNECTORS.to_owned(), many)]);
+    let refused = parse(&given, "demo").unwrap_err();
+    assert!(refused.to_string().contains("more than the 16 connectors"), "{}", refused.to_string().len());
+}
+
 #[test]
 fn the_quick_start_volume_is_understood() {
     let volume = given(&[
@@ -65,7 +74,7 @@ fn a_volume_without_usable_connector_is_refused() {
         (vec![(CONNECTOR_NAME, "a"), (CONNECTOR_NAMESPACE, "a.b")], "namespace \"a.b\""),
         (vec![(CONNECTORS, "a,b/c/d")], "\"b/c/d\" is neither"),
         (vec![(CONNECTORS, "a,/d")], "\"/d\" is neither"),
-        (vec![(CONNECTORS, many.as_str())], "17 connectors are more than the 16"),
+        (vec![(CONNECTORS, many.as_str())], "names more than the 16 connectors"),
     ] {
         let message = connectors(&pairs);
         assert!(message.contains(words), "{pairs:?}: {message}");

@@ -2,7 +2,7 @@
 
 use connectors_api::proxy_auth::{self, ConnectorRef};
 use connectors_api::rules;
-use connectors_api::target::Target;
+use connectors_api::target::{Authority, Target, default_port};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::inputs::{Inputs, VolumeConnector};
@@ -25,7 +25,7 @@ pub fn files(token: &SecretString, inputs: &Inputs) -> Files {
     if let Some(address) = inputs.connectors.last().and_then(|last| last.proxy_address()) {
         let references: Vec<ConnectorRef> =
             inputs.connectors.iter().map(|one| one.reference.clone()).collect();
-        let url = proxy_auth::proxy_url(authority(address), &references, token);
+        let url = proxy_auth::proxy_url(&authority(address), &references, token);
         add("connector.status.proxyAddress", SecretString::from(address));
         add(".env", environment(&url, &no_proxy(inputs)));
         add("http.proxy", url.clone());
@@ -67,8 +67,13 @@ fn hosts(mounted: &VolumeConnector) -> Vec<String> {
     addresses.into_iter().filter_map(|address| Some(Target::parse(address).ok()?.host)).collect()
 }
 
-/// `host[:port]` of a URL; a path resolver's address has a path, a forward proxy none.
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
+/// `host:port` of a URL; a path resolver's address has a path, a forward proxy none. With the port, since curl
+/// takes a proxy without one to be at 1080.
+fn authority(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split('/').next().unwrap_or(rest);
+    match Authority::parse(authority) {
+        Ok(Authority { port: None, .. }) => format!("{authority}:{}", default_port(scheme == "https")),
+        _ => authority.to_owned(),
+    }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use connectors_api::{ConnectorClass, rules};
+use connectors_api::{ConnectorClass, names, rules};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::inputs::{Inputs, VolumeConnector};
+use crate::inputs::{Inputs, VolumeConnector, class_proxy_address};
 
 /// Where in the data the token is.
 pub const TOKEN: &str = "/context/token";
@@ -36,6 +36,8 @@ fn connector(mounted: &VolumeConnector) -> Value {
     if let Some(address) = mounted.proxy_address() {
         status.insert("proxyAddress".into(), address.into());
     }
+    let service = names::service_name(&mounted.reference.name);
+    status.insert("host".into(), format!("{service}.{}.svc", mounted.reference.namespace).into());
     json!({
         "name": mounted.reference.name,
         "namespace": mounted.reference.namespace,
@@ -63,18 +65,4 @@ fn class(class: &ConnectorClass, cluster_domain: &str) -> Value {
         data.insert("proxyAddress".into(), address.into());
     }
     data
-}
-
-/// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
-fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
-    let status =
-        class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
-    status.or_else(|| {
-        let proxy = class.spec.proxy.as_ref()?;
-        let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
-        let service = proxy.ref_.as_ref().and_then(|service| {
-            Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?))
-        });
-        absolute.cloned().or(service)
-    })
 }

@@ -72,7 +72,7 @@ fn one_file(text: &str, connectors: Vec<VolumeConnector>) -> Result<String, Erro
 #[test]
 fn without_configurations_there_are_the_built_in_files() {
     let inputs = inputs(vec![mounted(&k8s(), "demo", "k8s", "https://a")]);
-    let url = format!("http://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local");
+    let url = format!("http://demo%2Fk8s:{TOKEN}@c-k8s.demo.svc.cluster.local:80");
     let direct = "localhost,127.0.0.1,::1,kubernetes,kubernetes.default,kubernetes.default.svc,\
                   kubernetes.default.svc.cluster.local,10.96.0.1,.svc,.cluster.local";
     let environment = format!(
@@ -140,7 +140,7 @@ fn several_connectors_share_one_login_at_the_last_ones_proxy() {
     let files = rendered("", "", &inputs).unwrap();
     assert_eq!(
         files["http.proxy"],
-        format!("http://demo%2Fa,kube-public%2Fb:{TOKEN}@c-b.kube-public.svc.cluster.local")
+        format!("http://demo%2Fa,kube-public%2Fb:{TOKEN}@c-b.kube-public.svc.cluster.local:80")
     );
     assert_eq!(files["connector.status.proxyAddress"], "http://c-b.kube-public.svc.cluster.local");
 }

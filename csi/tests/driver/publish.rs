@@ -141,6 +141,34 @@ fn several_connectors_lie_in_one_volume() {
     });
 }
 
+/// Who may edit Services where a connector is could have what is sent to `c-<name>` sent to a Pod of theirs: of
+/// another namespace's Pods that is a token which opens those Pods' own connectors, too.
+#[test]
+fn a_token_goes_to_another_namespaces_connector_by_no_service_of_that_namespace() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("guest").await, Kubelet::start().await);
+        let host = Demo::new("host").await;
+        host.allow("system:serviceaccounts:guest").await;
+        let volume = kubelet.volume(demo.namespace, "job", &demo.token().await);
+        let names = "kubeconfig,kubeconfig-reverse";
+        let volume = volume.with("connector.namespace", "host").with("configuration.names", names);
+        kubelet.publish(&volume).await.unwrap();
+        let gateway = "connectors-gateway.connectors-system.svc.cluster.local";
+        assert_eq!(volume.read("connector.status.proxyAddress"), format!("http://{gateway}"));
+        for file in [".env", "http.proxy", "https.proxy", "kubeconfig"] {
+            let text = volume.read(file);
+            assert!(text.contains(gateway) && !text.contains("c-k8s.host"), "{file}: {text}");
+        }
+        let reverse: serde_json::Value = serde_yaml_ng::from_str(&volume.read("kubeconfig-reverse")).unwrap();
+        let server = &reverse["clusters"][0]["cluster"]["server"];
+        assert_eq!(
+            server, "https://c-k8s.host.svc",
+            "its certificate is the connector CA's, which nobody else has"
+        );
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
 #[test]
 fn calls_for_one_volume_at_the_same_time_make_one_mount() {
     isolated(async {

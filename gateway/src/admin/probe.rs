@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use connectors_api::places::Places;
+use connectors_api::places::{OF_ONE_NAMESPACE, Places};
 use connectors_api::probe::{PATH, ProbeRequest};
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -34,7 +34,7 @@ pub struct ProbeEndpoint {
 impl ProbeEndpoint {
     /// `authenticator`: for audience `names::PROBE_AUDIENCE`. `user`: the controller's user name.
     pub fn new(authenticator: Authenticator, user: String, prober: Prober) -> ProbeEndpoint {
-        ProbeEndpoint { authenticator, user, prober, places: Places::new(PROBES) }
+        ProbeEndpoint { authenticator, user, prober, places: Places::new(PROBES, OF_ONE_NAMESPACE) }
     }
 
     pub async fn answer(&self, request: Request<Incoming>) -> Answer {

@@ -59,6 +59,10 @@ const FORBIDDEN_WAITS: [Duration; 6] = [
     Duration::from_secs(1),
 ];
 const ENTRIES: u64 = 20_000;
+/// Of credentials, and again of CA certificates: one Secret has hundreds of them, in each of its versions.
+const KIBIBYTES: u64 = 64 << 10;
+/// About what OpenSSL takes for one.
+const CERTIFICATE_KIBIBYTES: usize = 5;
 const CA_KEY: &str = "ca.crt";
 
 type Loaded<T> = Result<Arc<T>, CredentialError>;
@@ -101,8 +105,12 @@ impl Credentials {
     pub fn new(secrets: Arc<dyn Secrets>, outage: Duration) -> Credentials {
         Credentials {
             secrets,
-            credentials: Answers::new(ENTRIES, outage.max(LIFE)),
-            certificates: Answers::new(ENTRIES, outage.max(LIFE)),
+            credentials: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Credential>| {
+                weight(loaded.as_ref().map_or(0, |credential| credential.certificates.len()))
+            }),
+            certificates: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Vec<X509>>| {
+                weight(loaded.as_ref().map_or(0, |certificates| certificates.len()))
+            }),
             rereads: Cache::builder().max_capacity(ENTRIES).time_to_live(REREAD_INTERVAL).build(),
             anonymous: Arc::new(Credential {
                 authorization: None,
@@ -185,6 +193,11 @@ impl Credentials {
         }
         differs
     }
+}
+
+/// KiB of what was read of a Secret with so many certificates.
+fn weight(certificates: usize) -> u32 {
+    u32::try_from(1 + CERTIFICATE_KIBIBYTES * certificates).unwrap_or(u32::MAX)
 }
 
 async fn question(

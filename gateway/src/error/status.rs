@@ -9,6 +9,8 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use serde_json::json;
 
+use crate::http::wire::MAX_FIELDS;
+
 /// One refusal, ready to be written as a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -271,7 +273,9 @@ fn not_carried(why: &str) -> Failure {
 
 /// The head is over `limits.head_bytes`.
 pub fn head_too_large(limit: usize) -> Failure {
-    let message = format!("the request head is larger than {limit} bytes (limits.head_bytes)");
+    let message = format!(
+        "the request head is larger than {limit} bytes (limits.head_bytes) or has more than {MAX_FIELDS} fields"
+    );
     Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "BadRequest", message)
 }
 

@@ -66,9 +66,19 @@ where
 {
     /// `outage`: how long after it was given an answer still counts while the API server is away.
     pub fn new(entries: u64, outage: Duration) -> Self {
+        Answers::weighed(entries, outage, |_| 1)
+    }
+
+    /// Where one answer may be a thousand times another's size: `weigh` says what counts against `capacity`.
+    pub fn weighed(capacity: u64, outage: Duration, weigh: fn(&V) -> u32) -> Self {
+        let builder = || {
+            Cache::builder()
+                .max_capacity(capacity)
+                .weigher(move |_: &K, answer: &Answer<V>| weigh(&answer.value))
+        };
         Answers {
-            fresh: Cache::builder().max_capacity(entries).expire_after(Life).build(),
-            kept: Cache::builder().max_capacity(entries).time_to_live(outage).build(),
+            fresh: builder().expire_after(Life).build(),
+            kept: builder().time_to_live(outage).build(),
             outage,
         }
     }

@@ -12,8 +12,8 @@ use crate::error::Error;
 
 pub use codec::{Decoder, Encoder, Frame};
 
-/// Fields of one head. Kubernetes clients send about ten.
-const MAX_FIELDS: usize = 100;
+/// Fields of one head, of HTTP/2 too. Kubernetes clients send about ten.
+pub const MAX_FIELDS: usize = 100;
 
 pub struct RequestHead {
     pub method: Method,
@@ -68,6 +68,13 @@ impl WireError {
 struct Field {
     name: (u32, u32),
     value: (u32, u32),
+}
+
+/// Whether reading on may have completed the head whose first `seen` bytes are known to be none yet. What
+/// arrives byte by byte is not read anew from its beginning with each.
+pub fn may_be_complete(buf: &[u8], seen: usize, limit: usize) -> bool {
+    let new = buf.get(seen.saturating_sub(3)..).unwrap_or_default();
+    seen == 0 || buf.len() > limit || new.windows(3).any(|end| end == b"\n\r\n" || end.ends_with(b"\n\n"))
 }
 
 /// Takes one request head off the buffer; none if it is not complete yet. `limit` bounds its size.

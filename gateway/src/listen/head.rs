@@ -38,6 +38,7 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T>>) -> 
 async fn take(stream: &mut Stream, limit: usize, http2: bool) -> Result<Option<First>> {
     let mut buf = BytesMut::with_capacity(buffer::READ_SIZE);
     loop {
+        let seen = buf.len();
         match buffer::fill(stream, &mut buf, buffer::READ_SIZE).await {
             Ok(0) if buf.is_empty() => return Ok(None),
             Ok(0) => return Err(Error::ClientGone("in the middle of its head".to_owned())),
@@ -48,6 +49,9 @@ async fn take(stream: &mut Stream, limit: usize, http2: bool) -> Result<Option<F
             return Ok(Some(First::Http2(buf)));
         }
         if http2 && HTTP2.starts_with(&buf) {
+            continue;
+        }
+        if !wire::may_be_complete(&buf, seen, limit) {
             continue;
         }
         if let Some(head) = wire::take_request(&mut buf, limit).map_err(|error| error.of_client(limit))? {

@@ -1,17 +1,17 @@
 //! One HTTP probe of a class: rendered, sent to a target of the connector and nowhere else, redirects
 //! included, and judged by the class's CEL or by 2xx.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
 use connectors_api::expression::{Expression, ExpressionError, Response};
+use connectors_api::places::Places;
 use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use connectors_api::template::Template;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
-use tokio::sync::Semaphore;
 
 use super::Subject;
 use super::data::Data;
@@ -21,9 +21,11 @@ use crate::probe::fetch::Fetched;
 const REDIRECTS: usize = 5;
 /// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.
 const JUDGE_TIME: Duration = Duration::from_secs(2);
-/// CEL cannot be stopped: what runs on after its time keeps its place, so that a hopeless one costs so many
-/// threads at most.
-static JUDGES: Semaphore = Semaphore::const_new(4);
+/// For a place: some that take all of their time may be before it.
+const PLACE_TIME: Duration = Duration::from_secs(8);
+/// CEL cannot be stopped: what runs on after its time keeps its place, so that hopeless ones cost so many
+/// threads at most, and their own namespace only.
+static JUDGES: LazyLock<Places> = LazyLock::new(|| Places::new(4, 1));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Injection {
@@ -70,7 +72,7 @@ pub(super) async fn call(
         let location = fetched.headers.get(LOCATION).and_then(|location| location.to_str().ok());
         match location.filter(|_| fetched.status.is_redirection() && !probe.disable_redirect) {
             Some(location) => follow(subject, &mut call, fetched.status, location)?,
-            None => return judge(probe, fetched).await,
+            None => return judge(&subject.route.connector.namespace, probe, fetched).await,
         }
     }
     Err(Failed::Class(format!("{} redirects more than {REDIRECTS} times", call.target.host)))
@@ -193,7 +195,7 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
     Ok(())
 }
 
-async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
+async fn judge(namespace: &str, probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
     let status = fetched.status;
     let kind = fetched.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let page = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
@@ -208,14 +210,14 @@ async fn judge(probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
         ))
     };
     let cel = cel.to_owned();
-    let judged = async {
-        let place = JUDGES.acquire().await;
-        tokio::task::spawn_blocking(move || {
-            let _place = place;
-            verdict(&cel, &fetched)
-        })
-        .await
+    // Who waits behind others has all of the time.
+    let Ok(place) = tokio::time::timeout(PLACE_TIME, JUDGES.take(namespace)).await else {
+        return Err(unfit(&"earlier ones of this namespace take too long"));
     };
+    let judged = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        verdict(&cel, &fetched)
+    });
     match tokio::time::timeout(JUDGE_TIME, judged).await {
         Ok(Ok(Ok(success))) => Ok(Answer { status, success, page }),
         Ok(Ok(Err(error))) => Err(unfit(&error)),

@@ -111,8 +111,13 @@ async fn h1_head(
     persistence: &mut Persistence,
 ) -> Result<Answer> {
     let invalid = |error: WireError| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") };
+    let mut seen = 0;
     loop {
-        if let Some(head) = wire::take_response(source.buf, MAX_HEAD).map_err(invalid)? {
+        let head = match wire::may_be_complete(source.buf, seen, MAX_HEAD) {
+            true => wire::take_response(source.buf, MAX_HEAD).map_err(invalid)?,
+            false => None,
+        };
+        if let Some(head) = head {
             let framing = wire::response_framing(&head, method).map_err(invalid)?;
             let ends = head.minor == 0
                 || framing == Framing::UntilClose
@@ -121,6 +126,7 @@ async fn h1_head(
             *source.decoder = framing.into();
             return Ok(Answer { status: head.status, headers: head.headers, framing });
         }
+        seen = source.buf.len();
         let retry = if source.buf.is_empty() { taken.retry() } else { Retry::Never };
         let cut = |cause: String| Error::Cut { host: host.to_owned(), cause, retry };
         match buffer::fill(source.io, source.buf, buffer::READ_SIZE).await {

@@ -95,8 +95,12 @@ impl Connection {
         }
         let rest = async {
             loop {
+                let seen = self.buf.len();
                 if self.fill(buffer::READ_SIZE).await? == 0 {
                     return Err(Error::ClientGone("in the middle of a head".to_owned()));
+                }
+                if !wire::may_be_complete(&self.buf, seen, limit) {
+                    continue;
                 }
                 if let Some(head) = self.take(limit)? {
                     return Ok(Some(head));

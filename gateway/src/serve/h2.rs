@@ -23,7 +23,7 @@ use crate::http::http2::{
     Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, SEND_BUFFER, connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
-use crate::http::wire::{self, Framing};
+use crate::http::wire::{self, Framing, MAX_FIELDS};
 use crate::modes::Mode;
 use crate::record;
 use crate::relay::client::{Body, Reply};
@@ -138,7 +138,8 @@ fn options(mode: &Mode, window: u32) -> H2Options {
 async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let (parts, body) = request.into_parts();
     let mut reply = Reply::H2 { respond, stream: None, answered: false };
-    match request_of(parts, body.is_end_stream()) {
+    let limit = mode.gateway().parts.settings.load().limits.head_bytes;
+    match request_of(parts, body.is_end_stream(), limit) {
         Ok(request) => {
             let body = Inflow::new(body, mode.gateway().upstream.budget.clone());
             super::serve(mode, request, Body::H2(body), reply, "h2").await
@@ -153,8 +154,12 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
     }
 }
 
-fn request_of(parts: http::request::Parts, ended: bool) -> Result<Request> {
+fn request_of(parts: http::request::Parts, ended: bool, limit: usize) -> Result<Request> {
     let http::request::Parts { method, uri, mut headers, .. } = parts;
+    // The library bounds their bytes, and HPACK makes a field of one.
+    if headers.len() > MAX_FIELDS {
+        return Err(Error::HeadTooLarge(limit));
+    }
     let host = host(&mut headers)?;
     let authority = match (uri.authority().map(|authority| authority.as_str().to_owned()), host) {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(&host) => {

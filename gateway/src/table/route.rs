@@ -215,13 +215,15 @@ impl Table {
         self.is_own_host(host) || self.lookup_host(host).is_some()
     }
 
-    /// Whether this name leads to the gateway in its own Pod, whose resolver completes short names. Lower
-    /// case, no trailing dot.
+    /// Whether this name leads to the gateway in its own Pod. Lower case, no trailing dot. Of connectors by the
+    /// names of their Services only: another's `c-x.dev` may be a name of the world's, and is nobody's to take.
     pub fn leads_here(&self, host: &str) -> bool {
-        let service = self.service(host).unwrap_or(host);
-        let found =
-            |service: &str| service == self.own || service == self.admin || self.hosts.contains_key(service);
-        found(service) || !service.contains('.') && found(&format!("{service}.{}", self.namespace))
+        let service = self.service(host);
+        let own = |name: &str| name == self.own || name == self.admin;
+        let short = || format!("{host}.{}", self.namespace);
+        own(service.unwrap_or(host))
+            || service.is_some_and(|service| self.hosts.contains_key(service))
+            || !host.contains('.') && (own(&short()) || self.hosts.contains_key(&short()))
     }
 
     /// Whether this is a name of the cluster's own DNS, and not the API server's.
@@ -258,7 +260,7 @@ mod tests {
         for suffix in ["", ".svc.cluster.local", ".svc.evil.example", ".svc.."] {
             assert_eq!(table.lookup_host(&format!("{host}{suffix}")), None, "{suffix}");
         }
-        for short in ["connectors-gateway", "connectors-gateway-admin", "connectors-gateway.system", &host] {
+        for short in ["connectors-gateway", "connectors-gateway-admin", "connectors-gateway.system"] {
             assert!(table.leads_here(short), "{short}");
         }
         for (suffix, here) in
@@ -272,6 +274,8 @@ mod tests {
             );
         }
         for elsewhere in [
+            // In the cluster of this table `demo` is a namespace, and in the world it may be a domain.
+            &host,
             "connectors-gateway.demo",
             "connectors-gateway.example.com",
             "c-other.demo.svc",

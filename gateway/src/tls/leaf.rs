@@ -36,7 +36,8 @@ const LIFE: Duration = Duration::from_secs(24 * 3600);
 const BACKDATE: Duration = Duration::from_secs(3600);
 /// A cached leaf always has at least half its life left, unless its issuer ends sooner and is renewed.
 const CACHED: Duration = Duration::from_secs(12 * 3600);
-const HOSTS: u64 = 10_000;
+/// Each some 20 KiB: whoever has a hundred connectors with addresses of their own has not all the memory.
+const HOSTS: u64 = 2_000;
 /// Longest common name (RFC 5280); longer hosts stand in the alternative name alone.
 const MAX_COMMON_NAME: usize = 64;
 /// Preferred first: wire format of the protocols offered inside of a tunnel.

@@ -177,16 +177,15 @@ fn a_targets_refusal_makes_the_secret_be_read_once_more_and_not_again_soon() {
         world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "NEW")).await.unwrap();
         assert!(world.parts.credentials.reread(&route).await, "the Secret differs");
         assert_eq!(world.parts.credentials.get(&route).await.unwrap().authorization().unwrap(), "Bearer NEW");
-        let reads = world.parts.metrics.secret_reads.ok.get();
+        let reads = world.parts.metrics.home.secret_reads.ok.get();
         for _ in 0..20 {
             world.parts.credentials.reread(&route).await;
         }
-        assert_eq!(world.parts.metrics.secret_reads.ok.get(), reads);
+        assert_eq!(world.parts.metrics.home.secret_reads.ok.get(), reads);
     });
 }
 
-/// A tenant's quota of objects is not one of bytes: etcd takes each up to 1.5 MiB, in fields that we read and in
-/// others.
+/// A tenant's quota of objects is not one of bytes: etcd takes each up to 1.5 MiB.
 #[test]
 fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
     const NUMBER: usize = 250;
@@ -194,6 +193,8 @@ fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
         let world = World::beside(std::sync::Arc::new(installed().await), |_| {});
         let before = peak();
         let text = "x".repeat(1_300_000);
+        // Of eight bytes each, which were hundreds in memory.
+        let values = json!(vec![json!({"a": 0}); 10_000]);
         let connectors: Api<DynamicObject> = Api::namespaced_with(
             world.plane.client(),
             "large",
@@ -201,14 +202,13 @@ fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
         );
         world.plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: large}}").await.unwrap();
         for number in 0..NUMBER {
-            let read = if number % 2 == 0 { json!([{"name": "a", "value": text}]) } else { json!([]) };
-            let unread = if number % 2 == 0 { "" } else { &text };
+            let value = if number % 2 == 0 { json!(text) } else { values.clone() };
             let object = json!({
                 "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector",
                 "metadata": {"namespace": "large", "name": format!("large-{number}")},
                 "spec": {"connectorClassName": "k8s", "address": "https://a",
                          "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "k8s"}},
-                         "params": read, "unknown": unread}});
+                         "params": [{"name": "a", "value": value}]}});
             connectors
                 .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
                 .await
@@ -220,9 +220,9 @@ fn connectors_as_large_as_they_may_be_do_not_take_the_memory_of_the_gateway() {
             eventually("all are there", async || world.parts.table.load().connectors.len() == NUMBER).await;
             let large = |number: usize| reason(world.entry(&connector("large", &format!("large-{number}"))));
             assert_eq!(large(0).as_deref(), Some("InvalidParameters"), "it could not be told");
-            assert_eq!(large(1).as_deref(), Some("NotChecked"), "what nobody reads does not matter");
+            assert!(large(1).is_some(), "it is a route");
         }
-        let (grown, written) = (peak() - before, (NUMBER * text.len()) >> 10);
+        let (grown, written) = (peak() - before, (NUMBER * (text.len() + 80_000) / 2) >> 10);
         assert!(grown < 256 << 10, "{} MiB for connectors of {} MiB", grown >> 10, written >> 10);
     });
 }

@@ -27,6 +27,20 @@ fn decode(decoder: &mut Decoder, wire: &[u8]) -> Result<(Vec<u8>, Option<HeaderM
 }
 
 #[test]
+fn a_head_that_comes_byte_by_byte_is_read_at_its_beginning_and_where_it_may_end() {
+    for (head, reads) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 2),
+        ("GET / HTTP/1.1\nHost: a\n\n", 2),
+        ("GET / HTTP/1.1\r\nHost: a\n\r\n", 2),
+    ] {
+        let tried = (0..head.len()).filter(|seen| may_be_complete(&head.as_bytes()[..seen + 1], *seen, 4096));
+        let tried: Vec<usize> = tried.collect();
+        assert_eq!((tried.len(), tried.last()), (reads, Some(&(head.len() - 1))), "{head:?}");
+    }
+    assert!(may_be_complete(&[b'a'; 101], 100, 100), "one that is too long is refused at once");
+}
+
+#[test]
 fn a_request_that_a_target_might_frame_differently_is_refused() {
     for (name, lines) in [
         ("length beside chunks", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"),

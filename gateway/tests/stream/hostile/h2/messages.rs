@@ -27,8 +27,9 @@ fn trailers(at: &At, fields: &[(&str, &str)]) -> Vec<u8> {
     [at.post(&[]), at.data(0, b"hi"), trailers].concat()
 }
 
-pub const ROWS: [Row; 61] = [
+pub const ROWS: [Row; 62] = [
     ("a plain GET", |at| at.get(&[]), Seen("GET /a\n\n")),
+    ("150 fields", |at| at.get(&[("x-many", "1"); 150]), Refused(431)),
     ("connection", |at| at.get(&[("connection", "close")]), MALFORMED),
     ("connection nominates an identity", |at| at.get(&[("connection", "impersonate-user")]), MALFORMED),
     ("keep-alive", |at| at.get(&[("keep-alive", "timeout=5")]), MALFORMED),
