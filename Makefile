@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades bench lint crds images release-images load load-exec binaries archives release-archives quickstart root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release-images load load-exec binaries archives release-archives quickstart root prerequisites
 
 VERSION := 0.1.0
 TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
@@ -48,6 +48,13 @@ test-clients: root images ## nine clients over both kubeconfigs on a real node; 
 
 test-upgrades: prerequisites ## 10,000 upgrades over WebSocket and as many over SPDY: none may be lost (minutes)
 	CONNECTORS_UPGRADES=10000 timeout 1800 cargo test --locked --test stream -- no_upgrade_is_lost --nocapture
+
+# Only flags of the stable compiler. In a folder of its own, since all that is linked is counted too.
+FUZZ := -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 -C llvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-C llvm-args=-sanitizer-coverage-pc-table -C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1 --cfg fuzzing
+fuzz: prerequisites ## the parsers under libFuzzer, SECONDS_EACH (60) each of TARGETS (all); the first build takes minutes
+	RUSTFLAGS='$(FUZZ)' cargo build --locked --package connectors-fuzz --features libfuzzer --target-dir target/fuzz
+	fuzz/run.sh target/fuzz/$(TRIPLE)/debug/connectors-fuzz $(TARGETS)
 
 # For example: make bench BENCH='--only h1,h32 --rounds 3'. load-tests/README.md lists what there is.
 bench: ALSO = need haproxy haproxy -v;
