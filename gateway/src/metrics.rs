@@ -3,8 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Why a client was refused before or inside a tunnel.
@@ -63,6 +63,57 @@ impl InCluster {
     }
 }
 
+/// Questions to the home API server.
+pub struct Home {
+    pub token_reviews: Outcomes,
+    pub signing_key_reads: Outcomes,
+    pub access_reviews: Outcomes,
+    pub secret_reads: Outcomes,
+    /// By question.
+    pub seconds: HistogramVec,
+}
+
+impl Home {
+    fn new(to: &Registry) -> Result<Home, prometheus::Error> {
+        let help = "Questions to the home API server, by result.";
+        let seconds = HistogramOpts::new(
+            "connectors_gateway_api_server_seconds",
+            "Time that the home API server took to answer, by question.",
+        )
+        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0]);
+        Ok(Home {
+            token_reviews: outcomes(to, "token_reviews_total", help)?,
+            signing_key_reads: outcomes(to, "signing_key_reads_total", help)?,
+            access_reviews: outcomes(to, "access_reviews_total", help)?,
+            secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
+            seconds: register(to, HistogramVec::new(seconds, &["question"])?)?,
+        })
+    }
+}
+
+/// The routing table.
+pub struct Routes {
+    pub usable: IntGauge,
+    /// By the reason that the connector's status gives.
+    pub unusable: IntGaugeVec,
+    pub plaintext: IntGauge,
+    pub builds: IntCounter,
+}
+
+impl Routes {
+    fn new(to: &Registry) -> Result<Routes, prometheus::Error> {
+        let unusable = "Connectors without a usable route, by the reason in their status.";
+        let plaintext =
+            "Usable connectors with an address that is http: their credentials can be read on the way.";
+        Ok(Routes {
+            usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
+            unusable: gauges(to, "routes_unusable", unusable, "reason")?,
+            plaintext: gauge(to, "routes_plaintext", plaintext)?,
+            builds: counter(to, "table_builds_total", "Routing tables built.")?,
+        })
+    }
+}
+
 pub struct Metrics {
     registry: Registry,
     pub connections_open: IntGauge,
@@ -83,16 +134,12 @@ pub struct Metrics {
     pub in_cluster: InCluster,
     /// By kind: `services`, `pods`, `nodes`.
     pub cluster_ranges: IntGaugeVec,
-    pub token_reviews: Outcomes,
-    pub signing_key_reads: Outcomes,
-    pub access_reviews: Outcomes,
-    pub secret_reads: Outcomes,
-    pub routes_usable: IntGauge,
-    pub routes_unusable: IntGauge,
-    pub routes_plaintext: IntGauge,
-    pub table_builds: IntCounter,
+    pub home: Home,
+    pub routes: Routes,
     /// By kind of what is watched.
     pub watch_errors: IntCounterVec,
+    /// By kind: when something was last heard, Unix time.
+    pub watch_last_event: IntGaugeVec,
     /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
     pub settings_valid: IntGauge,
     pub issuer_not_after: IntGauge,
@@ -114,20 +161,17 @@ impl Metrics {
         )
         .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
         let bytes = vector(to, "body_bytes_total", "Body bytes carried, by direction.", "to")?;
-        let reviews = "Questions to the home API server, by result.";
+        let connections = "Client connections that each worker has.";
+        let turn = "When each worker was last seen at work, Unix time; one that is stuck stays behind.";
+        let heard = "When something was last heard of what is watched, by kind, Unix time.";
+        gauges(to, "build_info", "1, with what this process was built from.", "version")?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         Ok(Metrics {
             connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
             connections: counter(to, "connections_total", "Client connections accepted.")?,
-            worker_connections: workers(
-                to,
-                "worker_connections",
-                "Client connections that each worker has.",
-            )?,
-            worker_last_turn: workers(
-                to,
-                "worker_last_turn_seconds",
-                "When each worker was last seen at work, Unix time; one that is stuck stays behind.",
-            )?,
+            worker_connections: gauges(to, "worker_connections", connections, "worker")?,
+            worker_last_turn: gauges(to, "worker_last_turn_seconds", turn, "worker")?,
             tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
             tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
             streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
@@ -143,31 +187,21 @@ impl Metrics {
                 "Connections made to targets, by result.",
             )?,
             in_cluster: InCluster::new(to)?,
-            cluster_ranges: register(
+            cluster_ranges: gauges(
                 to,
-                IntGaugeVec::new(
-                    opts("cluster_ranges", "Networks known to be the home cluster's, by kind."),
-                    &["kind"],
-                )?,
+                "cluster_ranges",
+                "Networks known to be the home cluster's, by kind.",
+                "kind",
             )?,
-            token_reviews: outcomes(to, "token_reviews_total", reviews)?,
-            signing_key_reads: outcomes(to, "signing_key_reads_total", reviews)?,
-            access_reviews: outcomes(to, "access_reviews_total", reviews)?,
-            secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
-            routes_usable: gauge(to, "routes_usable", "Connectors with a usable route.")?,
-            routes_unusable: gauge(to, "routes_unusable", "Connectors without a usable route.")?,
-            routes_plaintext: gauge(
-                to,
-                "routes_plaintext",
-                "Usable connectors with an address that is http: their credentials can be read on the way.",
-            )?,
-            table_builds: counter(to, "table_builds_total", "Routing tables built.")?,
+            home: Home::new(to)?,
+            routes: Routes::new(to)?,
             watch_errors: vector(
                 to,
                 "watch_errors_total",
                 "Lists and watches that failed, by kind.",
                 "kind",
             )?,
+            watch_last_event: gauges(to, "watch_last_event_seconds", heard, "kind")?,
             settings_valid: gauge(
                 to,
                 "settings_valid",
@@ -242,8 +276,13 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, promet
     register(registry, IntGauge::with_opts(opts(name, help))?)
 }
 
-fn workers(registry: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
-    register(registry, IntGaugeVec::new(opts(name, help), &["worker"])?)
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntGaugeVec, prometheus::Error> {
+    register(registry, IntGaugeVec::new(opts(name, help), &[label])?)
 }
 
 fn vector(

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -103,12 +103,14 @@ impl Cluster {
         T: Send + 'static,
         Q: Future<Output = Result<T, kube::Error>> + Send + 'static,
     {
+        let begun = Instant::now();
         let bounded = tokio::time::timeout(self.settings.load().timeouts.api_server, question);
         let answer = match self.runtime.spawn(bounded).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(kube::Error::Service("deadline exceeded".into())),
             Err(stopped) => Err(kube::Error::Service(stopped.into())),
         };
+        self.metrics.home.seconds.with_label_values(&[what]).observe(begun.elapsed().as_secs_f64());
         if let Err(error) = &answer {
             let refused = matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404));
             if refused {
@@ -143,9 +145,9 @@ impl Reviews for Cluster {
         };
         let review = TokenReview { metadata: ObjectMeta::default(), spec, status: None };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let outcomes = &self.metrics.token_reviews;
+        let outcomes = &self.metrics.home.token_reviews;
         let question = async move { api.create(&PostParams::default(), &review).await };
-        let reviewed = self.ask("token review", outcomes, question).await.map_err(|_| Away)?;
+        let reviewed = self.ask("token_review", outcomes, question).await.map_err(|_| Away)?;
         let status = reviewed.status.ok_or(Away)?;
         // An authenticator that knows no audiences leaves the list empty: such a yes is for the API server,
         // not for us.
@@ -162,9 +164,9 @@ impl Reviews for Cluster {
     async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {
         let review = access_review(principal, question);
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let outcomes = &self.metrics.access_reviews;
+        let outcomes = &self.metrics.home.access_reviews;
         let question = async move { api.create(&PostParams::default(), &review).await };
-        let reviewed = self.ask("access review", outcomes, question).await.map_err(|_| Away)?;
+        let reviewed = self.ask("access_review", outcomes, question).await.map_err(|_| Away)?;
         let allowed = reviewed.status.ok_or(Away)?.allowed;
         if allowed {
             outcomes.ok.inc()
@@ -187,8 +189,8 @@ impl Cluster {
         let request = http::Request::get(path).body(Vec::new()).map_err(|_| Away)?;
         let client = self.client.clone();
         let question = async move { client.request::<Value>(request).await };
-        let outcomes = &self.metrics.signing_key_reads;
-        let document = self.ask("signing keys", outcomes, question).await.map_err(|_| Away)?;
+        let outcomes = &self.metrics.home.signing_key_reads;
+        let document = self.ask("signing_keys", outcomes, question).await.map_err(|_| Away)?;
         outcomes.ok.inc();
         Ok(document)
     }
@@ -199,7 +201,7 @@ impl Secrets for Cluster {
     async fn get(&self, namespace: &str, name: &str) -> Result<SecretContent, SecretError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let name = name.to_owned();
-        let outcomes = &self.metrics.secret_reads;
+        let outcomes = &self.metrics.home.secret_reads;
         let read = self.ask("secret", outcomes, async move { api.get(&name).await }).await;
         let secret = read.map_err(|error| match error {
             kube::Error::Api(status) if status.code == 404 => SecretError::NotFound,

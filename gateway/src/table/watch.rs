@@ -1,9 +1,10 @@
 //! Watches Connectors and classes of the home cluster and swaps a new table in, at most every 50 ms. A watch
 //! that breaks is made again with back-off while the last table stays.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use connectors_api::item::{Item, MAX_CONNECTOR};
@@ -90,6 +91,9 @@ impl Publisher {
         match event {
             Ok(event) => {
                 self.watches.works(&kind);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+                self.metrics.watch_last_event.with_label_values(&[&kind]).set(seconds);
                 Some(event)
             }
             Err(error) => {
@@ -102,19 +106,26 @@ impl Publisher {
     }
 
     pub fn publish(&self, table: Table) {
-        let routes = table.connectors.values().filter_map(|entry| match entry {
-            Entry::Usable(route) => Some(route),
-            Entry::Unusable { .. } => None,
-        });
+        let routes = &self.metrics.routes;
         let (mut usable, mut plain) = (0, 0);
-        for route in routes {
-            usable += 1;
-            plain += i64::from(route.targets.iter().any(|target| !target.tls));
+        let mut unusable: HashMap<&str, i64> = HashMap::new();
+        for entry in table.connectors.values() {
+            match entry {
+                Entry::Usable(route) => {
+                    usable += 1;
+                    plain += i64::from(route.targets.iter().any(|target| !target.tls));
+                }
+                Entry::Unusable { reason, .. } => *unusable.entry(reason).or_default() += 1,
+            }
         }
-        self.metrics.routes_plaintext.set(plain);
-        self.metrics.routes_usable.set(i64::try_from(usable).unwrap_or(i64::MAX));
-        self.metrics.routes_unusable.set(i64::try_from(table.connectors.len() - usable).unwrap_or(i64::MAX));
-        self.metrics.table_builds.inc();
+        routes.plaintext.set(plain);
+        routes.usable.set(usable);
+        // Reasons are the controller's and ours: a short list.
+        routes.unusable.reset();
+        for (reason, count) in unusable {
+            routes.unusable.with_label_values(&[reason]).set(count);
+        }
+        routes.builds.inc();
         self.table.store(Arc::new(table));
         self.synced.store(true, Ordering::Release);
     }

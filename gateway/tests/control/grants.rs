@@ -104,6 +104,6 @@ fn a_hundred_requests_of_one_principal_ask_once() {
             futures::future::join_all((0..100).map(|_| fresh.parts.authorizer.may_use(&principal, &k8s)))
                 .await;
         assert!(verdicts.iter().all(|verdict| *verdict == Ok(Verdict::Allowed)));
-        assert_eq!(asked(&fresh.parts.metrics.access_reviews), 1);
+        assert_eq!(asked(&fresh.parts.metrics.home.access_reviews), 1);
     });
 }

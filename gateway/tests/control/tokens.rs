@@ -43,9 +43,9 @@ fn a_pods_token_names_its_serviceaccount_and_pod_and_is_reviewed_once() {
         assert_eq!(*pod.uid, *uid);
         let left = principal.expires.duration_since(std::time::SystemTime::now()).unwrap().as_secs();
         assert!((500..=3700).contains(&left), "{left}");
-        let before = asked(&world.parts.metrics.token_reviews);
+        let before = asked(&world.parts.metrics.home.token_reviews);
         world.principal(&token).await;
-        assert_eq!(asked(&world.parts.metrics.token_reviews), before);
+        assert_eq!(asked(&world.parts.metrics.home.token_reviews), before);
     });
 }
 
@@ -78,7 +78,7 @@ fn garbage_and_tokens_that_are_not_for_us_are_refused_without_a_token_review() {
         ] {
             assert_eq!(rejected(world.identity(&token).await), why);
         }
-        assert_eq!(asked(&world.parts.metrics.token_reviews), 0);
+        assert_eq!(asked(&world.parts.metrics.home.token_reviews), 0);
     });
 }
 
@@ -90,7 +90,7 @@ fn an_unknown_issuer_with_the_clusters_own_key_is_left_to_the_api_server() {
             world.plane.service_account_token("tokens-issuer", "default", AUDIENCE, 600).await.unwrap();
         let moved = signed_again(&world, &ours, |claims| claims["iss"] = json!("https://moved"), true);
         assert_eq!(rejected(world.identity(&moved).await), "the token was refused by the cluster");
-        assert_eq!(asked(&world.parts.metrics.token_reviews), 1);
+        assert_eq!(asked(&world.parts.metrics.home.token_reviews), 1);
     });
 }
 
@@ -127,6 +127,6 @@ fn a_hundred_requests_with_one_new_token_make_one_review() {
         let token = world.plane.service_account_token("tokens-many", "default", AUDIENCE, 600).await.unwrap();
         let all = futures::future::join_all((0..100).map(|_| world.principal(&token))).await;
         assert_eq!(all.len(), 100);
-        assert_eq!(asked(&world.parts.metrics.token_reviews), 1);
+        assert_eq!(asked(&world.parts.metrics.home.token_reviews), 1);
     });
 }
