@@ -11,6 +11,7 @@ mod environment;
 mod events;
 mod exec;
 mod handshakes;
+mod hoard;
 mod idle;
 mod lab;
 mod latency;
@@ -109,6 +110,7 @@ enum Measurement {
     Watches,
     Exec,
     Stopped,
+    Hoard,
 }
 
 impl Options {
@@ -167,5 +169,6 @@ async fn measure(measurement: Measurement, lab: &Lab) -> Result<Vec<Figure>> {
         Measurement::Watches => watches::measure(lab).await,
         Measurement::Exec => exec::measure(lab).await,
         Measurement::Stopped => stopped::measure(lab).await,
+        Measurement::Hoard => hoard::measure(lab).await,
     }
 }
