@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use connectors_testenv::within;
+use connectors_testenv::{tool, within};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -14,6 +14,8 @@ use tokio::process::Command;
 pub const CONNECTOR: &str = include_str!("../../config/samples/connector.yaml");
 pub const JOB: &str = include_str!("../../config/samples/job.yaml");
 pub const INSPECT: &str = include_str!("../../config/samples/inspect.yaml");
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Whose connectors may have a target on the node.
 pub const ON_THE_NODE: &str = "path-address";
@@ -29,7 +31,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Installs Connectors as the README says and makes an account at the target.
+    /// Installs Connectors by Helm, as docs/installation.md says, and makes an account at the target.
     pub async fn install() -> Result<Cluster> {
         let target = std::env::var_os("TARGET_KUBECONFIG")
             .context("testenv sets TARGET_KUBECONFIG with --target")?
@@ -44,13 +46,9 @@ impl Cluster {
         }
         cluster.token = cluster.new_token().await?;
         cluster.address = std::env::var("TARGET_URL").context("testenv sets TARGET_URL with --target")?;
-        for words in [
-            "apply -k config/crd",
-            "wait --for condition=Established crd --all --timeout 30s",
-            "apply -k config/default",
-        ] {
-            cluster.kubectl(words).await?;
-        }
+        cluster.helm("install connectors charts/connectors -n connectors-system --create-namespace").await?;
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        cluster.kubectl(&format!("label namespace connectors-system {label}")).await?;
         cluster.set_targets(Value::Null).await?;
         for workload in [
             "-n connectors-system deployment/connectors-gateway",
@@ -85,6 +83,14 @@ impl Cluster {
     /// kubectl with these words, on the cluster that has Connectors. Its output without the last line end.
     pub async fn kubectl(&self, words: &str) -> Result<String> {
         run(kubectl(words), None).await
+    }
+
+    /// The same of helm. Its tool was built outside: inside there is no network to fetch with.
+    pub async fn helm(&self, words: &str) -> Result<String> {
+        let helm = tokio::task::spawn_blocking(|| tool("helm")).await??;
+        let mut command = Command::new(helm);
+        command.args(words.split_whitespace()).current_dir(FOLDER);
+        run(command, None).await
     }
 
     pub async fn at_target(&self, words: &str) -> Result<String> {
@@ -250,7 +256,7 @@ impl Cluster {
 
 fn kubectl(words: &str) -> Command {
     let mut command = Command::new("kubectl");
-    command.args(words.split_whitespace()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(words.split_whitespace()).current_dir(FOLDER);
     command
 }
 
@@ -262,7 +268,7 @@ async fn run(mut command: Command, input: Option<&str>) -> Result<String> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("start kubectl")?;
+        .with_context(|| format!("start {:?}", command.as_std()))?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         stdin.write_all(input.as_bytes()).await?;
     }

@@ -6,6 +6,7 @@
 
 mod access;
 mod admission;
+mod chart;
 mod install;
 mod monitoring;
 mod projects;

@@ -1,4 +1,4 @@
-//! The product on a real node: Connectors installed from `config/default`, the quick start, and what may go
+//! The product on a real node: Connectors installed by Helm, the quick start, and what may go
 //! wrong around it. Cargo starts this program outside; it starts itself again inside of `testenv run`, where
 //! one cluster serves all checks: first those that share it in peace (each has a namespace of its own), then
 //! those that take parts of it down.
@@ -41,7 +41,7 @@ async fn main() -> Result<ExitCode> {
     }
     if std::env::var_os(INSIDE).is_none() {
         // Built outside: inside there is no network to fetch with.
-        tokio::task::spawn_blocking(|| tool("client-go")).await??;
+        tokio::task::spawn_blocking(|| tool("client-go").and_then(|_| tool("helm"))).await??;
         return start::again_beside_a_node(INSIDE, &words);
     }
     let cluster = Cluster::install().await?;
@@ -64,6 +64,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
             "the_pod_finds_the_documented_kubeconfig_and_no_other_token",
             Box::pin(quick_start::documented_kubeconfig(cluster)),
         ),
+        ("helm_test_passes_and_leaves_nothing_behind", Box::pin(quick_start::helm_test(cluster))),
         ("an_address_with_a_path_keeps_its_path", Box::pin(path_address::keeps_its_path(cluster))),
         (
             "a_connector_of_another_namespace_takes_a_binding",

@@ -1,6 +1,6 @@
 //! The quick start to its last step, and what its Pod finds in the volume.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 
 use connectors_acceptance::cluster::{Cluster, JOB, SOON};
@@ -106,4 +106,18 @@ pub async fn documented_kubeconfig(cluster: &Cluster) -> Result<()> {
 pub fn claims(token: &str) -> Result<serde_json::Value> {
     let body = token.split('.').nth(1).context("a JSON web token has three parts")?;
     Ok(serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(body)?)?)
+}
+
+/// What an operator runs after the installation: the quick start against the cluster's own API server.
+pub async fn helm_test(cluster: &Cluster) -> Result<()> {
+    let said = cluster.helm("test connectors -n connectors-system --timeout 150s").await;
+    if let Err(error) = said {
+        let log = cluster.kubectl("logs -n connectors-system connectors-test").await.unwrap_or_default();
+        bail!("{error:#}\n{log}\n{}", cluster.events("connectors-system").await?);
+    }
+    let kinds = "pods,secrets,connectors,serviceaccounts,roles,rolebindings";
+    let left = cluster.kubectl(&format!("get {kinds} -n connectors-system -o name")).await?;
+    let left: Vec<&str> = left.lines().filter(|name| name.contains("connectors-test")).collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
 }

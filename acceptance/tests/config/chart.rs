@@ -1,0 +1,213 @@
+//! The chart installs what `config/default` does, and refuses values that make no sense.
+
+use std::collections::BTreeMap;
+use std::process::Output;
+
+use connectors_testenv::{ControlPlane, tool};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{folder, printed};
+
+const NAMESPACE: &str = "connectors-system";
+
+async fn helm(arguments: &[&str], kubeconfig: Option<&str>) -> Output {
+    let helm = tokio::task::spawn_blocking(|| tool("helm")).await.unwrap().unwrap();
+    let mut command = Command::new(helm);
+    command.args(arguments).env("KUBECONFIG", kubeconfig.unwrap_or("/dev/null"));
+    command.output().await.unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// What the chart would install in this namespace.
+async fn rendered(namespace: &str, more: &[&str]) -> String {
+    let chart = folder("charts/connectors");
+    let arguments = ["template", "connectors", &chart, "-n", namespace, "--include-crds", "--skip-tests"];
+    let output = helm(&[&arguments[..], more].concat(), None).await;
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// By kind, namespace and name.
+fn objects(yaml: &str) -> BTreeMap<[String; 3], Value> {
+    let documents = serde_yaml_ng::Deserializer::from_str(yaml);
+    let objects = documents.map(|one| Value::deserialize(one).unwrap()).filter(|object| !object.is_null());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let key = |object: &Value| {
+        [&object["kind"], &object["metadata"]["namespace"], &object["metadata"]["name"]].map(text)
+    };
+    objects.map(|object| (key(&object), object)).collect()
+}
+
+fn find<'a>(objects: &'a BTreeMap<[String; 3], Value>, kind: &str, name: &str) -> &'a Value {
+    let mut found = objects.iter().filter(|([kinds, _, names], _)| kinds == kind && names == name);
+    found.next().unwrap_or_else(|| panic!("no {kind} {name}")).1
+}
+
+#[tokio::test]
+async fn the_chart_is_config_default_and_config_monitoring_object_by_object() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let mut kustomized = objects(&printed(&cluster, &["kustomize", &folder("config/default")]).await);
+    // Helm makes the namespace of a release itself.
+    let own = ["Namespace".to_owned(), String::new(), NAMESPACE.to_owned()];
+    assert!(kustomized.remove(&own).is_some());
+    // What needs kinds that not every cluster has is apart in both.
+    kustomized.extend(objects(&printed(&cluster, &["kustomize", &folder("config/monitoring")]).await));
+    let chart = objects(&rendered(NAMESPACE, &["--set", "monitoring.enabled=true"]).await);
+    assert_eq!(chart.keys().collect::<Vec<_>>(), kustomized.keys().collect::<Vec<_>>());
+    for (key, object) in &kustomized {
+        assert_eq!(&chart[key], object, "left: the chart, right: config/default, of {key:?}");
+    }
+}
+
+#[tokio::test]
+async fn in_another_namespace_nothing_points_to_the_usual_one() {
+    let text = rendered("tools", &["--set", "driver.namespace=tools-csi"]).await;
+    let objects = objects(&text);
+    let elsewhere = |([kind, namespace, name], _): &(&[String; 3], &Value)| {
+        !["", "tools", "tools-csi", "default"].contains(&namespace.as_str())
+            || (kind == "Namespace" && name != "tools-csi")
+    };
+    let stray: Vec<_> = objects.iter().filter(elsewhere).map(|(key, _)| key).collect();
+    assert!(stray.is_empty(), "{stray:?}");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("connectors-system") && !line.trim_start().starts_with("description:"))
+        .collect();
+    assert!(lines.is_empty(), "{lines:?}");
+    let container = |kind, name| &find(&objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+    let has = |container: &Value, name: &str, value: &str| {
+        container["env"].as_array().unwrap().contains(&json!({"name": name, "value": value}))
+    };
+    assert!(has(container("DaemonSet", "connectors-csi"), "CONNECTORS_NAMESPACE", "tools"));
+    let url = "https://connectors-gateway-admin.tools.svc:9443";
+    assert!(has(container("Deployment", "connectors-controller"), "GATEWAY_URL", url));
+}
+
+#[tokio::test]
+async fn values_change_what_they_say() {
+    let values = json!({
+        "image": {"registry": "registry.example/mirror/", "tag": "v9", "pullSecrets": ["pull"]},
+        "clusterDomain": "corp.example",
+        "gateway": {
+            "resources": {"limits": {"memory": "2Gi"}},
+            "settings": {"limits": {"connections": 500}, "targets": {"cluster": ["10.244.0.0/16"]}},
+            "autoscaling": {"enabled": true, "connections": 4000},
+            "env": [{"name": "RUST_LOG", "value": "debug"}],
+            "podLabels": {"team": "platform"},
+        },
+        "controller": {"replicas": 1, "disruptionBudget": false},
+        "driver": {
+            "kubelet": "/var/lib/k0s/kubelet", "tokenInSecrets": false, "nodeSelector": {"pool": "ci"},
+            "tolerations": [{"key": "ci", "operator": "Exists"}],
+        },
+        "rootCA": {"certificate": "CERTIFICATE", "key": "KEY"},
+        "monitoring": {"enabled": true, "labels": {"release": "prometheus"}},
+        "classes": {"k8s": false},
+        "admissionPolicies": false,
+        "networkPolicies": false,
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), values.to_string()).unwrap();
+    let objects = objects(&rendered(NAMESPACE, &["-f", file.path().to_str().unwrap()]).await);
+    let pod = |kind, name| &find(&objects, kind, name)["spec"]["template"]["spec"];
+    let gateway = pod("Deployment", "connectors-gateway");
+    let container = &gateway["containers"][0];
+    assert_eq!(container["image"], "registry.example/mirror/connectors-gateway:v9");
+    assert_eq!(container["resources"], json!({"limits": {"memory": "2Gi"}}));
+    let env = container["env"].as_array().unwrap();
+    assert!(env.contains(&json!({"name": "CLUSTER_DOMAIN", "value": "corp.example"})));
+    assert!(env.contains(&json!({"name": "RUST_LOG", "value": "debug"})));
+    assert_eq!(gateway["imagePullSecrets"], json!([{"name": "pull"}]));
+    let deployment = find(&objects, "Deployment", "connectors-gateway");
+    assert_eq!(deployment["spec"]["replicas"], Value::Null, "the autoscaler's to say");
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"]["team"], "platform");
+    let selector = &deployment["spec"]["selector"]["matchLabels"];
+    assert_eq!(selector, &json!({"app.kubernetes.io/name": "connectors-gateway"}));
+
+    let text = &find(&objects, "ConfigMap", "connectors-gateway")["data"]["gateway.yaml"];
+    let settings: Value = serde_yaml_ng::from_str(text.as_str().unwrap()).unwrap();
+    assert_eq!(settings["limits"], json!({"connections": 500, "head_bytes": 32768}), "the others stay");
+    assert_eq!(settings["targets"]["cluster"], json!(["10.244.0.0/16"]));
+    let scaler = find(&objects, "HorizontalPodAutoscaler", "connectors-gateway");
+    assert_eq!(scaler["spec"]["metrics"].as_array().map(Vec::len), Some(2));
+
+    assert_eq!(find(&objects, "Deployment", "connectors-controller")["spec"]["replicas"], 1);
+    let driver = pod("DaemonSet", "connectors-csi");
+    assert_eq!(driver["volumes"][0]["hostPath"]["path"], "/var/lib/k0s/kubelet/plugins/connectors-csi");
+    assert_eq!(driver["nodeSelector"], json!({"kubernetes.io/os": "linux", "pool": "ci"}));
+    assert_eq!(driver["tolerations"], json!([{"key": "ci", "operator": "Exists"}]));
+    let csidriver = find(&objects, "CSIDriver", "connectors-csi");
+    assert_eq!(csidriver["spec"]["serviceAccountTokenInSecrets"], Value::Null);
+    let root = find(&objects, "Secret", "connectors-ca");
+    assert_eq!(root["stringData"], json!({"tls.crt": "CERTIFICATE", "tls.key": "KEY"}));
+
+    let rule = find(&objects, "PrometheusRule", "connectors");
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let kinds: Vec<&str> = objects.keys().map(|[kind, ..]| kind.as_str()).collect();
+    for gone in ["NetworkPolicy", "ValidatingAdmissionPolicy", "ConnectorClass"] {
+        assert!(!kinds.contains(&gone), "{gone} is there");
+    }
+    let budgets: Vec<_> = objects.keys().filter(|[kind, ..]| kind == "PodDisruptionBudget").collect();
+    assert_eq!(budgets.len(), 1, "{budgets:?}");
+}
+
+#[tokio::test]
+async fn wrong_values_are_refused_with_a_sentence() {
+    let cases = [
+        ("gateway.replicas=two", "/gateway/replicas"),
+        ("gateway.replicas=0", "/gateway/replicas"),
+        ("gatway.replicas=2", "gatway"),
+        ("gateway.settings.limits.head_bytes=100", "/gateway/settings/limits/head_bytes"),
+        ("gateway.settings.target.in_cluster=deny", "target"),
+        ("gateway.settings.targets.in_cluster=allow", "/gateway/settings/targets/in_cluster"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("driver.kubelet=var/lib/kubelet", "/driver/kubelet"),
+        ("driver.namespace=Connectors", "/driver/namespace"),
+        ("rootCA.certificate=x", "rootCA.certificate and rootCA.key go together"),
+        ("networkPolicies=yes", "/networkPolicies"),
+    ];
+    let chart = folder("charts/connectors");
+    for (value, words) in cases {
+        let output = helm(&["template", "connectors", &chart, "--set", value], None).await;
+        assert!(!output.status.success(), "{value} is accepted");
+        assert!(said(&output).contains(words), "{value}: {}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn one_command_installs_a_second_changes_nothing_and_uninstall_leaves_what_users_wrote() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let kubeconfig = cluster.kubeconfig().to_str().unwrap();
+    let chart = folder("charts/connectors");
+    let place = ["connectors", "-n", NAMESPACE];
+    let run = async |words: &[&str]| {
+        let output = helm(words, Some(kubeconfig)).await;
+        assert!(output.status.success(), "helm {words:?}: {}", said(&output));
+        said(&output)
+    };
+    let notes = run(&[&["install"], &place[..], &[&chart, "--create-namespace"]].concat()).await;
+    assert!(notes.contains("kubectl rollout status"), "{notes}");
+    let generation = async || {
+        let path = "jsonpath={.items[*].metadata.generation}";
+        printed(&cluster, &["get", "deployments,daemonsets,csidrivers,connectorclasses", "-A", "-o", path])
+            .await
+    };
+    let before = generation().await;
+    run(&[&["upgrade"], &place[..], &[&chart]].concat()).await;
+    assert_eq!(generation().await, before);
+
+    printed(&cluster, &["create", "namespace", "team"]).await;
+    let connector = "{apiVersion: connectors.alauda.io/v1alpha1, kind: Connector, metadata: {name: k8s, namespace: team}, \
+                     spec: {connectorClassName: k8s, address: https://target.example}}";
+    cluster.apply(connector).await.unwrap();
+    run(&[&["uninstall"], &place[..]].concat()).await;
+    let left = printed(&cluster, &["get", "connectors", "-n", "team", "-o", "name"]).await;
+    assert_eq!(left.trim(), "connector.connectors.alauda.io/k8s");
+    let roles = printed(&cluster, &["get", "clusterroles", "-o", "name"]).await;
+    assert!(!roles.contains("connectors-"), "{roles}");
+}
