@@ -205,7 +205,10 @@ async fn collect(mut answers: AnswerReader<'_>) -> Result<Fetched> {
     let mut body = BytesMut::new();
     while answer.framing != Framing::None && body.len() < MAX_BODY {
         match answers.source.next().await {
-            Ok(Frame::Data(data)) => body.extend_from_slice(&data),
+            Ok(Frame::Data(data)) => {
+                body.extend_from_slice(&data);
+                answers.source.delivered(data.len());
+            }
             Ok(Frame::Trailers(_) | Frame::End) => break,
             Err(cause) => return Err(Error::Protocol { host, cause }),
         }

@@ -63,10 +63,17 @@ impl Source<'_> {
         next_of_stream(self.stream().ok_or("no answer has begun")?).await
     }
 
-    /// Takes what comes meanwhile, for a reader that has stopped. Never resolves.
-    async fn gather(&mut self) -> Infallible {
+    /// So much of what was taken has reached whoever it is for.
+    pub fn delivered(&mut self, bytes: usize) {
+        if let Some(body) = self.stream() {
+            body.delivered(bytes);
+        }
+    }
+
+    /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already. Never resolves.
+    async fn gather(&mut self, taken: usize) -> Infallible {
         match self.stream() {
-            Some(body) => body.gather().await,
+            Some(body) => body.gather(taken).await,
             None => pending().await,
         }
     }
@@ -230,15 +237,17 @@ pub async fn copy_noted(
         };
         match frame {
             Frame::Data(data) => {
-                let n = data.len() as u64;
+                let n = data.len();
                 at_hand = buffered(source);
                 let last = matches!(at_hand, Some(Ok(Frame::End)));
+                let next = if let Some(Ok(Frame::Data(next))) = &at_hand { next.len() } else { 0 };
                 tokio::select! {
                     biased;
                     sent = sink.data(data, last) => sent.map_err(Broken::Sink)?,
-                    never = source.gather() => match never {},
+                    never = source.gather(n + next) => match never {},
                 }
-                count.fetch_add(n, Ordering::Relaxed);
+                source.delivered(n);
+                count.fetch_add(n as u64, Ordering::Relaxed);
                 if last {
                     return Ok(());
                 }
@@ -256,7 +265,7 @@ async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Fram
     tokio::select! {
         biased;
         flushed = sink.flush() => flushed.map_err(Broken::Sink)?,
-        never = source.gather() => match never {},
+        never = source.gather(0) => match never {},
     }
     tokio::select! {
         biased;

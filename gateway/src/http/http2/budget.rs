@@ -101,6 +101,9 @@ impl Held {
 
     /// False if there is no room for more.
     pub fn set(&mut self, bytes: usize) -> bool {
+        if bytes == self.bytes {
+            return true;
+        }
         let more = bytes > self.bytes;
         let change = i64::try_from(bytes.abs_diff(self.bytes)).unwrap_or(i64::MAX);
         if more {

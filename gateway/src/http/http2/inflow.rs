@@ -51,40 +51,48 @@ impl Inflow {
         !self.ahead.is_empty() || self.end.is_some() || self.stream.is_end_stream()
     }
 
-    /// Cancelling loses nothing.
+    /// Cancelling loses nothing. Whoever has taken data says when it is delivered.
     pub async fn next(&mut self) -> Result<Part, String> {
+        self.held.set(self.ahead.len());
         if !self.ahead.is_empty() {
             let data = self.ahead.split_to(self.ahead.remaining().min(PIECE)).freeze();
             if self.ahead.is_empty() {
                 self.ahead = BytesMut::new();
             }
-            self.held.set(self.ahead.len());
-            return self.give_back(data);
+            return Ok(Part::Data(data));
         }
         if let Some(end) = self.end.take() {
             return end.map(End::part);
         }
         match self.read().await? {
-            Ok(data) => self.give_back(data),
+            Ok(data) => Ok(Part::Data(data)),
             Err(end) => Ok(end.part()),
         }
     }
 
-    /// Reads ahead for as long as it is awaited. Cancelling loses nothing.
-    pub async fn gather(&mut self) -> Infallible {
-        while self.end.is_none() {
+    /// So many bytes have left: the peer may send as many again. Not before, or a reader that has stopped would
+    /// have what was taken for it held beside a whole window.
+    pub fn delivered(&mut self, bytes: usize) {
+        // What is broken shows when it is read on.
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+
+    /// Reads ahead for as long as it is awaited, while `taken` bytes wait for their delivery. Cancelling loses
+    /// nothing.
+    pub async fn gather(&mut self, taken: usize) -> Infallible {
+        loop {
+            if !self.held.set(self.ahead.len() + taken) && !matches!(self.end, Some(Err(_))) {
+                self.end = Some(Err("its reader has stopped, and memory is short".to_owned()));
+            }
+            if self.end.is_some() {
+                return pending().await;
+            }
             match self.read().await {
-                Ok(Ok(data)) => {
-                    self.ahead.extend_from_slice(&data);
-                    if !self.held.set(self.ahead.len()) {
-                        self.end = Some(Err("its reader has stopped, and memory is short".to_owned()));
-                    }
-                }
+                Ok(Ok(data)) => self.ahead.extend_from_slice(&data),
                 Ok(Err(end)) => self.end = Some(Ok(end)),
                 Err(why) => self.end = Some(Err(why)),
             }
         }
-        pending().await
     }
 
     async fn read(&mut self) -> Result<Result<Bytes, End>, String> {
@@ -96,16 +104,6 @@ impl Inflow {
                 None => Ok(Err(End::Plain)),
             },
         }
-    }
-
-    /// The peer may send as much again.
-    fn give_back(&mut self, data: Bytes) -> Result<Part, String> {
-        // A stream that has ended needs no window.
-        let given = self.stream.flow_control().release_capacity(data.len());
-        if let (Err(error), None) = (given, &self.end) {
-            return Err(error.to_string());
-        }
-        Ok(Part::Data(data))
     }
 }
 
