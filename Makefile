@@ -38,6 +38,7 @@ load-exec: root release-archives ## 1 GiB through kubectl exec, directly and thr
 	timeout 1200 $(CLUSTERS) load-tests/exec.sh
 
 # The images first: lint then finds macros and build scripts compiled. A test that waits leaves the machine to others.
+test: ALSO = need prometheus promtool --version;
 test: images lint ## everything that CI checks: lint, unit tests, a real API server, a real node
 	@.ci/test
 
@@ -110,7 +111,7 @@ prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
 	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need pkg-config pkg-config --version; \
 	need libssl-dev test -e /usr/lib/$$(cc -print-multiarch)/libssl.a; need curl curl --version; need gnutls-bin gnutls-serv --version; need procps ps --version; \
-	need prometheus promtool --version; need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
+	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
 	echo "installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null

@@ -127,15 +127,14 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Item<K> {
         let raw = Box::<RawValue>::deserialize(input)?;
         let text = without_managed_fields(raw.get());
         if text.len() > MOST {
-            let metadata = metadata(part(&fields(&text).map_err(D::Error::custom)?, "metadata"));
-            let metadata = metadata.map_err(D::Error::custom)?;
             let error = format!("it is larger than {} KiB", MOST >> 10);
-            return Ok(Item(Err(Arc::new(Unreadable { metadata, status: Value::default(), error }))));
+            let item = unread(&text, error).map_err(D::Error::custom)?;
+            return Ok(Item(Err(Arc::new(item))));
         }
         match serde_json::from_str::<K>(&text) {
             Ok(object) => Ok(Item::from(object)),
             Err(error) => {
-                unreadable(raw.get(), &error).map(|it| Item(Err(Arc::new(it)))).map_err(D::Error::custom)
+                unread(raw.get(), words(&error)).map(|it| Item(Err(Arc::new(it)))).map_err(D::Error::custom)
             }
         }
     }
@@ -164,13 +163,12 @@ fn part<'a>(fields: &Fields<'a>, name: &str) -> &'a str {
     fields.get(name).map_or("{}", |part| part.get())
 }
 
-fn unreadable(object: &str, error: &serde_json::Error) -> Result<Unreadable, serde_json::Error> {
+/// Of the status what can be read: the controller writes it, and must know what it has said.
+fn unread(object: &str, error: String) -> Result<Unreadable, serde_json::Error> {
     let fields = fields(object)?;
-    Ok(Unreadable {
-        metadata: metadata(part(&fields, "metadata"))?,
-        status: readable_fields(part(&fields, "status")),
-        error: words(error),
-    })
+    let status = part(&fields, "status");
+    let status = if status.len() > MAX_CONNECTOR { Value::default() } else { readable_fields(status) };
+    Ok(Unreadable { metadata: metadata(part(&fields, "metadata"))?, status, error })
 }
 
 fn metadata(text: &str) -> Result<ObjectMeta, serde_json::Error> {

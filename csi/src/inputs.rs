@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use connectors_api::conditions::{self, READY};
 use connectors_api::item::{Item, MAX_CONNECTOR};
-use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, is_object_name};
+use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, GATEWAY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass, rules};
 use futures::future::join_all;
@@ -64,15 +64,17 @@ impl VolumeConnector {
     }
 
     /// Whoever may edit Services of another namespace must not get what a Pod of this one sends to its
-    /// connector's: a token that opens the Pod's own connectors too. So the proxy is named by the Service that the
-    /// class names.
-    fn reach_directly(&mut self, cluster_domain: &str) {
-        let Some(proxy) = class_proxy_address(&self.class, cluster_domain) else { return };
+    /// connector's: a token that opens the Pod's own connectors too. So the proxy is named by the Service that its
+    /// class names, which is an operator's, or the gateway's.
+    fn reach_directly(&mut self, namespace: &str, cluster_domain: &str) {
+        let service = self.class.spec.proxy.as_ref().and_then(|proxy| proxy.ref_.as_ref());
+        let name = service.map_or(GATEWAY, |service| service.name.as_str());
+        let namespace = service.and_then(|service| service.namespace.as_deref()).unwrap_or(namespace);
         let address = self.connector.status.as_mut().and_then(|status| status.proxy.as_mut());
         if let Some(url) = address.and_then(|proxy| proxy.http_address.as_mut()?.url.as_mut()) {
             let rest = url.split_once("://").map_or("", |(_, rest)| rest);
             let path = rest.find('/').map_or("", |at| &rest[at..]);
-            *url = format!("{}{path}", proxy.trim_end_matches('/'));
+            *url = format!("http://{name}.{namespace}.svc.{cluster_domain}{path}");
         }
     }
 }
@@ -122,7 +124,7 @@ impl Cluster {
             api: Api::all(self.client.clone()),
             known: BTreeMap::new(),
             namespace: &request.pod.namespace,
-            cluster_domain: &self.settings.cluster_domain,
+            settings: &self.settings,
         };
         let mut connectors = Vec::with_capacity(references.len());
         for (reference, found) in references.iter().zip(found) {
@@ -209,7 +211,7 @@ struct Classes<'a> {
     known: BTreeMap<String, Arc<ConnectorClass>>,
     /// The Pod's.
     namespace: &'a str,
-    cluster_domain: &'a str,
+    settings: &'a Settings,
 }
 
 impl Classes<'_> {
@@ -232,24 +234,10 @@ impl Classes<'_> {
         let mut mounted =
             check_proxy_address(VolumeConnector { reference: reference.clone(), connector, class })?;
         if reference.namespace != self.namespace {
-            mounted.reach_directly(self.cluster_domain);
+            mounted.reach_directly(&self.settings.namespace, &self.settings.cluster_domain);
         }
         Ok(mounted)
     }
-}
-
-/// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
-pub fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
-    let status =
-        class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
-    status.or_else(|| {
-        let proxy = class.spec.proxy.as_ref()?;
-        let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
-        let service = proxy.ref_.as_ref().and_then(|service| {
-            Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?))
-        });
-        absolute.cloned().or(service)
-    })
 }
 
 async fn class(

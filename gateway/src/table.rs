@@ -21,6 +21,9 @@ use crate::table::route::{Entry, Route, Source, Table, TableParts};
 use compile::{ClassState, Unusable};
 use hosts::Claim;
 
+/// Of one connector, while nobody knows which its class declares.
+const EXTENSIONS: usize = 16;
+
 /// All observed objects and what was compiled of them last.
 pub struct Builder {
     cluster_domain: String,
@@ -117,15 +120,16 @@ impl Builder {
         let written = self.connectors.values().filter_map(|item| item.read().ok());
         let written = written.flat_map(|connector| {
             let spec = &connector.spec;
-            // Those that its class declares: any other is none of its addresses, and may be any host of the world's.
+            // Those that its class declares, or a few while that is away: any other may be any host of the world's.
             let class = self.classes.get(&spec.connector_class_name).and_then(ClassState::good);
             let declared = |name: &str| {
                 class
                     .as_ref()
-                    .is_some_and(|class| class.spec.address_extensions.iter().any(|known| known.name == name))
+                    .is_none_or(|class| class.spec.address_extensions.iter().any(|known| known.name == name))
             };
             let given = spec.address_extensions.iter().filter(|extension| declared(&extension.name));
-            let extensions: Vec<&str> = given.filter_map(|extension| extension.value.as_str()).collect();
+            let extensions: Vec<&str> =
+                given.take(EXTENSIONS).filter_map(|extension| extension.value.as_str()).collect();
             std::iter::once(spec.address.as_str())
                 .chain(extensions)
                 .filter_map(|address| Target::parse(address).ok())

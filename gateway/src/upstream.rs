@@ -43,8 +43,8 @@ use crate::tls::issuer;
 /// How long resolved addresses are used. Cluster DNS has 5–30 s.
 const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
-/// Of one target.
-const ADDRESSES: usize = 16;
+/// Of one target, in each family.
+const ADDRESSES: usize = 8;
 
 pub struct Upstream {
     tls: SslContext,
@@ -187,7 +187,13 @@ impl Upstream {
 fn sorted(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.truncate(ADDRESSES);
+    let mut left = [ADDRESSES; 2];
+    addresses.retain(|address| {
+        let left = &mut left[usize::from(address.is_ipv6())];
+        let taken = *left > 0;
+        *left = left.saturating_sub(1);
+        taken
+    });
     addresses
 }
 
@@ -196,12 +202,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_names_addresses_a_few_are_used_each_once_and_always_the_same() {
-        let many = |order: fn(u16) -> u16| -> Vec<SocketAddr> {
-            (0..6000).map(|n| SocketAddr::from(([10, 0, 0, 1], 1 + order(n) % 3000))).collect()
-        };
-        let used = sorted(many(|n| n));
-        assert_eq!(used.len(), ADDRESSES);
-        assert_eq!(used, sorted(many(|n| 5999 - n)));
+    fn of_a_names_addresses_a_few_of_each_family_are_used_each_once_and_always_the_same() {
+        let v4 = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let v6 = |n: u16| SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], n));
+        let few = vec![v6(1), v4(2), v4(1), v4(2), v6(1)];
+        assert_eq!(sorted(few), [v4(1), v4(2), v6(1)]);
+        let many: Vec<SocketAddr> = (1..3000).flat_map(|n| [v4(n), v6(n)]).collect();
+        let used = sorted(many.clone());
+        assert_eq!(used.iter().filter(|address| address.is_ipv4()).count(), ADDRESSES);
+        assert_eq!(used.iter().filter(|address| address.is_ipv6()).count(), ADDRESSES);
+        assert_eq!(used, sorted(many.into_iter().rev().collect()));
     }
 }

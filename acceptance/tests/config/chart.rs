@@ -1,6 +1,6 @@
 //! The chart installs what `config/default` does, and refuses values that make no sense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 
 use connectors_testenv::{ControlPlane, tool};
@@ -164,6 +164,8 @@ async fn wrong_values_are_refused_with_a_sentence() {
         ("gatway.replicas=2", "gatway"),
         ("gateway.settings.limits.head_bytes=100", "/gateway/settings/limits/head_bytes"),
         ("gateway.settings.target.in_cluster=deny", "target"),
+        ("gateway.settings.limits.conections=5", "conections"),
+        ("gateway.settings.timeouts.hed=5s", "hed"),
         ("gateway.settings.targets.in_cluster=allow", "/gateway/settings/targets/in_cluster"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("driver.kubelet=var/lib/kubelet", "/driver/kubelet"),
@@ -177,6 +179,43 @@ async fn wrong_values_are_refused_with_a_sentence() {
         assert!(!output.status.success(), "{value} is accepted");
         assert!(said(&output).contains(words), "{value}: {}", said(&output));
     }
+}
+
+/// The gateway takes no file with a key that it does not know.
+#[test]
+fn the_schema_has_each_setting_of_the_operations_page_and_no_other() {
+    let schema = std::fs::read_to_string(folder("charts/connectors/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let groups = schema.pointer("/properties/gateway/properties/settings/properties").unwrap();
+    let known: BTreeSet<String> = groups
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(group, schema)| match schema["properties"].as_object() {
+            Some(keys) => keys.keys().map(|key| format!("{group}.{key}")).collect(),
+            None => vec![group.clone()],
+        })
+        .collect();
+    let page = std::fs::read_to_string(folder("docs/operations.md")).unwrap();
+    let table = page.split("| key |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let written: BTreeSet<String> = rows
+        .flat_map(|row| {
+            let mut names = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+            let first = names.next().unwrap();
+            let group = first.split_once('.').map_or("", |(group, _)| group);
+            let others: Vec<String> = names.map(|name| format!("{group}.{name}")).collect();
+            std::iter::once(first.to_owned()).chain(others)
+        })
+        .collect();
+    assert_eq!(known, written, "left: the schema, right: docs/operations.md");
+}
+
+#[tokio::test]
+async fn nothing_as_a_value_means_the_usual() {
+    let usual = objects(&rendered(NAMESPACE, &[]).await);
+    let nothing = "gateway.env=null,gateway.resources=null,monitoring.labels=null,driver.kubelet=null,driver.tolerations=null";
+    assert_eq!(objects(&rendered(NAMESPACE, &["--set", nothing]).await), usual);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub async fn of_another_namespace(cluster: &Cluster) -> Result<()> {
     let proxy = cluster.exec("guest", "inspect-k8s-access", "grep proxy-url /opt/kube/kubeconfig").await?;
     ensure!(
         proxy.contains("//shared%2Fk8s-connector:")
-            && proxy.ends_with("@connectors-gateway.connectors-system.svc"),
+            && proxy.ends_with("@connectors-gateway.connectors-system.svc.cluster.local"),
         "{proxy}"
     );
     Ok(())

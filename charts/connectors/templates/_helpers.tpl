@@ -5,9 +5,11 @@ The objects of a file of config/, as JSON: (list $ "gateway/services.yaml"). Nam
 {{- $root := index . 0 -}}
 {{- $text := $root.Files.Get (printf "config/%s" (index . 1)) -}}
 {{- if not $text -}}{{ fail (printf "the chart has no file config/%s: it was not packaged from the repository" (index . 1)) }}{{- end -}}
-{{- $text = regexReplaceAll "(?m)namespace: connectors-csi$" $text (printf "namespace: %s" $root.Values.driver.namespace) -}}
+{{- /* By way of a word that is in no file: one's new name may be the other's old one. */ -}}
+{{- $text = regexReplaceAll "(?m)namespace: connectors-csi$" $text "namespace: DRIVER" -}}
 {{- $text = regexReplaceAll "(?m)namespace: connectors-system$" $text (printf "namespace: %s" $root.Release.Namespace) -}}
-{{- $text = $text | replace "KUBELET/" (printf "%s/" (trimSuffix "/" $root.Values.driver.kubelet)) -}}
+{{- $text = regexReplaceAll "(?m)namespace: DRIVER$" $text (printf "namespace: %s" $root.Values.driver.namespace) -}}
+{{- $text = $text | replace "KUBELET/" (printf "%s/" (trimSuffix "/" (default "/var/lib/kubelet" $root.Values.driver.kubelet))) -}}
 {{- $objects := list -}}
 {{- range regexSplit "(?m)^---\n" $text -1 -}}
 {{- with fromYaml . -}}
@@ -45,7 +47,7 @@ Changes a Deployment or DaemonSet as the values of its part ask: (list $ workloa
 {{- if ne $root.Values.clusterDomain "cluster.local" -}}
 {{- $env = append $env (dict "name" "CLUSTER_DOMAIN" "value" $root.Values.clusterDomain) -}}
 {{- end -}}
-{{- $_ := set $container "env" (concat $env $values.env) -}}
+{{- $_ := set $container "env" (concat $env (default list $values.env)) -}}
 {{- with $values.resources -}}{{- $_ := set $container "resources" . -}}{{- end -}}
 {{- with $root.Values.image.pullSecrets -}}
 {{- $secrets := list -}}{{- range . -}}{{- $secrets = append $secrets (dict "name" .) -}}{{- end -}}

@@ -7,7 +7,7 @@ use connectors_api::{ConnectorClass, names, rules};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::inputs::{Inputs, VolumeConnector, class_proxy_address};
+use crate::inputs::{Inputs, VolumeConnector};
 
 /// Where in the data the token is.
 pub const TOKEN: &str = "/context/token";
@@ -65,4 +65,18 @@ fn class(class: &ConnectorClass, cluster_domain: &str) -> Value {
         data.insert("proxyAddress".into(), address.into());
     }
     data
+}
+
+/// The status where it is set, else what the spec says: an absolute `uri`, or the Service of `ref`.
+fn class_proxy_address(class: &ConnectorClass, cluster_domain: &str) -> Option<String> {
+    let status =
+        class.status.as_ref().and_then(|status| status.proxy.as_ref()?.http_address.as_ref()?.url.clone());
+    status.or_else(|| {
+        let proxy = class.spec.proxy.as_ref()?;
+        let absolute = proxy.uri.as_ref().filter(|uri| uri.contains("://"));
+        let service = proxy.ref_.as_ref().and_then(|service| {
+            Some(format!("http://{}.{}.svc.{cluster_domain}", service.name, service.namespace.as_ref()?))
+        });
+        absolute.cloned().or(service)
+    })
 }

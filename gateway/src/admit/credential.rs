@@ -106,7 +106,9 @@ impl Credentials {
         Credentials {
             secrets,
             credentials: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Credential>| {
+                let line = |known: &Arc<Credential>| known.authorization().map_or(0, HeaderValue::len);
                 weight(loaded.as_ref().map_or(0, |credential| credential.certificates.len()))
+                    .saturating_add(loaded.as_ref().map_or(0, |known| (line(known) >> 10) as u32))
             }),
             certificates: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Vec<X509>>| {
                 weight(loaded.as_ref().map_or(0, |certificates| certificates.len()))

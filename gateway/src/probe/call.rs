@@ -212,7 +212,7 @@ async fn judge(namespace: &str, probe: &HttpProbe, fetched: Fetched) -> Result<A
     let cel = cel.to_owned();
     // Who waits behind others has all of the time.
     let Ok(place) = tokio::time::timeout(PLACE_TIME, JUDGES.take(namespace)).await else {
-        return Err(unfit(&"earlier ones of this namespace take too long"));
+        return Err(unfit(&"there was no time for it among others that take long: it is tried again"));
     };
     let judged = tokio::task::spawn_blocking(move || {
         let _place = place;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use connectors_api::conditions::reason;
 use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::watch_health::WatchHealth;
 use connectors_api::{Connector, ConnectorClass};
@@ -122,6 +123,7 @@ impl Publisher {
         routes.usable.set(usable);
         // Reasons are the controller's and ours: a short list.
         routes.unusable.reset();
+        routes.unusable.with_label_values(&[reason::NOT_CHECKED]).set(0);
         for (reason, count) in unusable {
             routes.unusable.with_label_values(&[reason]).set(count);
         }
