@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::{Connector, ConnectorClass, names};
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -46,6 +46,8 @@ pub struct Stores {
     pub roles: Store<Role>,
     pub bindings: Store<RoleBinding>,
     pub nodes: Store<Node>,
+    /// Of our own namespace, the bundle of the connector CA alone.
+    pub bundles: Store<ConfigMap>,
 }
 
 impl Stores {
@@ -79,6 +81,14 @@ impl Context {
             prober,
             metrics,
         }
+    }
+
+    /// The certificates that clients trust, PEM; none before the connector CA is made.
+    pub fn ca_bundle(&self) -> Option<String> {
+        let name = ObjectRef::new(names::CA_BUNDLE_CONFIGMAP).within(&self.settings.namespace);
+        let bundle = self.stores.bundles.get(&name)?;
+        let text = bundle.data.as_ref()?.get(names::CA_BUNDLE_KEY)?;
+        (!text.trim().is_empty()).then(|| text.clone())
     }
 
     /// Serialises writes of what a namespace's Connectors share: without it the older of two concurrent views

@@ -6,6 +6,7 @@
 //! | connectors, connectorclasses, namespaces, secrets, services, roles, rolebindings: get, list, watch | `watch` and the steps |
 //! | connectors/status, connectorclasses/status: patch | `status::patch` |
 //! | services, roles, rolebindings: create, patch, delete | `service`, `role`, `access` (roles: what they grant, `get secrets`, is held too) |
+//! | with `--flux-configmaps` only (config/rbac/flux), configmaps: get, create, patch, delete | `flux` |
 //! | clusterroles: bind, resourceNames connectors-user | `access` |
 //! | events.k8s.io events: create, patch | `events` |
 //! | in its own namespace: leases get, create, update; secrets and configmaps get, list, watch, create, update (CA objects only) | `leader`, `ca` |
@@ -13,6 +14,7 @@
 pub mod access;
 mod ca_cert;
 pub mod class;
+mod flux;
 mod parameters;
 mod probe;
 mod remarks;
@@ -64,6 +66,8 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
     }
     if let Some(class) = class.as_deref() {
         let kept = service::keep(&walk.context, &walk.connector, class, &mut walk.findings).await;
+        walk.note(kept);
+        let kept = flux::keep(&walk.context, &walk.connector, &mut walk.findings).await;
         walk.note(kept);
     }
     let kept = access::keep(&walk.context, &namespace).await;

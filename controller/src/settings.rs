@@ -52,6 +52,9 @@ pub struct Settings {
     /// Let the namespaces of a project use the Connectors of its inner namespace.
     #[arg(long, env = "BIND_PROJECT", default_value = "true", action = ArgAction::Set)]
     pub bind_project: bool,
+    /// Keep beside each Connector's Service a ConfigMap that Flux reads. Needs the rights of config/rbac/flux.
+    #[arg(long, env = "FLUX_CONFIGMAPS", default_value = "false", action = ArgAction::Set)]
+    pub flux_configmaps: bool,
     /// Time after which an unrenewed Lease may be taken over, in seconds.
     #[arg(long, env = "LEASE_DURATION", default_value = "15", value_parser = seconds)]
     pub lease_duration: Duration,
@@ -92,6 +95,7 @@ mod tests {
         );
         assert!(settings.lease_deadline + settings.lease_retry < settings.lease_duration);
         assert!(settings.bind_namespace && settings.bind_public && settings.bind_project);
+        assert!(!settings.flux_configmaps, "its rights are not part of config/default");
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct Findings {
     pub service: Outcome,
     pub credential: Option<CredentialStatus>,
     pub trust: TrustStatus,
-    pub proxy_url: Option<String>,
+    /// Where clients reach it, what their token must be for and what they trust.
+    pub proxy: Option<Addressable>,
     /// When the credential ends, Unix time.
     pub expires: Option<i64>,
     /// Said where everything is fine.
@@ -66,7 +67,7 @@ impl Findings {
             service: not_checked(),
             credential: None,
             trust: TrustStatus { ca_resource_version: None, pins: last.trust.unwrap_or_default().pins },
-            proxy_url: last.proxy.and_then(|proxy| proxy.http_address).and_then(|address| address.url),
+            proxy: last.proxy.and_then(|proxy| proxy.http_address),
             expires: None,
             warnings: Vec::new(),
         }
@@ -132,9 +133,7 @@ pub fn next(connector: &Connector, findings: &Findings) -> ConnectorStatus {
             .map(|(type_, outcome, severity)| condition(type_, outcome, severity, &last.conditions))
             .collect(),
         annotations: last.annotations,
-        proxy: findings.proxy_url.clone().map(|url| ProxyStatus {
-            http_address: Some(Addressable { url: Some(url), ..Addressable::default() }),
-        }),
+        proxy: findings.proxy.clone().map(|address| ProxyStatus { http_address: Some(address) }),
         // Nothing serves it yet.
         api: None,
         credential: findings.credential.clone(),

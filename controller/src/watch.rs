@@ -17,7 +17,6 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, FutureExt, select_all};
 use futures::stream::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -71,14 +70,15 @@ fn watch_all(
     let (roles, roles_w) = store();
     let (bindings, bindings_w) = store();
     let (nodes, nodes_w) = store();
-    let (_, bundles_w) = store::<PartialObjectMeta<ConfigMap>>();
-    let stores = Stores { connectors, classes, secrets, namespaces, services, roles, bindings, nodes };
+    let (bundles, bundles_w) = store::<ConfigMap>();
+    let stores =
+        Stores { connectors, classes, secrets, namespaces, services, roles, bindings, nodes, bundles };
     let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
     let triggers = Arc::new(triggers);
     let all = watcher::Config::default().page_size(PAGE);
     let ours = all.clone().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CONTROLLER));
     let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
-    let bundles = Api::namespaced(client.clone(), &settings.namespace);
+    let own = Api::namespaced(client.clone(), &settings.namespace);
     let mut watches = Watches { triggers: &triggers, metrics, parts: Parts::new() };
     watches.add(Api::all(client.clone()), &all, connectors_w, follow::connector, Triggers::connector);
     watches.add(Api::all(client.clone()), &all, classes_w, follow::class, Triggers::class);
@@ -88,7 +88,7 @@ fn watch_all(
     watches.add(Api::all(client.clone()), &ours, roles_w, follow::ours, Triggers::shared);
     watches.add(Api::all(client.clone()), &ours, bindings_w, follow::ours, Triggers::shared);
     watches.add(Api::all(client.clone()), &all, nodes_w, addresses_only, Triggers::node);
-    watches.add(bundles, &bundle, bundles_w, readable, Triggers::bundle);
+    watches.add(own, &bundle, bundles_w, readable, Triggers::bundle);
     let parts = watches.parts;
     (stores, triggers, queues, parts)
 }
@@ -142,8 +142,9 @@ async fn complete(stores: &Stores) -> bool {
         stores.services.wait_until_ready(),
         stores.roles.wait_until_ready(),
         stores.bindings.wait_until_ready(),
+        stores.bundles.wait_until_ready(),
     );
-    matches!(ready, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(())))
+    matches!(ready, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(())))
 }
 
 /// kube's applier: an object is never reconciled twice at the same time, requests for the same object

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use connectors_testenv::ControlPlane;
+use connectors_testenv::{ControlPlane, eventually};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 
-use crate::{install, printed};
+use crate::{folder, install, printed};
 
 const GATEWAY: (&str, &str) = ("connectors-system", "connectors-gateway");
 const CONTROLLER: (&str, &str) = ("connectors-system", "connectors-controller");
@@ -78,6 +78,9 @@ const CONTROLLER_MAY: Allowed = &[
     ("coordination.k8s.io/leases", "get create update", &[system("connectors-controller")]),
 ];
 
+/// More with `config/rbac/flux`, whose policy leaves the ConfigMaps of Connectors of it: see `flux`.
+const CONTROLLER_MAY_WITH_FLUX: Allowed = &[("/configmaps", "get create patch delete", &[ANYWHERE, SYSTEM])];
+
 const CSI_MAY: Allowed = &[
     ("connectors.alauda.io/connectors", "get", &[ANYWHERE, SYSTEM]),
     ("connectors.alauda.io/connectorclasses", "get", &[ANYWHERE, SYSTEM]),
@@ -116,18 +119,21 @@ async fn each_service_account_may_do_exactly_what_the_table_says() {
     install(&cluster).await;
     let questions = questions(&resources(&cluster).await);
     let always = allowed(&cluster, NOBODY, &questions).await;
+    let compare = async |account, expected: BTreeSet<String>| {
+        let granted = &allowed(&cluster, account, &questions).await - &always;
+        let (surplus, missing) = (&granted - &expected, &expected - &granted);
+        if surplus.is_empty() && missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{account:?}: not in the table {surplus:#?}, not granted {missing:#?}"))
+    };
     for (account, table) in [(GATEWAY, GATEWAY_MAY), (CONTROLLER, CONTROLLER_MAY), (CSI, CSI_MAY)] {
-        let granted: BTreeSet<String> =
-            allowed(&cluster, account, &questions).await.difference(&always).cloned().collect();
-        let expected = expected(table);
-        let surplus: Vec<_> = granted.difference(&expected).collect();
-        let missing: Vec<_> = expected.difference(&granted).collect();
-        assert!(
-            surplus.is_empty() && missing.is_empty(),
-            "{}: not in the table {surplus:#?}, not granted {missing:#?}",
-            account.1
-        );
+        compare(account, expected(table)).await.unwrap_or_else(|differences| panic!("{differences}"));
     }
+
+    printed(&cluster, &["apply", "-k", &folder("config/rbac/flux")]).await;
+    let more = &expected(CONTROLLER_MAY) | &expected(CONTROLLER_MAY_WITH_FLUX);
+    eventually("the rights for Flux", async || compare(CONTROLLER, more.clone()).await).await;
 }
 
 /// The bare names of a table's rows: `verb resource namespace/name`.

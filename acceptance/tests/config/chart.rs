@@ -172,6 +172,7 @@ async fn wrong_values_are_refused_with_a_sentence() {
         ("driver.namespace=Connectors", "/driver/namespace"),
         ("rootCA.certificate=x", "rootCA.certificate and rootCA.key go together"),
         ("networkPolicies=yes", "/networkPolicies"),
+        ("controller.fluxConfigMaps=yes", "/controller/fluxConfigMaps"),
     ];
     let chart = folder("charts/connectors");
     for (value, words) in cases {
@@ -249,4 +250,24 @@ async fn one_command_installs_a_second_changes_nothing_and_uninstall_leaves_what
     assert_eq!(left.trim(), "connector.connectors.alauda.io/k8s");
     let roles = printed(&cluster, &["get", "clusterroles", "-o", "name"]).await;
     assert!(!roles.contains("connectors-"), "{roles}");
+}
+
+#[tokio::test]
+async fn the_right_to_write_configmaps_comes_with_its_policy_and_only_when_wanted() {
+    let ours = |key: &&[String; 3]| key[2] == "connectors-controller-flux";
+    assert_eq!(objects(&rendered(NAMESPACE, &[]).await).keys().filter(ours).count(), 0);
+    let wanted = ["--set", "controller.fluxConfigMaps=true,admissionPolicies=false"];
+    let text = rendered("tools", &wanted).await;
+    let objects = objects(&text);
+    let kinds: Vec<&str> = objects.keys().filter(ours).map(|[kind, ..]| kind.as_str()).collect();
+    let policy = "ValidatingAdmissionPolicy";
+    assert_eq!(kinds, ["ClusterRole", "ClusterRoleBinding", policy, "ValidatingAdmissionPolicyBinding"]);
+    let binding = find(&objects, "ClusterRoleBinding", "connectors-controller-flux");
+    assert_eq!(binding["subjects"][0]["namespace"], "tools");
+    let policy = find(&objects, policy, "connectors-controller-flux");
+    let condition = policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap();
+    assert!(condition.contains("'system:serviceaccount:tools:connectors-controller'"), "{condition}");
+    let deployment = find(&objects, "Deployment", "connectors-controller");
+    let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    assert!(env.contains(&json!({"name": "FLUX_CONFIGMAPS", "value": "true"})), "{env:?}");
 }

@@ -1,5 +1,5 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
-//! what its policies refuse, `projects` who shares connectors. `monitoring` and `promises` hold what is written
+//! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring` and `promises` hold what is written
 //! against the sources. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
@@ -7,6 +7,7 @@
 mod access;
 mod admission;
 mod chart;
+mod flux;
 mod install;
 mod monitoring;
 mod projects;

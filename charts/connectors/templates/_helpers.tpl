@@ -10,6 +10,7 @@ The objects of a file of config/, as JSON: (list $ "gateway/services.yaml"). Nam
 {{- $text = regexReplaceAll "(?m)namespace: connectors-system$" $text (printf "namespace: %s" $root.Release.Namespace) -}}
 {{- $text = regexReplaceAll "(?m)namespace: DRIVER$" $text (printf "namespace: %s" $root.Values.driver.namespace) -}}
 {{- $text = $text | replace "KUBELET/" (printf "%s/" (trimSuffix "/" (default "/var/lib/kubelet" $root.Values.driver.kubelet))) -}}
+{{- $text = $text | replace "system:serviceaccount:connectors-system:" (printf "system:serviceaccount:%s:" $root.Release.Namespace) -}}
 {{- $objects := list -}}
 {{- range regexSplit "(?m)^---\n" $text -1 -}}
 {{- with fromYaml . -}}

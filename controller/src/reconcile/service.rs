@@ -1,8 +1,9 @@
 //! The Service by which clients in the cluster find a Connector's proxy: ExternalName to the gateway. Sets
-//! ProxyServiceReady and the proxy's URL. A Service of that name that is not the Connector's is never
+//! ProxyServiceReady and the proxy's address. A Service of that name that is not the Connector's is never
 //! touched, and its name never published as a proxy.
 
 use connectors_api::conditions::{self, reason};
+use connectors_api::connector::Addressable;
 use connectors_api::{Connector, ConnectorClass, names};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -32,8 +33,8 @@ pub async fn keep(
     let cached = context.stores.services.get(&ObjectRef::new(&name).within(&namespace));
     if !class_status::has_proxy(class) {
         findings.service = yes(reason::NON_PROXY, "");
-        findings.proxy_url = None;
-        return match cached.filter(|service| belongs_to(service, connector)) {
+        findings.proxy = None;
+        return match cached.filter(|service| belongs_to(&**service, connector)) {
             Some(service) => keep::remove(&services, &*service).await,
             None => Ok(()),
         };
@@ -45,7 +46,7 @@ pub async fn keep(
     {
         Ok(Kept::Ours) => {
             findings.service = proxy_of(class);
-            findings.proxy_url = Some(url(connector, class, &context.settings.cluster_domain));
+            findings.proxy = Some(address(context, connector, class));
             Ok(())
         }
         Ok(Kept::Foreign) => {
@@ -53,7 +54,7 @@ pub async fn keep(
                 "Service {name:?} exists in namespace {namespace:?} and is not this Connector's: remove it or rename the Connector"
             );
             findings.service = no(reason::NAME_TAKEN, message);
-            findings.proxy_url = None;
+            findings.proxy = None;
             Ok(())
         }
         Err(error) => {
@@ -78,11 +79,11 @@ fn proxy_of(class: &ConnectorClass) -> connectors_api::probe::Outcome {
 }
 
 /// Ours by owner. One left over by an earlier Connector of the same name (not collected yet) is taken over.
-fn belongs_to(service: &Service, connector: &Connector) -> bool {
-    let owners = service.owner_references();
+pub fn belongs_to<K: ResourceExt>(object: &K, connector: &Connector) -> bool {
+    let owners = object.owner_references();
     let same = |name: &str, kind: &str| name == connector.name_any() && kind == Connector::kind(&());
     let owned = owners.iter().any(|owner| Some(&owner.uid) == connector.metadata.uid.as_ref());
-    owned || (keep::is_labelled(service) && owners.iter().any(|owner| same(&owner.name, &owner.kind)))
+    owned || (keep::is_labelled(object) && owners.iter().any(|owner| same(&owner.name, &owner.kind)))
 }
 
 /// Whether nothing needs to be written.
@@ -116,6 +117,16 @@ fn desired(connector: &Connector, settings: &Settings) -> Service {
             ..ServiceSpec::default()
         }),
         status: None,
+    }
+}
+
+/// The published schema has one address: that of the proxy. By https the same host answers on port 443.
+fn address(context: &Context, connector: &Connector, class: &ConnectorClass) -> Addressable {
+    Addressable {
+        name: None,
+        url: Some(url(connector, class, &context.settings.cluster_domain)),
+        audience: Some(names::AUDIENCE.into()),
+        ca_certs: context.ca_bundle(),
     }
 }
 

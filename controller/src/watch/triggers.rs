@@ -136,8 +136,13 @@ impl Triggers {
             .for_each(|namespace| self.ask_for_namespace(&namespace));
     }
 
-    pub fn bundle(&self, _old: Option<&Meta<ConfigMap>>, _new: Option<&Meta<ConfigMap>>) {
+    /// The first one concerns whoever was looked at before it. Another one is trusted for half an hour before
+    /// anything is signed by it: the usual period is soon enough, and asks for no probe of all at once.
+    pub fn bundle(&self, old: Option<&ConfigMap>, _new: Option<&ConfigMap>) {
         self.ca.notify_one();
+        if old.is_none() {
+            self.ask_where(|_| true);
+        }
     }
 
     /// kubelet writes its node every few minutes, mostly about other things.

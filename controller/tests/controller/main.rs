@@ -10,6 +10,7 @@ mod ca;
 mod class;
 mod connector;
 mod deep;
+mod flux;
 mod leader;
 mod mistakes;
 mod outage;
