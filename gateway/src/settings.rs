@@ -253,16 +253,18 @@ impl Settings {
     /// defaults.
     pub fn load(directory: &Path, required: bool) -> Result<Settings, SettingsError> {
         let path = directory.join(FILE);
-        if required {
-            present(&path)?;
-        }
-        let file = config::File::from(path).format(config::FileFormat::Yaml).required(required);
+        let written = if required { Some(written(&path)?) } else { None };
+        let file = config::File::from(path.clone()).format(config::FileFormat::Yaml).required(required);
         let builder = config::Config::builder().add_source(file);
         let environment = config::Environment::with_prefix(ENVIRONMENT)
             .prefix_separator("__")
             .separator("__")
             .try_parsing(true);
         let read = builder.add_source(environment).build()?;
+        // After the file was read, since a mistake in it has its own words by then.
+        if written == Some(false) {
+            return Err(absent(&path, "holds no settings, or YAML that not every reader takes"));
+        }
         if read.get::<config::Value>("limits.tunnels").is_ok() {
             tracing::warn!(
                 "limits.tunnels is called limits.connections now: the old name will not be known in the next release"
@@ -310,17 +312,21 @@ impl Settings {
     }
 }
 
-/// What is missing or blank is a mistake of somebody's, not a wish for defaults: rules that deny would be
-/// gone.
-fn present(path: &Path) -> Result<(), SettingsError> {
-    let absent = |what| Err(SettingsError::Absent { path: path.display().to_string(), what });
+/// Whether there are keys and values in the file, or `{}`. What is missing or blank is a mistake of somebody's, not a
+/// wish for defaults: rules that deny would be gone. Readers of YAML differ in what is blank (a tab): what only one of
+/// them takes for nothing is no settings either.
+fn written(path: &Path) -> Result<bool, SettingsError> {
     match std::fs::read_to_string(path) {
-        Err(_) => absent("cannot be read"),
+        Err(_) => Err(absent(path, "cannot be read")),
         Ok(text) => match serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text) {
-            Ok(serde_yaml_ng::Value::Null) => absent("is blank"),
-            _ => Ok(()),
+            Ok(serde_yaml_ng::Value::Null) => Err(absent(path, "is blank")),
+            read => Ok(read.is_ok_and(|value| value.is_mapping())),
         },
     }
+}
+
+fn absent(path: &Path, what: &'static str) -> SettingsError {
+    SettingsError::Absent { path: path.display().to_string(), what }
 }
 
 fn check(
@@ -362,6 +368,11 @@ mod tests {
                 refused.contains("gateway.yaml is blank: write the settings there, or {}"),
                 "{blank:?}: {refused}"
             );
+        }
+        // One reader takes a tab for nothing, another for no YAML.
+        for other in ["\t", "\t\n# a comment\n"] {
+            let refused = from_file(other).unwrap_err().to_string();
+            assert!(refused.contains("gateway.yaml"), "{other:?}: {refused}");
         }
         assert_eq!(from_file("{}").unwrap(), Settings::default());
     }

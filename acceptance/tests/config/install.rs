@@ -39,6 +39,17 @@ async fn an_older_cluster_gets_a_csi_driver_without_the_field_it_does_not_know()
 }
 
 #[tokio::test]
+async fn a_cluster_of_one_node_gets_one_of_each() {
+    let cluster = ControlPlane::start().await.unwrap();
+    for (path, replicas) in [("config/default", "replicas: 2"), ("config/overlays/one-node", "replicas: 1")] {
+        let rendered = printed(&cluster, &["kustomize", &folder(path)]).await;
+        let found: Vec<&str> =
+            rendered.lines().map(str::trim).filter(|line| line.starts_with("replicas:")).collect();
+        assert_eq!(found, [replicas; 2], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn kubelets_folder_is_one_value_in_one_place() {
     let cluster = ControlPlane::start().await.unwrap();
     let copy = tempfile::tempdir().unwrap();

@@ -37,7 +37,8 @@ fn example(document: serde_yaml_ng::Deserializer<'_>) -> Example {
     }
 }
 
-/// Without the fields that no type knows, and with headers as the list that a map of them is read as.
+/// Without the fields that no type knows, with headers as the list that a map of them is read as, and of values that
+/// are lists or objects no more than that: nothing is done with them, and they could take any memory.
 pub fn as_known(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(as_known).collect(),
@@ -53,6 +54,8 @@ fn known_field((key, value): (&String, &Value)) -> Option<(String, Value)> {
             let header = |(name, value): (&String, &Value)| serde_json::json!({"name": name, "value": value});
             Some((key.clone(), headers.iter().map(header).collect()))
         }
+        ("value", Value::Array(_)) => Some((key.clone(), Value::Array(Vec::new()))),
+        ("value", Value::Object(_)) => Some((key.clone(), Value::Object(Map::new()))),
         _ => Some((key.clone(), as_known(value))),
     }
 }
