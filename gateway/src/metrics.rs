@@ -155,11 +155,6 @@ impl Metrics {
             vector(to, "requests_total", "Requests answered, by class of the status code.", "code")?;
         let refusals =
             vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
-        let seconds = HistogramOpts::new(
-            "connectors_gateway_request_seconds",
-            "From a request's head to the end of its answer's head.",
-        )
-        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
         let bytes = vector(to, "body_bytes_total", "Body bytes carried, by direction.", "to")?;
         let connections = "Client connections that each worker has.";
         let turn = "When each worker was last seen at work, Unix time; one that is stuck stays behind.";
@@ -177,7 +172,7 @@ impl Metrics {
             streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|code| requests.with_label_values(&[code])),
             refusals: Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect(),
-            request_seconds: register(to, Histogram::with_opts(seconds)?)?,
+            request_seconds: request_seconds(to)?,
             bytes_to_target: bytes.with_label_values(&["target"]),
             bytes_to_client: bytes.with_label_values(&["client"]),
             leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
@@ -205,23 +200,15 @@ impl Metrics {
             settings_valid: gauge(
                 to,
                 "settings_valid",
-                "1 while the settings on disk are in force, 0 while a broken file is ignored.",
+                "1 while the settings on disk are in force, else 0.",
             )?,
             issuer_not_after: gauge(
                 to,
                 "issuer_not_after_seconds",
-                "End of the issuing CA, Unix time; 0 while none is loaded.",
+                "End of the issuing CA, or 0; Unix time.",
             )?,
-            stream_bytes_held: gauge(
-                to,
-                "stream_bytes_held",
-                "Bytes of HTTP/2 streams read for readers that have stopped.",
-            )?,
-            log_lines_lost: counter(
-                to,
-                "log_lines_lost_total",
-                "Lines of the log that found no room while nobody read it.",
-            )?,
+            stream_bytes_held: gauge(to, "stream_bytes_held", "Bytes read for HTTP/2 readers that stopped.")?,
+            log_lines_lost: counter(to, "log_lines_lost_total", "Lines of the log that found no room.")?,
             registry,
         })
     }
@@ -254,6 +241,15 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+fn request_seconds(to: &Registry) -> Result<Histogram, prometheus::Error> {
+    let seconds = HistogramOpts::new(
+        "connectors_gateway_request_seconds",
+        "From a request's head to the end of its answer's head.",
+    )
+    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
+    register(to, Histogram::with_opts(seconds)?)
 }
 
 fn opts(name: &str, help: &str) -> Opts {

@@ -106,12 +106,12 @@ impl Credentials {
         Credentials {
             secrets,
             credentials: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Credential>| {
-                let line = |known: &Arc<Credential>| known.authorization().map_or(0, HeaderValue::len);
-                weight(loaded.as_ref().map_or(0, |credential| credential.certificates.len()))
-                    .saturating_add(loaded.as_ref().map_or(0, |known| (line(known) >> 10) as u32))
+                loaded.as_ref().map_or(1, |known| {
+                    weight(known.certificates.len(), known.authorization().map_or(0, HeaderValue::len))
+                })
             }),
             certificates: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Vec<X509>>| {
-                weight(loaded.as_ref().map_or(0, |certificates| certificates.len()))
+                loaded.as_ref().map_or(1, |certificates| weight(certificates.len(), 0))
             }),
             rereads: Cache::builder().max_capacity(ENTRIES).time_to_live(REREAD_INTERVAL).build(),
             anonymous: Arc::new(Credential {
@@ -197,9 +197,9 @@ impl Credentials {
     }
 }
 
-/// KiB of what was read of a Secret with so many certificates.
-fn weight(certificates: usize) -> u32 {
-    u32::try_from(1 + CERTIFICATE_KIBIBYTES * certificates).unwrap_or(u32::MAX)
+/// KiB of what was read of a Secret with so many certificates, and so many bytes beside them.
+fn weight(certificates: usize, bytes: usize) -> u32 {
+    u32::try_from(1 + CERTIFICATE_KIBIBYTES * certificates + (bytes >> 10)).unwrap_or(u32::MAX)
 }
 
 async fn question(
