@@ -67,6 +67,8 @@ pub enum Error {
     ClientGone(String),
     #[error("connector {connector} is not usable: {why}")]
     Unusable { connector: ConnectorRef, why: String },
+    #[error("the streams of its connector hold all that they may for readers that have stopped")]
+    NoRoom,
     #[error("the API server did not answer a review")]
     ReviewUnavailable,
     #[error("the gateway has no issuing CA yet")]
@@ -167,6 +169,7 @@ impl Error {
             NotFound(connector) => client(Refusal::Forbidden, status::not_found(connector)),
             ClientGone(_) => failed(Blame::Client, status::bad_request("the client went away")),
             Unusable { connector, why } => gateway(Refusal::Unusable, status::unusable(connector, why)),
+            NoRoom => gateway(Refusal::Limit, status::no_room()),
             ReviewUnavailable => gateway(Refusal::Unavailable, status::unavailable()),
             NoIssuer => gateway(Refusal::Unavailable, status::internal()),
             Internal(_) => failed(Blame::Gateway, status::internal()),

@@ -198,6 +198,7 @@ impl Exchange<'_> {
                 sending.due.notify_one();
                 Error::ClientGone(body.gone().await)
             }
+            Err(Broken::NoRoom) => Error::NoRoom,
             Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
@@ -259,6 +260,7 @@ impl Exchange<'_> {
         }
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(End::Delivered),
+            Err(Broken::NoRoom) => Err(Error::NoRoom),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
             Err(Broken::Source(cause)) => {
                 Err(Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never })

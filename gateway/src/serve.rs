@@ -14,6 +14,7 @@ use crate::admit::{self, grant};
 use crate::error::status::Form;
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
+use crate::http::http2::NoRoom;
 use crate::http::request::Request;
 use crate::http::wire::Framing;
 use crate::modes::Mode;
@@ -34,7 +35,8 @@ pub(crate) async fn serve(
     mut reply: Reply<'_>,
     protocol: &'static str,
 ) -> bool {
-    let passage = match mode.passage(&mut request).await {
+    let carries = request.framing != Framing::None;
+    let passage = match meanwhile(&mut body, carries, mode.passage(&mut request)).await {
         Ok(passage) => passage,
         Err(error) => {
             let form = form(&request);
@@ -91,7 +93,11 @@ async fn forward(
     reply: &mut Reply<'_>,
     record: &Record,
 ) -> Result<()> {
-    let mut grant = admit::admit(passage, request).await?;
+    let carries = request.framing != Framing::None;
+    let mut grant = meanwhile(body, carries, admit::admit(passage, request)).await?;
+    if carries {
+        body.belongs_to(&grant.dial.share);
+    }
     prepare(passage, request, &grant, record)?;
     if let Some(protocol) = request.upgrade {
         headers::set_upgrade(&mut request.headers, protocol);
@@ -102,7 +108,7 @@ async fn forward(
     for attempt in 1..=MAX_TRIES {
         let mut session = tokio::select! {
             biased;
-            session = upstream.session(&grant.dial, want) => session?,
+            session = meanwhile(body, carries, upstream.session(&grant.dial, want)) => session?,
             // Or a client that resets its streams at once would leave as many dials behind.
             why = reply.gone() => return Err(Error::ClientGone(why)),
         };
@@ -124,6 +130,22 @@ async fn forward(
         }
     }
     Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// What comes of the body while this is found out waits here, and counts against what streams may hold.
+async fn meanwhile<T>(
+    body: &mut Body<'_>,
+    carries: bool,
+    finding: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    if !carries {
+        return finding.await;
+    }
+    tokio::select! {
+        biased;
+        found = finding => found,
+        NoRoom = body.waits() => Err(Error::NoRoom),
+    }
 }
 
 /// The head as the target gets it, whichever protocol its leg speaks.

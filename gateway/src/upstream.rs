@@ -61,7 +61,7 @@ pub struct Upstream {
     issuer: issuer::Current,
     surroundings: Surroundings,
     /// Of HTTP/2 streams, those of clients too.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Budget,
 }
 
 impl Upstream {
@@ -145,6 +145,7 @@ impl Upstream {
             authority: Authority::try_from(target.authority())
                 .map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
+            share: self.budget.of(&route.connector),
             in_cluster,
             server_name: route.server_name(target).to_owned(),
             anchors,

@@ -1,5 +1,5 @@
 //! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
-//! peer that is gone without a word; `budget` is what all streams of a gateway may hold. `serve/h2` serves clients
+//! peer that is gone without a word; `budget` is what streams may hold. `serve/h2` serves clients
 //! with it, `upstream/multiplex` asks targets.
 
 mod budget;
@@ -13,9 +13,9 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
-pub use budget::{Budget, STREAM_WINDOW, Windows};
+pub use budget::{Budget, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
-pub use inflow::{Inflow, Part};
+pub use inflow::{Inflow, NoRoom, Part};
 pub use sieve::Sieve;
 
 /// Bytes of one stream that may wait for a peer that takes no more from its socket: two TLS records.

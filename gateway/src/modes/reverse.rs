@@ -4,13 +4,14 @@
 //! takes both like any other.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use connectors_api::proxy_auth::{self, ConnectorRef};
 use connectors_api::target::{Authority, PathMatch, Target};
 use http::header::{self, HeaderMap};
 use http::uri::PathAndQuery;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::login;
 use crate::admit::authenticate::{Identity, Rejection};
@@ -32,6 +33,26 @@ pub struct Reverse {
     name: Option<String>,
     /// Of the last request: most connections have one client and one connector.
     last: ArcSwapOption<Passage>,
+    bearer: ArcSwapOption<Bearer>,
+}
+
+/// What a request has brought to log in, and whom it showed. Nearly every request of a connection brings the same,
+/// and to compare it costs less than to digest it and look for its review.
+struct Bearer {
+    sent: SecretSlice<u8>,
+    principal: Arc<Principal>,
+    shown: Instant,
+}
+
+/// How long a connection goes by what it was told of a token. As a grant.
+const LIFE: Duration = Duration::from_secs(1);
+
+impl Bearer {
+    /// Compared in constant time, for a proxy may bring requests of many clients on one connection.
+    fn is(&self, sent: &[u8]) -> bool {
+        let known = self.sent.expose_secret();
+        self.shown.elapsed() < LIFE && known.len() == sent.len() && openssl::memcmp::eq(known, sent)
+    }
 }
 
 /// What a request is for.
@@ -44,7 +65,7 @@ enum Place {
 
 impl Reverse {
     pub fn new(gateway: Arc<Gateway>, client: Client, name: Option<String>) -> Reverse {
-        Reverse { gateway, client, name, last: ArcSwapOption::empty() }
+        Reverse { gateway, client, name, last: ArcSwapOption::empty(), bearer: ArcSwapOption::empty() }
     }
 
     /// A request of this connection has proved whose it is.
@@ -82,13 +103,21 @@ impl Reverse {
     }
 
     async fn bearer(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
-        let token = match single(headers, &header::AUTHORIZATION, "two Authorization headers")? {
-            Some(value) => {
-                proxy_auth::parse_token(value.as_bytes()).map_err(|error| Error::Token(error.to_string()))?
-            }
-            None => return Err(Error::Token("no Authorization was sent".to_owned())),
-        };
-        self.valid(&token).await?.map_err(|why| Error::Token(why.to_owned()))
+        let sent = single(headers, &header::AUTHORIZATION, "two Authorization headers")?
+            .ok_or_else(|| Error::Token("no Authorization was sent".to_owned()))?
+            .as_bytes();
+        if let Some(known) = self.bearer.load().as_ref().filter(|known| known.is(sent)) {
+            return Ok(known.principal.clone());
+        }
+        let token = proxy_auth::parse_token(sent).map_err(|error| Error::Token(error.to_string()))?;
+        let principal = self.valid(&token).await?.map_err(|why| Error::Token(why.to_owned()))?;
+        let sent = SecretSlice::from(sent.to_vec());
+        self.bearer.store(Some(Arc::new(Bearer {
+            sent,
+            principal: principal.clone(),
+            shown: Instant::now(),
+        })));
+        Ok(principal)
     }
 
     /// The principal, or why it is none.

@@ -1,7 +1,6 @@
 //! Bodies on their way between two legs, whatever each speaks. One task carries both directions; at most one
 //! read and one write buffer per direction exist, so a slow reader stops the writer.
 
-use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
-use crate::http::http2::{Inflow, Part};
+use crate::http::http2::{Inflow, NoRoom, Part};
 use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
@@ -29,6 +28,14 @@ pub type Writer<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
 pub enum Broken {
     Source(String),
     Sink(String),
+    /// Neither: the reader has stopped, and its connector's streams hold all that they may.
+    NoRoom,
+}
+
+impl From<NoRoom> for Broken {
+    fn from(_: NoRoom) -> Broken {
+        Broken::NoRoom
+    }
 }
 
 /// HTTP/1.1 bytes not yet consumed, and the place in the body.
@@ -70,8 +77,8 @@ impl Source<'_> {
         }
     }
 
-    /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already. Never resolves.
-    async fn gather(&mut self, taken: usize) -> Infallible {
+    /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already.
+    async fn gather(&mut self, taken: usize) -> NoRoom {
         match self.stream() {
             Some(body) => body.gather(taken).await,
             None => pending().await,
@@ -244,7 +251,7 @@ pub async fn copy_noted(
                 tokio::select! {
                     biased;
                     sent = sink.data(data, last) => sent.map_err(Broken::Sink)?,
-                    never = source.gather(n + next) => match never {},
+                    full = source.gather(n + next) => return Err(full.into()),
                 }
                 source.delivered(n);
                 count.fetch_add(n as u64, Ordering::Relaxed);
@@ -265,7 +272,7 @@ async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Fram
     tokio::select! {
         biased;
         flushed = sink.flush() => flushed.map_err(Broken::Sink)?,
-        never = source.gather(0) => match never {},
+        full = source.gather(0) => return Err(full.into()),
     }
     tokio::select! {
         biased;

@@ -1,6 +1,7 @@
 //! The client's side of one exchange: its body in, the answer out, over HTTP/1.1 or HTTP/2.
 
 use std::future::{pending, poll_fn};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -13,7 +14,7 @@ use super::body::{H1Sink, H1Source, Sink, Source, Writer};
 use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
-use crate::http::http2::Inflow;
+use crate::http::http2::{Inflow, NoRoom, Share};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
 /// Bytes of later requests that a client may send ahead while one is served.
@@ -30,6 +31,21 @@ impl Body<'_> {
         match self {
             Body::H1 { io, buf, decoder } => Source::H1(H1Source { io: &mut **io, buf, decoder }),
             Body::H2(stream) => Source::Client(stream),
+        }
+    }
+
+    /// Takes what comes while nobody reads it yet. HTTP/1.1 leaves it in the socket.
+    pub async fn waits(&mut self) -> NoRoom {
+        match self {
+            Body::H1 { .. } => pending().await,
+            Body::H2(stream) => stream.gather(0).await,
+        }
+    }
+
+    /// The connector that it is for.
+    pub fn belongs_to(&mut self, share: &Arc<Share>) {
+        if let Body::H2(stream) = self {
+            stream.belongs_to(share.clone());
         }
     }
 

@@ -20,7 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, SEND_BUFFER, connection_window, gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, SEND_BUFFER, STREAM_WINDOW, connection_window,
+    gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing, MAX_FIELDS};
@@ -39,8 +40,7 @@ const CLIENTS_MISTAKES: usize = 4000;
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
     let (stream, flusher) = gather(stream);
-    let (mut windows, window) = mode.gateway().upstream.budget.windows();
-    let handshake = options(mode, window).handshake(stream);
+    let handshake = options(mode).handshake(stream);
     let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2"),
@@ -59,11 +59,6 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
             _ = &mut ending, if !draining => {
                 connection.graceful_shutdown();
                 draining = true;
-            }
-            window = windows.another() => {
-                if !windows.told(connection.set_initial_window_size(window)) {
-                    return;
-                }
             }
             stream = poll_fn(|cx| accept(&mut connection, &flusher, cx)) => match stream {
                 Some(Ok((request, respond))) => {
@@ -118,11 +113,11 @@ async fn stays_unknown(mode: &Mode) {
     pending().await
 }
 
-fn options(mode: &Mode, window: u32) -> H2Options {
+fn options(mode: &Mode) -> H2Options {
     let settings = mode.gateway().parts.settings.load();
     let mut options = default_h2_options();
     options
-        .initial_window_size(window)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(u32::try_from(settings.limits.head_bytes).unwrap_or(u32::MAX))
@@ -141,7 +136,7 @@ async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: Send
     let limit = mode.gateway().parts.settings.load().limits.head_bytes;
     match request_of(parts, body.is_end_stream(), limit) {
         Ok(request) => {
-            let body = Inflow::new(body, mode.gateway().upstream.budget.clone());
+            let body = Inflow::new(body, mode.gateway().upstream.budget.nobodys());
             super::serve(mode, request, Body::H2(body), reply, "h2").await
         }
         Err(error) => {

@@ -12,6 +12,7 @@ use super::policy::Candidate;
 use super::pool::Pool;
 use super::trust::Anchors;
 use crate::error::Retry;
+use crate::http::http2::Share;
 
 /// A target of a route, resolved: whom to dial and how to know it.
 pub struct Dial {
@@ -19,6 +20,8 @@ pub struct Dial {
     /// For `Host` and `:authority`.
     pub authority: Authority,
     pub(super) namespace: String,
+    /// Of what HTTP/2 streams may hold: the connector's.
+    pub(crate) share: Arc<Share>,
     /// As in `Candidate`.
     pub(super) in_cluster: bool,
     /// For SNI and the certificate; the host, unless the connector says otherwise.

@@ -13,7 +13,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Budget, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, Sieve, Windows,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, Share, Sieve, Windows,
     connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
@@ -30,7 +30,7 @@ pub struct Multiplex {
     over: Arc<AtomicBool>,
     /// Lent since the pool last looked.
     used: AtomicBool,
-    budget: Arc<Budget>,
+    share: Arc<Share>,
 }
 
 /// Leave to open one stream.
@@ -43,7 +43,7 @@ pub struct Lent {
 pub struct Incoming {
     pub head: ResponseFuture,
     pub body: Option<Inflow>,
-    budget: Arc<Budget>,
+    share: Arc<Share>,
 }
 
 impl Multiplex {
@@ -51,10 +51,10 @@ impl Multiplex {
     pub async fn start(
         stream: Stream,
         timeouts: &Timeouts,
-        budget: Arc<Budget>,
+        share: Arc<Share>,
     ) -> Result<Arc<Multiplex>, h2::Error> {
         let (stream, flusher) = gather(Sieve::new(stream));
-        let (windows, window) = budget.windows();
+        let (windows, window) = share.windows();
         let mut builder = Builder::new();
         builder
             .initial_window_size(window)
@@ -79,7 +79,7 @@ impl Multiplex {
             streams: AtomicUsize::new(0),
             over,
             used: AtomicBool::new(true),
-            budget,
+            share,
         }))
     }
 
@@ -129,7 +129,7 @@ impl Lent {
         end: bool,
     ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
         let (head, body) = self.send.send_request(request, end)?;
-        Ok((Incoming { head, body: None, budget: self.connection.budget.clone() }, body))
+        Ok((Incoming { head, body: None, share: self.connection.share.clone() }, body))
     }
 }
 
@@ -143,7 +143,7 @@ impl Incoming {
             }
             Pin::new(&mut self.head).poll(cx).map_ok(|answer| {
                 let (parts, body) = answer.into_parts();
-                self.body = Some(Inflow::new(body, self.budget.clone()));
+                self.body = Some(Inflow::new(body, self.share.clone()));
                 http::Response::from_parts(parts, ())
             })
         })

@@ -114,7 +114,7 @@ impl Upstream {
             return Ok(Session::H1 { stream, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection = Multiplex::start(stream, &settings.timeouts, self.budget.clone())
+        let connection = Multiplex::start(stream, &settings.timeouts, dial.share.clone())
             .await
             .map_err(|error| broken(error.to_string()))?;
         let lent =

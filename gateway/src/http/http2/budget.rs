@@ -1,22 +1,26 @@
-//! What all HTTP/2 streams of a gateway hold for readers that have stopped, and how much each may have on its way
-//! because of it: windows get smaller before memory runs out. Connections of both legs follow `Windows`.
+//! What HTTP/2 streams hold for readers that have stopped, and what each connector may of it: one that holds much gets
+//! smaller windows, then loses the streams that read on all the same, while the others have theirs. A share is full when
+//! it is as large as the room that is left (dynamic thresholds, as switches share their buffers: Choudhury and Hahne,
+//! 1998): one connector alone may have half of all, and what it has leaves room for the next.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use connectors_api::proxy_auth::ConnectorRef;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
 /// What one stream may have on its way to a reader that has stopped, while there is room for it.
 pub const STREAM_WINDOW: u32 = 256 << 10;
-/// Above so many bytes held, a stream may have so many: the first two levels are passed by what is on its way
-/// already; in the last, sixteen thousand streams hold as much again as it takes to get there.
-const LEVELS: [(usize, u32); 2] = [(128 << 20, 16 << 10), (64 << 20, 64 << 10)];
-/// Whoever reads ahead beyond this ends its stream. Streams hold more than is counted: with fifteen thousand of them on
-/// 64 connections the process had 613 MiB (`bench run --only hoard`), 60 % of the shipped limit.
-const MOST: usize = 320 << 20;
+/// In all, but for `LEAST` of each stream. Streams take more than is counted: fifteen thousand of them about as much
+/// again.
+const MOST: usize = 256 << 20;
+/// What a stream may hold where there is no room any more: others who use the connector get on, slowly.
+const LEAST: u32 = 4 << 10;
 
 /// A peer that has been told of one window must acknowledge it before it is told of the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -24,7 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of a gateway.
 pub struct Budget {
-    held: IntGauge,
+    all: IntGauge,
+    shares: Mutex<Shares>,
+    /// Of requests that are not admitted yet.
+    nobodys: Arc<Share>,
+}
+
+#[derive(Default)]
+struct Shares {
+    of: HashMap<ConnectorRef, Weak<Share>>,
+    /// Those that nobody has any more are looked for when there are so many.
+    full: usize,
+}
+
+/// Of one connector.
+pub struct Share {
+    all: IntGauge,
+    held: AtomicUsize,
     window: watch::Sender<u32>,
 }
 
@@ -64,9 +84,33 @@ impl Windows {
 }
 
 impl Budget {
-    /// `held` counts.
-    pub fn new(held: IntGauge) -> Arc<Budget> {
-        Arc::new(Budget { held, window: watch::Sender::new(STREAM_WINDOW) })
+    /// `all` counts.
+    pub fn new(all: IntGauge) -> Budget {
+        Budget { nobodys: Arc::new(Share::new(all.clone())), all, shares: Mutex::default() }
+    }
+
+    pub fn of(&self, connector: &ConnectorRef) -> Arc<Share> {
+        let Shares { of, full } = &mut *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = of.get(connector).and_then(Weak::upgrade) {
+            return known;
+        }
+        if of.len() >= *full {
+            of.retain(|_, share| share.strong_count() > 0);
+            *full = 2 * of.len() + 64;
+        }
+        let share = Arc::new(Share::new(self.all.clone()));
+        of.insert(connector.clone(), Arc::downgrade(&share));
+        share
+    }
+
+    pub fn nobodys(&self) -> Arc<Share> {
+        self.nobodys.clone()
+    }
+}
+
+impl Share {
+    fn new(all: IntGauge) -> Share {
+        Share { all, held: AtomicUsize::new(0), window: watch::Sender::new(STREAM_WINDOW) }
     }
 
     /// For a connection, and the window to begin with.
@@ -76,87 +120,131 @@ impl Budget {
         (Windows { wanted, owes: None }, first)
     }
 
-    fn held(&self) -> usize {
-        usize::try_from(self.held.get()).unwrap_or_default()
-    }
-
-    fn adapt(&self) {
+    /// True if there is room for what was added, if anything was.
+    fn change(&self, from: usize, to: usize) -> bool {
+        let (added, removed) = (to.saturating_sub(from), from.saturating_sub(to));
+        self.held.fetch_add(added, Ordering::Relaxed);
+        let held = self.held.fetch_sub(removed, Ordering::Relaxed) - removed;
+        self.all.add(i64::try_from(added).unwrap_or(i64::MAX) - i64::try_from(removed).unwrap_or(i64::MAX));
+        let room = MOST.saturating_sub(usize::try_from(self.all.get()).unwrap_or_default());
         let now = *self.window.borrow();
-        let next = next(self.held(), now);
+        let next = next(held, room, now);
         if next != now {
             self.window.send_if_modified(|window| std::mem::replace(window, next) != next);
         }
+        added == 0 || held <= room || to <= LEAST as usize
     }
 }
 
 /// Bytes held for one stream, given back when it is dropped.
 pub struct Held {
-    budget: Arc<Budget>,
+    share: Arc<Share>,
     bytes: usize,
 }
 
 impl Held {
-    pub fn new(budget: Arc<Budget>) -> Held {
-        Held { budget, bytes: 0 }
+    pub fn new(share: Arc<Share>) -> Held {
+        Held { share, bytes: 0 }
     }
 
     /// False if there is no room for more.
     pub fn set(&mut self, bytes: usize) -> bool {
-        if bytes == self.bytes {
-            return true;
-        }
-        let more = bytes > self.bytes;
-        let change = i64::try_from(bytes.abs_diff(self.bytes)).unwrap_or(i64::MAX);
-        if more {
-            self.budget.held.add(change)
-        } else {
-            self.budget.held.sub(change)
-        }
-        self.bytes = bytes;
-        self.budget.adapt();
-        !more || self.budget.held() <= MOST
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        before == bytes || self.share.change(before, bytes)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.set(0);
-        }
+        self.set(0);
     }
 }
 
-/// Smaller at once; larger again when half of what made it smaller is gone.
-fn next(all: usize, now: u32) -> u32 {
-    let at = |all: usize| {
-        LEVELS.iter().find(|(above, _)| all > *above).map_or(STREAM_WINDOW, |(_, window)| *window)
+/// Smaller at once; larger again when half of what made it smaller is gone. One connector alone comes to the three
+/// bounds with 51, 102 and 128 MiB.
+fn next(held: usize, room: usize, now: u32) -> u32 {
+    let at = |held: usize| match held {
+        _ if held > room => LEAST,
+        _ if held > room / 3 * 2 => 16 << 10,
+        _ if held > room / 4 => 64 << 10,
+        _ => STREAM_WINDOW,
     };
-    at(all).min(now).max(at(all.saturating_mul(2)))
+    at(held).min(now).max(at(held.saturating_mul(2)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MIB: usize = 1 << 20;
+    const KIB: u32 = 1 << 10;
+
+    fn budget() -> Budget {
+        Budget::new(IntGauge::new("held", "bytes").unwrap())
+    }
+
+    fn connector(name: &str) -> ConnectorRef {
+        ConnectorRef::new("demo", name).unwrap()
+    }
+
+    fn window(share: &Share) -> u32 {
+        share.windows().1
+    }
+
     #[test]
     fn windows_get_smaller_as_memory_fills_and_larger_when_half_of_it_is_free_again() {
-        const MIB: usize = 1 << 20;
-        const KIB: u32 = 1 << 10;
-        let mut now = STREAM_WINDOW;
-        for (held, expected) in [
-            (64 * MIB, 256 * KIB),
-            (64 * MIB + 1, 64 * KIB),
-            (40 * MIB, 64 * KIB),
-            (128 * MIB + 1, 16 * KIB),
-            (65 * MIB, 16 * KIB),
-            (64 * MIB, 64 * KIB),
-            (33 * MIB, 64 * KIB),
-            (32 * MIB, 256 * KIB),
-            (500 * MIB, 16 * KIB),
+        let budget = budget();
+        let share = budget.of(&connector("one"));
+        let mut held = Held::new(share.clone());
+        for (bytes, expected) in [
+            (51 * MIB, 256 * KIB),
+            (52 * MIB, 64 * KIB),
+            (32 * MIB, 64 * KIB),
+            (103 * MIB, 16 * KIB),
+            (60 * MIB, 16 * KIB),
+            (129 * MIB, 4 * KIB),
+            (100 * MIB, 4 * KIB),
+            (30 * MIB, 64 * KIB),
+            (20 * MIB, 256 * KIB),
+            (500 * MIB, 4 * KIB),
             (0, 256 * KIB),
         ] {
-            now = next(held, now);
-            assert_eq!(now, expected, "{held}");
+            held.set(bytes);
+            assert_eq!(window(&share), expected, "{} MiB", bytes / MIB);
         }
+    }
+
+    /// Each in turn takes as much as it is given.
+    #[test]
+    fn whoever_comes_first_leaves_room_for_whoever_comes_next() {
+        let budget = budget();
+        let mut all = Vec::new();
+        for (name, most) in [("one", 128), ("two", 64), ("three", 32), ("four", 16)] {
+            let share = budget.of(&connector(name));
+            assert_eq!(window(&share), 256 * KIB, "{name} is told of others' trouble");
+            let mut held = Held::new(share);
+            let had = (1..=MOST / MIB).take_while(|mib| held.set(mib * MIB)).count();
+            assert_eq!(had, most, "{name}");
+            held.set(had * MIB);
+            all.push(held);
+        }
+        assert!(!all[0].set(129 * MIB), "the first may take what the others have left");
+        let mut another = Held::new(budget.of(&connector("one")));
+        assert!(another.set(LEAST as usize), "nobody else gets on who uses the first");
+        assert!(!another.set(LEAST as usize + 1));
+        drop((all, another));
+        assert_eq!(budget.all.get(), 0);
+    }
+
+    #[test]
+    fn a_share_is_a_connectors_as_long_as_somebody_has_it_and_is_forgotten_then() {
+        let budget = budget();
+        let one = budget.of(&connector("one"));
+        assert!(Arc::ptr_eq(&one, &budget.of(&connector("one"))));
+        for number in 0..1000 {
+            drop(budget.of(&connector(&format!("c{number}"))));
+        }
+        assert!(budget.shares.lock().unwrap().of.len() < 100);
+        assert!(Arc::ptr_eq(&one, &budget.of(&connector("one"))));
     }
 }

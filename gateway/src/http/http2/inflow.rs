@@ -3,7 +3,6 @@
 //! small frames. Taken out of there they are bytes, within the stream's own window, for that is given back
 //! only when the reader gets them.
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::budget::{Budget, Held};
+use super::budget::{Held, Share};
 
 /// Handed out at a time; one TLS record.
 const PIECE: usize = 16 << 10;
@@ -29,6 +28,10 @@ enum End {
     Trailers(HeaderMap),
 }
 
+/// Its connector's streams hold all that they may.
+#[derive(Debug)]
+pub struct NoRoom;
+
 /// A part of a body.
 pub enum Part {
     Data(Bytes),
@@ -37,8 +40,14 @@ pub enum Part {
 }
 
 impl Inflow {
-    pub fn new(stream: RecvStream, budget: Arc<Budget>) -> Inflow {
-        Inflow { stream, ahead: BytesMut::new(), held: Held::new(budget), end: None }
+    pub fn new(stream: RecvStream, share: Arc<Share>) -> Inflow {
+        Inflow { stream, ahead: BytesMut::new(), held: Held::new(share), end: None }
+    }
+
+    /// It is known whose it is.
+    pub fn belongs_to(&mut self, share: Arc<Share>) {
+        self.held = Held::new(share);
+        self.held.set(self.ahead.len());
     }
 
     /// Nothing follows, and that is known.
@@ -77,12 +86,12 @@ impl Inflow {
         let _ = self.stream.flow_control().release_capacity(bytes);
     }
 
-    /// Reads ahead for as long as it is awaited, while `taken` bytes wait for their delivery. Cancelling loses
-    /// nothing.
-    pub async fn gather(&mut self, taken: usize) -> Infallible {
+    /// Reads ahead for as long as it is awaited, while `taken` bytes wait for their delivery. Resolves when there is no
+    /// room for more: the stream has to end. Cancelling loses nothing.
+    pub async fn gather(&mut self, taken: usize) -> NoRoom {
         loop {
-            if !self.held.set(self.ahead.len() + taken) && !matches!(self.end, Some(Err(_))) {
-                self.end = Some(Err("its reader has stopped, and memory is short".to_owned()));
+            if !self.held.set(self.ahead.len() + taken) {
+                return NoRoom;
             }
             if self.end.is_some() {
                 return pending().await;

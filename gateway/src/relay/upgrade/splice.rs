@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use crate::http::buffer::Reader;
-use crate::relay::body::{Broken, Writer};
+use crate::relay::body::Writer;
 
 /// One TLS record: what one read gives at most and one write sends at once.
 const SIZE: usize = 16 << 10;
@@ -21,6 +21,13 @@ const SIZE: usize = 16 << 10;
 pub enum Gone {
     Client(String),
     Target(String),
+}
+
+/// Which side ended a direction, and why.
+#[derive(Debug)]
+enum Broken {
+    Source(String),
+    Sink(String),
 }
 
 /// One of the two directions.
