@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use connectors_api::watch_health::WatchHealth;
 use kube::runtime::watcher;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -91,6 +92,7 @@ impl Metrics {
         self.registry.register(Box::new(self.credential_not_after.clone()))?;
         self.registry.register(Box::new(self.unreadable_objects.clone()))?;
         self.registry.register(Box::new(self.nodes_without_pod_range.clone()))?;
+        self.registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(())
     }
 

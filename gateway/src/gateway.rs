@@ -56,12 +56,15 @@ impl Parts {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Parts> {
         let now = settings.load_full();
+        let (authorization, caches) = (&now.authorization, &metrics.caches);
+        let authenticator =
+            Authenticator::new(reviews.clone(), &now.tokens, authorization, caches.tokens.clone())?;
         Ok(Parts {
             settings,
             table: Arc::default(),
-            authenticator: Arc::new(Authenticator::new(reviews.clone(), &now.tokens, &now.authorization)?),
-            authorizer: Arc::new(Authorizer::new(reviews, &now.authorization)),
-            credentials: Arc::new(Credentials::new(secrets, now.authorization.outage)),
+            authenticator: Arc::new(authenticator),
+            authorizer: Arc::new(Authorizer::new(reviews, authorization, caches.access.clone())),
+            credentials: Arc::new(Credentials::new(secrets, authorization.outage, caches)),
             issuer: issuer::Current::default(),
             metrics,
         })

@@ -214,6 +214,7 @@ async fn from_cluster(
         synced: readiness.synced.clone(),
         watches: readiness.watches.clone(),
         metrics: metrics.clone(),
+        connectors: live.current.load().metrics.connectors,
     };
     let (domain, own) = (flags.cluster_domain.clone(), flags.namespace.clone());
     let objects = client.clone();
@@ -226,7 +227,8 @@ async fn from_cluster(
     let gateway = Gateway::new(parts, surroundings)?;
     let settings = live.current.load_full();
     let tokens = Tokens { audience: names::PROBE_AUDIENCE.to_owned(), ..settings.tokens.clone() };
-    let authenticator = Authenticator::new(cluster, &tokens, &settings.authorization)?;
+    let authenticator =
+        Authenticator::new(cluster, &tokens, &settings.authorization, metrics.caches.tokens.clone())?;
     let controller = || names::service_account_user(&flags.namespace, names::CONTROLLER);
     let user = flags.controller_user.clone().unwrap_or_else(controller);
     let probe = ProbeEndpoint::new(authenticator, user, Prober::new(gateway.clone()));

@@ -1,11 +1,20 @@
 //! What `/metrics` shows. Every label is bounded and its handle resolved here once, so that a request only
 //! increments atomics.
 
+pub mod caches;
+pub mod codes;
+pub mod connectors;
+
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+
+use caches::Caches;
+use codes::ByCode;
+use connectors::Connectors;
 
 /// Why a client was refused before or inside a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +132,9 @@ pub struct Metrics {
     pub tunnels_open: IntGauge,
     pub tunnels: IntCounter,
     pub streams_open: IntGauge,
-    /// By hundreds of the status code: index 0 is 1xx.
-    requests: [IntCounter; 5],
+    requests: ByCode,
+    pub connectors: Connectors,
+    pub caches: Caches,
     refusals: Vec<IntCounter>,
     pub request_seconds: Histogram,
     pub bytes_to_target: IntCounter,
@@ -162,6 +172,7 @@ impl Metrics {
         gauges(to, "build_info", "1, with what this process was built from.", "version")?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        to.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Metrics {
             connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
             connections: counter(to, "connections_total", "Client connections accepted.")?,
@@ -170,7 +181,9 @@ impl Metrics {
             tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
             tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
             streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
-            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|code| requests.with_label_values(&[code])),
+            requests: ByCode::new(|code| requests.with_label_values(&[code])),
+            connectors: Connectors::new(to)?,
+            caches: Caches::new(to)?,
             refusals: Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect(),
             request_seconds: request_seconds(to)?,
             bytes_to_target: bytes.with_label_values(&["target"]),
@@ -222,11 +235,7 @@ impl Metrics {
     }
 
     pub fn request(&self, status: u16) {
-        if let Some(counter) =
-            usize::from(status / 100).checked_sub(1).and_then(|index| self.requests.get(index))
-        {
-            counter.inc();
-        }
+        self.requests.count(status);
     }
 
     pub fn count_refusal(&self, refusal: Refusal) {

@@ -81,6 +81,7 @@ impl Record {
     pub fn answered(&self, status: u16) {
         let metrics = &self.passage.gateway.parts.metrics;
         metrics.request(status);
+        self.passage.counted.load().count(status);
         metrics.request_seconds.observe(self.started.elapsed().as_secs_f64());
         self.status.store(status, Ordering::Relaxed);
     }

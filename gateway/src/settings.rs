@@ -32,6 +32,7 @@ pub struct Settings {
     pub tokens: Tokens,
     pub authorization: Authorization,
     pub records: Records,
+    pub metrics: MetricsSettings,
 }
 
 /// Of the log: access records and all else. Restart.
@@ -50,6 +51,15 @@ pub enum OnFull {
     Drop,
     /// Whoever logs waits: no record is lost, and a reader that stalls stops the gateway.
     Wait,
+}
+
+/// Of `/metrics`. Restart.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Connectors with series of their own, the oldest first; all others are counted as one. At most 10000.
+    /// Default 100.
+    pub connectors: usize,
 }
 
 /// Addresses to bind. Restart.
@@ -296,6 +306,8 @@ impl Settings {
         let logins = limits.connectors_per_login;
         check((1..=16).contains(&logins), "limits.connectors_per_login", logins, "must be 1 to 16")?;
         check(self.threads != Some(0), "threads", 0, "must be at least 1")?;
+        let connectors = self.metrics.connectors;
+        check(connectors <= 10_000, "metrics.connectors", connectors, "must be at most 10000")?;
         let authorization = &self.authorization;
         check(
             authorization.outage >= authorization.fresh,
@@ -404,6 +416,7 @@ mod tests {
             ("upstream: {unverified: maybe}", "unverified", "maybe"),
             ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),
             ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "cidrs", "10.0.0.0/99"),
+            ("metrics: {connectors: 10001}", "metrics.connectors", "10001"),
             ("authorization: {outage: 1s}", "authorization.outage", "1s"),
             ("timeouts: {connect: 999999999999h}", "timeouts.connect", "999999999999h\" is too long"),
             ("timeouts: {drain: 8761h}", "timeouts.drain", "8761h\" is too long"),

@@ -133,6 +133,7 @@ impl Standalone {
             synced: Arc::default(),
             watches: Arc::default(),
             metrics: metrics.clone(),
+            connectors: settings.load().metrics.connectors,
         };
         let standalone = Standalone {
             objects: Arc::new(Mutex::new(objects)),
@@ -156,7 +157,7 @@ impl Standalone {
             }
         }
         objects.observe_secrets();
-        self.publisher.publish(objects.builder.build());
+        self.publisher.publish(&mut objects.builder);
         Ok(())
     }
 

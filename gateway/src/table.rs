@@ -88,6 +88,15 @@ impl Builder {
         objects.into_iter().for_each(|object| self.put_class(object));
     }
 
+    /// The connectors that were made first, at most so many: the same in every gateway, and none of them loses its
+    /// place to one that is made later.
+    pub fn oldest(&self, most: usize) -> Vec<ConnectorRef> {
+        let aged = self.connectors.iter().map(|(name, item)| (&item.meta().creation_timestamp, name));
+        let mut aged: Vec<_> = aged.collect();
+        aged.sort_unstable();
+        aged.into_iter().take(most).map(|(_, name)| name.clone()).collect()
+    }
+
     /// Compiles what changed and makes a new snapshot.
     pub fn build(&mut self) -> Table {
         let mut before = std::mem::take(&mut self.compiled);
@@ -297,6 +306,23 @@ mod tests {
         builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
         builder.put_connector(connector(&[(r#""uid": "u""#, r#""uid": "v""#)]));
         assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
+    }
+
+    #[test]
+    fn the_oldest_are_those_that_were_made_first_and_then_those_whose_names_come_first() {
+        let mut builder = Builder::new("cluster.local", "connectors-system");
+        for (name, made) in
+            [("c", "2026-01-01"), ("b", "2026-01-02"), ("d", "2026-01-02"), ("a", "2026-01-03")]
+        {
+            let made = format!(r#""name": "{name}", "creationTimestamp": "{made}T00:00:00Z", "uid""#);
+            builder.put_connector(connector(&[(r#""name": "k8s", "uid""#, &made)]));
+        }
+        let oldest = |most: usize| {
+            builder.oldest(most).into_iter().map(|connector| connector.name).collect::<Vec<_>>()
+        };
+        assert_eq!(oldest(0), Vec::<String>::new());
+        assert_eq!(oldest(2), ["c", "b"]);
+        assert_eq!(oldest(9), ["c", "b", "d", "a"]);
     }
 
     #[test]

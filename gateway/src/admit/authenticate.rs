@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::home::cluster::Reviews;
 use crate::home::principal::Principal;
 use crate::home::remembered::{Answers, Away, Fresh};
+use crate::metrics::caches::Lookups;
 use crate::settings::{Authorization, Tokens};
 
 /// What a token says of its bearer.
@@ -64,13 +65,14 @@ impl Authenticator {
         reviews: Arc<dyn Reviews>,
         tokens: &Tokens,
         authorization: &Authorization,
+        lookups: Lookups,
     ) -> Result<Authenticator, openssl::error::ErrorStack> {
         let mut digest_key = [0; 32];
         openssl::rand::rand_bytes(&mut digest_key)?;
         Ok(Authenticator {
             keys: keys::KeyStore::new(reviews.clone()),
             reviews,
-            answers: Answers::new(tokens.cache_entries, authorization.outage),
+            answers: Answers::new(tokens.cache_entries, authorization.outage, lookups),
             digest_key,
             audience: tokens.audience.as_str().into(),
             grace: tokens.expired_grace,

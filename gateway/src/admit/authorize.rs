@@ -12,6 +12,7 @@ use connectors_api::proxy_auth::ConnectorRef;
 use crate::home::cluster::Reviews;
 use crate::home::principal::Principal;
 use crate::home::remembered::{Answers, Away, Fresh};
+use crate::metrics::caches::Lookups;
 use crate::settings::Authorization;
 
 /// The API server did not answer and nothing is known of the pair.
@@ -34,10 +35,10 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    pub fn new(reviews: Arc<dyn Reviews>, settings: &Authorization) -> Authorizer {
+    pub fn new(reviews: Arc<dyn Reviews>, settings: &Authorization, lookups: Lookups) -> Authorizer {
         Authorizer {
             reviews,
-            answers: Answers::new(settings.cache_entries, settings.outage),
+            answers: Answers::new(settings.cache_entries, settings.outage, lookups),
             hashers: [RandomState::new(), RandomState::new()],
             get_is_use: settings.get_is_use,
             fresh: settings.fresh,

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::home::cluster::{SecretContent, SecretError, Secrets};
 use crate::home::remembered::{Answers, Away, Fresh};
+use crate::metrics::caches::Caches;
 use crate::table::route::{AuthScheme, CredentialSource, Route, SecretKey};
 
 /// A credential ready to be injected. Cannot be printed; the header value is marked sensitive and its bytes
@@ -102,17 +103,25 @@ impl Credential {
 
 impl Credentials {
     /// `outage`: how long a credential stays usable while the API server is away.
-    pub fn new(secrets: Arc<dyn Secrets>, outage: Duration) -> Credentials {
+    pub fn new(secrets: Arc<dyn Secrets>, outage: Duration, caches: &Caches) -> Credentials {
+        let outage = outage.max(LIFE);
+        let of_credential = |loaded: &Loaded<Credential>| {
+            loaded.as_ref().map_or(1, |known| {
+                weight(known.certificates.len(), known.authorization().map_or(0, HeaderValue::len))
+            })
+        };
+        let of_certificates = |loaded: &Loaded<Vec<X509>>| {
+            loaded.as_ref().map_or(1, |certificates| weight(certificates.len(), 0))
+        };
         Credentials {
             secrets,
-            credentials: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Credential>| {
-                loaded.as_ref().map_or(1, |known| {
-                    weight(known.certificates.len(), known.authorization().map_or(0, HeaderValue::len))
-                })
-            }),
-            certificates: Answers::weighed(KIBIBYTES, outage.max(LIFE), |loaded: &Loaded<Vec<X509>>| {
-                loaded.as_ref().map_or(1, |certificates| weight(certificates.len(), 0))
-            }),
+            credentials: Answers::weighed(KIBIBYTES, outage, caches.credentials.clone(), of_credential),
+            certificates: Answers::weighed(
+                KIBIBYTES,
+                outage,
+                caches.ca_certificates.clone(),
+                of_certificates,
+            ),
             rereads: Cache::builder().max_capacity(ENTRIES).time_to_live(REREAD_INTERVAL).build(),
             anonymous: Arc::new(Credential {
                 authorization: None,

@@ -50,6 +50,7 @@ pub async fn current(passage: &Passage) -> Result<Grant> {
 
 /// A new grant, whatever the old one says.
 pub async fn renewed(passage: &Passage) -> Result<Grant> {
+    passage.counted.store(passage.gateway.parts.metrics.connectors.of(&passage.connector));
     // Boxed: once a second, and larger than all else that a request holds.
     let (grant, table) = Box::pin(renew(passage)).await?;
     passage.standing.store(Some(Arc::new(Standing {

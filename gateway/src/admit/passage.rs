@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 
 use super::credential::Credential;
 use crate::gateway::Gateway;
 use crate::home::principal::Principal;
+use crate::metrics::codes::ByCode;
 use crate::table::route::{Origin, Route, Table};
 use crate::upstream::Dial;
 
@@ -28,6 +29,8 @@ pub struct Passage {
     pub client: Client,
     /// The first Authorization inside was looked at.
     pub looked: AtomicBool,
+    /// The requests of its connector; `grant` looks whether they are still these.
+    pub counted: ArcSwap<ByCode>,
     pub(super) standing: ArcSwapOption<Standing>,
 }
 
@@ -76,6 +79,7 @@ impl Passage {
         client: Client,
     ) -> Passage {
         let expired = false;
+        let counted = ArcSwap::new(gateway.parts.metrics.connectors.of(&connector));
         Passage {
             gateway,
             principal,
@@ -84,6 +88,7 @@ impl Passage {
             aim,
             client,
             looked: AtomicBool::new(false),
+            counted,
             standing: ArcSwapOption::empty(),
         }
     }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::future::Cache;
 
+use crate::metrics::caches::Lookups;
+
 /// The API server did not answer in time, or not with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the API server did not answer")]
@@ -39,6 +41,7 @@ pub struct Answers<K, V> {
     fresh: Cache<K, Answer<V>>,
     kept: Cache<K, Answer<V>>,
     outage: Duration,
+    lookups: Lookups,
 }
 
 struct Life;
@@ -65,12 +68,12 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// `outage`: how long after it was given an answer still counts while the API server is away.
-    pub fn new(entries: u64, outage: Duration) -> Self {
-        Answers::weighed(entries, outage, |_| 1)
+    pub fn new(entries: u64, outage: Duration, lookups: Lookups) -> Self {
+        Answers::weighed(entries, outage, lookups, |_| 1)
     }
 
     /// Where one answer may be a thousand times another's size: `weigh` says what counts against `capacity`.
-    pub fn weighed(capacity: u64, outage: Duration, weigh: fn(&V) -> u32) -> Self {
+    pub fn weighed(capacity: u64, outage: Duration, lookups: Lookups, weigh: fn(&V) -> u32) -> Self {
         let builder = || {
             Cache::builder()
                 .max_capacity(capacity)
@@ -80,6 +83,7 @@ where
             fresh: builder().expire_after(Life).build(),
             kept: builder().time_to_live(outage).build(),
             outage,
+            lookups,
         }
     }
 
@@ -90,7 +94,9 @@ where
         F: FnOnce() -> Q,
         Q: Future<Output = Result<Fresh<V>, Away>> + Send + 'static,
     {
-        let answer = self.fresh.get(key).await?;
+        let answer = self.fresh.get(key).await;
+        self.lookups.count(answer.is_some());
+        let answer = answer?;
         let due = answer.stored.elapsed() * 5 >= answer.life * 4;
         if due && !answer.refreshing.swap(true, Ordering::Relaxed) {
             let (this, key, question) = (self.clone(), key.clone(), question());
@@ -153,12 +159,17 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     const LONG: Duration = Duration::from_secs(600);
 
+    fn lookups() -> Lookups {
+        Metrics::new().unwrap().caches.tokens
+    }
+
     #[tokio::test]
     async fn many_who_ask_at_once_ask_once() {
-        let answers: Answers<u8, u8> = Answers::new(10, LONG);
+        let answers: Answers<u8, u8> = Answers::new(10, LONG, lookups());
         let count = AtomicU32::new(0);
         let ask = || {
             answers.ask(&1, async {
@@ -174,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_uses_the_last_answer_and_never_invents_one() {
-        let answers: Answers<u8, bool> = Answers::new(10, LONG);
+        let answers: Answers<u8, bool> = Answers::new(10, LONG, lookups());
         for (key, definite) in [(1, true), (2, false)] {
             answers.ask(&key, async { Ok((definite, Duration::ZERO)) }).await.unwrap();
             assert_eq!(answers.fresh(&key, || async { Err(Away) }).await, None, "zero life is never fresh");
@@ -185,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_older_than_the_outage_limit_counts_no_more() {
-        let answers: Answers<u8, bool> = Answers::new(10, Duration::from_millis(50));
+        let answers: Answers<u8, bool> = Answers::new(10, Duration::from_millis(50), lookups());
         answers.ask(&1, async { Ok((true, Duration::ZERO)) }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert_eq!(answers.ask(&1, async { Err(Away) }).await, Err(Away));
@@ -193,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_use_is_refreshed_in_the_background_and_a_definite_no_replaces_the_yes() {
-        let answers: Answers<u8, bool> = Answers::new(10, LONG);
+        let answers: Answers<u8, bool> = Answers::new(10, LONG, lookups());
         answers.ask(&1, async { Ok((true, Duration::from_millis(400))) }).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         while answers.fresh(&1, || async { Ok((false, LONG)) }).await != Some(false) {

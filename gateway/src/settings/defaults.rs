@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Authorization, Limits, Listeners, Plaintext, Timeouts, Tokens, Unverified, UpstreamSettings};
+use super::{
+    Authorization, Limits, Listeners, MetricsSettings, Plaintext, Timeouts, Tokens, Unverified,
+    UpstreamSettings,
+};
 
 impl Default for Listeners {
     fn default() -> Self {
@@ -71,5 +74,12 @@ impl Default for Authorization {
             outage: Duration::from_secs(15 * 60),
             cache_entries: 100_000,
         }
+    }
+}
+
+/// 500 series of a gateway: what costs a Prometheus nothing that anybody would notice.
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        MetricsSettings { connectors: 100 }
     }
 }

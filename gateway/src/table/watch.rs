@@ -40,6 +40,8 @@ pub struct Publisher {
     /// Whether more will arrive.
     pub watches: Arc<WatchHealth>,
     pub metrics: Arc<Metrics>,
+    /// How many connectors have metrics of their own.
+    pub connectors: usize,
 }
 
 /// Runs for ever.
@@ -69,7 +71,7 @@ pub async fn follow(client: Client, cluster_domain: &str, namespace: &str, publi
         // Also when changes never pause.
         if due.is_some_and(|due| Instant::now() >= due) {
             due = None;
-            publisher.publish(observed.builder.build());
+            publisher.publish(&mut observed.builder);
         }
     }
 }
@@ -106,7 +108,16 @@ impl Publisher {
         }
     }
 
-    pub fn publish(&self, table: Table) {
+    /// A new table of what was observed. Metrics first: who finds a connector in the table finds its counters.
+    pub fn publish(&self, builder: &mut Builder) {
+        self.metrics.connectors.keep(builder.oldest(self.connectors));
+        let table = builder.build();
+        self.count(&table);
+        self.table.store(Arc::new(table));
+        self.synced.store(true, Ordering::Release);
+    }
+
+    fn count(&self, table: &Table) {
         let routes = &self.metrics.routes;
         let (mut usable, mut plain) = (0, 0);
         let mut unusable: HashMap<&str, i64> = HashMap::new();
@@ -128,8 +139,6 @@ impl Publisher {
             routes.unusable.with_label_values(&[reason]).set(count);
         }
         routes.builds.inc();
-        self.table.store(Arc::new(table));
-        self.synced.store(true, Ordering::Release);
     }
 }
 

@@ -99,9 +99,9 @@ impl Leaves {
 impl Mint {
     fn context(&self, host: &str) -> Result<SslContext> {
         let issuer = self.issuer.load_full().ok_or(Error::NoIssuer)?;
-        if let Some(leaf) = self.contexts.get(host)
-            && Arc::ptr_eq(&leaf.issuer, &issuer)
-        {
+        let kept = self.contexts.get(host).filter(|leaf| Arc::ptr_eq(&leaf.issuer, &issuer));
+        self.metrics.caches.leaves.count(kept.is_some());
+        if let Some(leaf) = kept {
             return Ok(leaf.context.clone());
         }
         let context =

@@ -49,7 +49,8 @@ async fn admin(world: &World) -> String {
 async fn probe_port(world: &World) -> (String, Identity) {
     let tokens = Tokens { audience: PROBE_AUDIENCE.to_owned(), ..Tokens::default() };
     let authorization = world.parts.settings.load().authorization.clone();
-    let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization).unwrap();
+    let lookups = world.parts.metrics.caches.tokens.clone();
+    let authenticator = Authenticator::new(world.cluster.clone(), &tokens, &authorization, lookups).unwrap();
     let gateway = Gateway::new(world.parts.clone(), policy::alone()).unwrap();
     let issuing = Identity::root("issuing");
     let issuer = Issuer::parse(issuing.pem().as_bytes(), issuing.key_pem().as_bytes()).unwrap();

@@ -100,7 +100,13 @@ impl World {
         let readiness =
             Readiness { issuer: parts.issuer.clone(), surroundings: policy::alone(), ..Readiness::default() };
         let (synced, watches) = (readiness.synced.clone(), readiness.watches.clone());
-        let publisher = Publisher { table: parts.table.clone(), synced, watches, metrics: metrics.clone() };
+        let publisher = Publisher {
+            table: parts.table.clone(),
+            synced,
+            watches,
+            metrics: metrics.clone(),
+            connectors: 100,
+        };
         let (objects, issuer) = (client.clone(), parts.issuer.clone());
         let watches = vec![
             tokio::spawn(async move {

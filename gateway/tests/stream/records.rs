@@ -136,6 +136,41 @@ async fn a_request_is_recorded_with_who_what_and_how_much() {
     assert_eq!(record["client"], "127.0.0.1", "{record}");
 }
 
+/// Also of those that were refused, and of a connection that was there before its connector had series of its own.
+#[tokio::test]
+async fn a_request_counts_for_its_connector_while_that_has_series_of_its_own() {
+    let (world, target) = World::with_target(false).await;
+    let connectors = &world.gateway.parts.metrics.connectors;
+    let counted = |name: &str, code: &str| {
+        let text = String::from_utf8(world.gateway.parts.metrics.render().unwrap()).unwrap();
+        let namespace = if name == "other" { "" } else { "demo" };
+        let labels = format!("{{code=\"{code}\",connector=\"{name}\",connector_namespace=\"{namespace}\"}} ");
+        let line = text.lines().find_map(|line| line.split_once(&labels));
+        line.map(|(_, count)| count.parse::<u64>().unwrap())
+    };
+    let mut tls = world.tunnel("target", &target.authority(), H1).await;
+    http::exchange(&mut tls, &http::get("/bytes/10", &target.authority())).await;
+    eventually("it counts", async || counted("target", "2xx") == Some(1)).await;
+    world.apply(&crate::world::connector("broken", "https://localhost:1", "", SECRET, ""));
+    let (status, _) = world
+        .direct(
+            "http://connectors-gateway.connectors-system.svc/namespaces/demo/connectors/broken/x",
+            &["--header", &format!("Authorization: Bearer {TOKEN}")],
+        )
+        .await;
+    assert_eq!(status, 502);
+    assert_eq!(counted("broken", "5xx"), Some(1));
+
+    connectors.keep(Vec::new());
+    assert_eq!((counted("target", "2xx"), counted("other", "2xx")), (None, Some(0)));
+    let told = async {
+        while counted("other", "2xx") == Some(0) {
+            http::exchange(&mut tls, &http::get("/bytes/10", &target.authority())).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.expect("it counts for all others");
+}
+
 #[tokio::test]
 async fn a_stream_that_is_cut_is_recorded_with_its_bytes() {
     let log = Log::start();

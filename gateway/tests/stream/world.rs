@@ -114,10 +114,12 @@ impl World {
             tokens: AtomicUsize::new(0),
             accesses: AtomicUsize::new(0),
         });
-        let authorization = &settings.authorization;
-        parts.authenticator =
-            Arc::new(Authenticator::new(api_server.clone(), &settings.tokens, authorization).unwrap());
-        parts.authorizer = Arc::new(Authorizer::new(api_server.clone(), authorization));
+        let (authorization, caches) = (&settings.authorization, &parts.metrics.caches);
+        let authenticator =
+            Authenticator::new(api_server.clone(), &settings.tokens, authorization, caches.tokens.clone());
+        parts.authenticator = Arc::new(authenticator.unwrap());
+        parts.authorizer =
+            Arc::new(Authorizer::new(api_server.clone(), authorization, caches.access.clone()));
         parts.issuer.store(Some(issuer(&root)));
         let surroundings = policy::alone();
         let gateway = Gateway::new(parts, surroundings.clone()).unwrap();
