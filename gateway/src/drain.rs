@@ -35,7 +35,7 @@ impl Signals {
         self.draining.store(true, Ordering::Release);
         let (gateway, lines) = (self.gateway.clone(), self.lines.clone());
         let budget = gateway.parts.settings.load().timeouts.drain;
-        tracing::info!(streams = gateway.parts.metrics.streams_open.get(), ?budget, "draining");
+        tracing::info!(streams = gateway.parts.metrics.requests.open(), ?budget, "draining");
         self.control.spawn(async move {
             let metrics = &gateway.parts.metrics;
             let left = emptied(metrics, budget).await;
@@ -52,11 +52,11 @@ impl Signals {
 
 /// The streams that are still open when the budget is used up; 0 earlier, once nothing has been open for a
 /// moment.
-async fn emptied(metrics: &Metrics, budget: Duration) -> i64 {
+async fn emptied(metrics: &Metrics, budget: Duration) -> u64 {
     let end = Instant::now() + budget;
     let mut quiet = Instant::now();
     loop {
-        let open = metrics.streams_open.get();
+        let open = metrics.requests.open();
         let now = Instant::now();
         if open > 0 {
             quiet = now;

@@ -4,17 +4,18 @@
 pub mod caches;
 pub mod codes;
 pub mod connectors;
+pub mod requests;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use caches::Caches;
-use codes::ByCode;
 use connectors::Connectors;
+use requests::Requests;
 
 /// Why a client was refused before or inside a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,14 +132,10 @@ pub struct Metrics {
     worker_last_turn: IntGaugeVec,
     pub tunnels_open: IntGauge,
     pub tunnels: IntCounter,
-    pub streams_open: IntGauge,
-    requests: ByCode,
+    pub requests: Requests,
     pub connectors: Connectors,
     pub caches: Caches,
     refusals: Vec<IntCounter>,
-    pub request_seconds: Histogram,
-    pub bytes_to_target: IntCounter,
-    pub bytes_to_client: IntCounter,
     pub leaves_minted: IntCounter,
     pub upstream_connects: Outcomes,
     pub in_cluster: InCluster,
@@ -161,11 +158,8 @@ impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let to = &registry;
-        let requests =
-            vector(to, "requests_total", "Requests answered, by class of the status code.", "code")?;
         let refusals =
             vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
-        let bytes = vector(to, "body_bytes_total", "Body bytes carried, by direction.", "to")?;
         let connections = "Client connections that each worker has.";
         let turn = "When each worker was last seen at work, Unix time; one that is stuck stays behind.";
         let heard = "When something was last heard of what is watched, by kind, Unix time.";
@@ -180,14 +174,10 @@ impl Metrics {
             worker_last_turn: gauges(to, "worker_last_turn_seconds", turn, "worker")?,
             tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
             tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
-            streams_open: gauge(to, "streams_open", "Requests in progress, watches included.")?,
-            requests: ByCode::new(|code| requests.with_label_values(&[code])),
+            requests: Requests::new(to)?,
             connectors: Connectors::new(to)?,
             caches: Caches::new(to)?,
             refusals: Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect(),
-            request_seconds: request_seconds(to)?,
-            bytes_to_target: bytes.with_label_values(&["target"]),
-            bytes_to_client: bytes.with_label_values(&["client"]),
             leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
             upstream_connects: outcomes(
                 to,
@@ -234,10 +224,6 @@ impl Metrics {
         self.worker_last_turn.with_label_values(&[&worker.to_string()])
     }
 
-    pub fn request(&self, status: u16) {
-        self.requests.count(status);
-    }
-
     pub fn count_refusal(&self, refusal: Refusal) {
         if let Some(counter) = self.refusals.get(refusal as usize) {
             counter.inc();
@@ -250,15 +236,6 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
-}
-
-fn request_seconds(to: &Registry) -> Result<Histogram, prometheus::Error> {
-    let seconds = HistogramOpts::new(
-        "connectors_gateway_request_seconds",
-        "From a request's head to the end of its answer's head.",
-    )
-    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]);
-    register(to, Histogram::with_opts(seconds)?)
 }
 
 fn opts(name: &str, help: &str) -> Opts {
@@ -321,19 +298,5 @@ mod tests {
                 "{label}: {text}"
             );
         }
-    }
-
-    #[test]
-    fn a_request_counts_in_its_hundred_and_nonsense_counts_nowhere() {
-        let metrics = Metrics::new().unwrap();
-        for status in [200, 204, 404, 0, 999] {
-            metrics.request(status);
-        }
-        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-        assert!(
-            text.contains("requests_total{code=\"2xx\"} 2")
-                && text.contains("requests_total{code=\"4xx\"} 1"),
-            "{text}"
-        );
     }
 }

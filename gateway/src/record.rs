@@ -61,7 +61,7 @@ impl Record {
         path: PathAndQuery,
         protocol: &'static str,
     ) -> Record {
-        passage.gateway.parts.metrics.streams_open.inc();
+        passage.gateway.parts.metrics.requests.begin();
         Record {
             passage,
             method,
@@ -79,10 +79,8 @@ impl Record {
 
     /// The head of the answer has gone to the client.
     pub fn answered(&self, status: u16) {
-        let metrics = &self.passage.gateway.parts.metrics;
-        metrics.request(status);
+        self.passage.gateway.parts.metrics.requests.answered(status, self.started.elapsed());
         self.passage.counted.load().count(status);
-        metrics.request_seconds.observe(self.started.elapsed().as_secs_f64());
         self.status.store(status, Ordering::Relaxed);
     }
 
@@ -133,10 +131,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let metrics = &self.passage.gateway.parts.metrics;
-        metrics.streams_open.dec();
-        metrics.bytes_to_target.inc_by(self.up.load(Ordering::Relaxed));
-        metrics.bytes_to_client.inc_by(self.down.load(Ordering::Relaxed));
+        let (up, down) = (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed));
+        self.passage.gateway.parts.metrics.requests.end(up, down);
         if self.failure.as_ref().is_some_and(|error| error.blame() == Blame::Gateway) {
             tracing::warn!(connector = %self.passage.connector, cause = self.failure.as_ref().map(tracing::field::display), "request refused");
         }

@@ -138,13 +138,10 @@ async fn meanwhile<T>(
     carries: bool,
     finding: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    if !carries {
-        return finding.await;
-    }
     tokio::select! {
         biased;
         found = finding => found,
-        NoRoom = body.waits() => Err(Error::NoRoom),
+        NoRoom = body.waits(), if carries => Err(Error::NoRoom),
     }
 }
 

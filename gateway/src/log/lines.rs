@@ -1,11 +1,13 @@
 //! Where lines wait to be written together, by a thread of their own: a write(2) for each access record is a good
-//! part of what a small request costs, and a reader that stalls must not stop who logs. A line waits for `DELAY`
-//! at most; a warning or an error takes what waits along at once. What finds the buffer full is lost and counted,
+//! part of what a small request costs, and a reader that stalls must not stop who logs. Each thread has a part of its
+//! own to put lines into, so that workers do not wait for each other; its lines stay in order. A line waits for `DELAY`
+//! at most; a warning or an error takes what waits along at once. What finds its part full is lost and counted,
 //! unless an operator would rather wait. Comes after `Json` or tracing-subscriber's text, before standard error.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use prometheus::IntCounter;
 use tracing::{Level, Metadata};
@@ -17,8 +19,10 @@ use crate::settings::OnFull;
 const DELAY: Duration = Duration::from_millis(100);
 /// Half of a pipe (64 KiB): so much is written without a wait; some 60 records.
 const FULL: usize = 32 * 1024;
-/// What may wait for a reader that stalls.
+/// What may wait in one part for a reader that stalls.
 const BUFFER: usize = 1 << 20;
+/// Threads that have a part; of more than these some share one.
+const PARTS: usize = 16;
 /// How long the end of the process waits for a reader that stalls.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -27,13 +31,26 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Lines(Arc<Shared>);
 
 struct Shared {
-    waiting: Mutex<Waiting>,
+    parts: [Part; PARTS],
+    /// Lines wait.
+    gathers: AtomicBool,
+    gathering: OnceLock<Gathering>,
+    writer: Mutex<Writer>,
     /// For the thread that writes.
     arrived: Condvar,
-    /// For those who wait until there is room, or nothing waits.
-    written: Condvar,
-    /// Taken before `waiting` by whoever writes: batches leave in the order in which their lines came.
+    /// For who ends it.
+    over: Condvar,
+    /// Taken before a part by whoever writes: batches leave in the order in which their lines came.
     out: Mutex<Out>,
+}
+
+/// Aligned so that no two share a cache line.
+#[derive(Default)]
+#[repr(align(128))]
+struct Part {
+    waiting: Mutex<Waiting>,
+    /// For those who wait until there is room.
+    written: Condvar,
 }
 
 #[derive(Default)]
@@ -41,11 +58,17 @@ struct Waiting {
     lines: Vec<u8>,
     /// Lines that found no room since the last batch.
     lost: u64,
-    /// To be written without a wait.
+    /// The writer knows that it is to write without a wait.
     urgent: bool,
-    /// What is not waiting any more and not yet written.
-    leaving: bool,
-    gathering: Option<Gathering>,
+}
+
+/// What the thread that writes is told, and tells.
+#[derive(Default)]
+struct Writer {
+    arrived: bool,
+    urgent: bool,
+    ends: bool,
+    over: bool,
 }
 
 struct Gathering {
@@ -62,24 +85,24 @@ impl Lines {
     pub fn new(to: impl Write + Send + 'static) -> Lines {
         let out = Out { batch: Vec::new(), to: Box::new(to) };
         Lines(Arc::new(Shared {
-            waiting: Mutex::default(),
+            parts: Default::default(),
+            gathers: AtomicBool::new(false),
+            gathering: OnceLock::new(),
+            writer: Mutex::default(),
             arrived: Condvar::new(),
-            written: Condvar::new(),
+            over: Condvar::new(),
             out: Mutex::new(out),
         }))
     }
 
-    /// To be called once every way in which the process can end by itself leads to `end`: what waits would be
+    /// To be called once, when every way in which the process can end by itself leads to `end`: what waits would be
     /// lost otherwise. `lost` counts lines.
     pub fn gather(&self, on_full: OnFull, lost: IntCounter) -> io::Result<()> {
-        lock(&self.0.waiting).gathering = Some(Gathering { on_full, lost });
+        self.0.gathering.get_or_init(|| Gathering { on_full, lost });
         let shared = self.0.clone();
-        let started =
-            std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_in_time());
-        if started.is_err() {
-            self.end();
-        }
-        started.map(drop)
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_in_time())?;
+        self.0.gathers.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Takes a whole line.
@@ -89,25 +112,24 @@ impl Lines {
 
     /// Nothing waits any more, now and later; unless the reader stalls.
     pub fn end(&self) {
-        let mut waiting = lock(&self.0.waiting);
-        if waiting.gathering.take().is_none() {
+        if !self.0.gathers.swap(false, Ordering::AcqRel) {
             return;
         }
+        let mut writer = lock(&self.0.writer);
+        writer.ends = true;
         self.0.arrived.notify_all();
-        let until = Instant::now() + LAST;
-        while (waiting.leaving || !waiting.lines.is_empty()) && Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            let woken = self.0.written.wait_timeout(waiting, left);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let waits = |writer: &mut Writer| !writer.over;
+        drop(self.0.over.wait_timeout_while(writer, LAST, waits).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Shared {
     fn add(&self, line: &[u8], at_once: bool) {
-        let mut waiting = lock(&self.waiting);
-        while !waiting.lines.is_empty() && waiting.lines.len() + line.len() > BUFFER {
-            let Some(gathering) = &waiting.gathering else { break };
+        let part = self.part();
+        let gathers = self.gathers.load(Ordering::Acquire);
+        let mut waiting = lock(&part.waiting);
+        while gathers && !waiting.lines.is_empty() && waiting.lines.len() + line.len() > BUFFER {
+            let Some(gathering) = self.gathering.get() else { break };
             match gathering.on_full {
                 OnFull::Drop => {
                     gathering.lost.inc();
@@ -115,60 +137,79 @@ impl Shared {
                     return;
                 }
                 OnFull::Wait => {
-                    waiting = self.written.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                    waiting = part.written.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
         let first = waiting.lines.is_empty();
         waiting.lines.extend_from_slice(line);
-        if waiting.gathering.is_none() {
-            drop(waiting);
-            self.write();
-            return;
-        }
         let urgent = (at_once || waiting.lines.len() >= FULL) && !waiting.urgent;
         waiting.urgent |= urgent;
         drop(waiting);
         // Once for a batch: a wake-up per line would cost more than its write.
-        if first || urgent {
-            self.arrived.notify_one();
+        if !gathers || ((first || urgent) && !self.told(urgent)) {
+            self.write();
         }
+    }
+
+    /// The part of this thread.
+    fn part(&self) -> &Part {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+        let place = PLACE.try_with(|place| *place).unwrap_or_default();
+        &self.parts[place % PARTS]
+    }
+
+    /// False if the writer writes no more.
+    fn told(&self, urgent: bool) -> bool {
+        let mut writer = lock(&self.writer);
+        (writer.arrived, writer.urgent) = (true, writer.urgent | urgent);
+        let writes = !writer.over;
+        drop(writer);
+        self.arrived.notify_one();
+        writes
     }
 
     fn write(&self) {
         let mut out = lock(&self.out);
         let Out { batch, to } = &mut *out;
-        let mut waiting = lock(&self.waiting);
-        std::mem::swap(batch, &mut waiting.lines);
-        (waiting.urgent, waiting.leaving) = (false, true);
-        let lost = std::mem::take(&mut waiting.lost);
-        drop(waiting);
-        if lost > 0 {
-            batch.extend_from_slice(loss(lost).as_bytes());
+        for part in &self.parts {
+            let mut waiting = lock(&part.waiting);
+            std::mem::swap(batch, &mut waiting.lines);
+            waiting.urgent = false;
+            let lost = std::mem::take(&mut waiting.lost);
+            drop(waiting);
+            if lost > 0 {
+                batch.extend_from_slice(loss(lost).as_bytes());
+            }
+            // Nobody is left to be told that the log cannot be written.
+            if !batch.is_empty() {
+                let _ = to.write_all(batch);
+            }
+            batch.clear();
+            batch.shrink_to(2 * FULL);
+            part.written.notify_all();
         }
-        // Nobody is left to be told that the log cannot be written.
-        let _ = to.write_all(batch);
-        batch.clear();
-        batch.shrink_to(2 * FULL);
-        lock(&self.waiting).leaving = false;
-        self.written.notify_all();
     }
 
     fn write_in_time(&self) {
-        loop {
-            let idle = |waiting: &mut Waiting| waiting.gathering.is_some() && waiting.lines.is_empty();
-            let waiting =
-                self.arrived.wait_while(lock(&self.waiting), idle).unwrap_or_else(PoisonError::into_inner);
-            let patient = |waiting: &mut Waiting| waiting.gathering.is_some() && !waiting.urgent;
-            let waited = self.arrived.wait_timeout_while(waiting, DELAY, patient);
-            let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            let ended = waiting.gathering.is_none();
-            drop(waiting);
+        let mut ends = false;
+        while !ends {
+            let idle = |writer: &mut Writer| !writer.ends && !writer.arrived;
+            let writer =
+                self.arrived.wait_while(lock(&self.writer), idle).unwrap_or_else(PoisonError::into_inner);
+            let patient = |writer: &mut Writer| !writer.ends && !writer.urgent;
+            let waited = self.arrived.wait_timeout_while(writer, DELAY, patient);
+            let (mut writer, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            (writer.arrived, writer.urgent) = (false, false);
+            ends = writer.ends;
+            drop(writer);
             self.write();
-            if ended {
-                return;
-            }
         }
+        lock(&self.writer).over = true;
+        // What came in between, of those who believe that somebody will write it.
+        self.write();
+        self.over.notify_all();
     }
 }
 
@@ -272,6 +313,23 @@ mod tests {
             assert_eq!(seen, sent);
             // Two if the machine stopped us for longer than the delay.
             assert!(count == 1 || began.elapsed() > DELAY, "{count} writes");
+        }
+    }
+
+    #[test]
+    fn lines_of_many_threads_all_arrive_and_those_of_each_in_order() {
+        let (lines, writes) = gathering();
+        std::thread::scope(|scope| {
+            for thread in 0..2 * PARTS {
+                let lines = &lines;
+                scope.spawn(move || (0..500).for_each(|n| info(lines, &format!("{thread} {n}\n"))));
+            }
+        });
+        lines.end();
+        let text: String = writes.try_iter().collect();
+        for thread in 0..2 * PARTS {
+            let own = text.lines().filter_map(|line| line.strip_prefix(&format!("{thread} ")));
+            assert!(own.map(|n| n.parse().unwrap()).eq(0..500), "of thread {thread}");
         }
     }
 

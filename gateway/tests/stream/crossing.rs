@@ -139,7 +139,7 @@ async fn a_client_that_waits_for_leave_and_is_refused_has_its_answer() {
         let (status, _, mut body) = soon("an answer", call.answer.head()).await.unwrap();
         assert_eq!(status, StatusCode::FORBIDDEN);
         soon("the end", body.all()).await.unwrap();
-        eventually("the request is over", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("the request is over", async || world.gateway.parts.metrics.requests.open() == 0).await;
     }
 }
 
@@ -181,7 +181,7 @@ async fn a_target_that_refuses_early_and_reads_no_more_is_heard_and_holds_nothin
         );
         drop(call);
         let over = async {
-            while world.gateway.parts.metrics.streams_open.get() > 0 {
+            while world.gateway.parts.metrics.requests.open() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -237,7 +237,7 @@ async fn a_client_that_dies_in_the_middle_of_its_body_leaves_the_target_a_broken
             1,
             "a short body is taken for whole: {client} {server}"
         );
-        eventually("the request is over", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("the request is over", async || world.gateway.parts.metrics.requests.open() == 0).await;
     }
 }
 

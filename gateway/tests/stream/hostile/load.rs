@@ -59,7 +59,7 @@ async fn a_client_that_takes_back_what_it_asks_for_is_told_to_calm_down() {
     // One connection to the target, there for all to use.
     tls.write_all(&get(1, &authority)).await.unwrap();
     eventually("the target is connected", async || silent.seen.connections() == 1).await;
-    let open = || world.gateway.parts.metrics.streams_open.get();
+    let open = || world.gateway.parts.metrics.requests.open();
     let mut stream = 3;
     for _ in 0..200 {
         let ids: Vec<u32> = (0..10).map(|i| stream + 2 * i).collect();
@@ -90,7 +90,7 @@ async fn resets_in_one_breath_end_the_connection() {
         (0..5000).flat_map(|i| [get(2 * i + 1, &authority), reset(2 * i + 1)].concat()).collect();
     let _ = tls.write_all(&flood).await;
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
-    eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
+    eventually("all streams end", async || world.gateway.parts.metrics.requests.open() == 0).await;
 }
 
 /// The gateway resets the streams itself, for an error of the client (CVE-2025-8671).
@@ -108,7 +108,7 @@ async fn a_client_that_makes_us_reset_its_streams_is_told_to_calm_down() {
         }
     }
     assert_eq!(goaway(&mut tls).await, Some(ENHANCE_YOUR_CALM));
-    eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
+    eventually("all streams end", async || world.gateway.parts.metrics.requests.open() == 0).await;
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn floods_of_frames_end_the_connection_or_do_not_keep_the_next_request_fro
             tokio::time::timeout(2 * PATIENCE, ended).await.unwrap_or_else(|_| panic!("{name}: no answer"));
         assert_eq!(ended, expected, "{name}");
         drop((read, sent.await.unwrap()));
-        eventually("all streams end", async || world.gateway.parts.metrics.streams_open.get() == 0).await;
+        eventually("all streams end", async || world.gateway.parts.metrics.requests.open() == 0).await;
         witness.take();
         stage.good(name).await;
     }

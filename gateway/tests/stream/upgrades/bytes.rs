@@ -160,7 +160,7 @@ async fn a_stream_ends_when_either_end_dies() {
     .await;
     drop(upgraded(&world, &target, SPDY).await);
     eventually("the target is told", async || target.seen.bytes.load(Ordering::SeqCst) == 1).await;
-    let open = || world.gateway.parts.metrics.streams_open.get();
+    let open = || world.gateway.parts.metrics.requests.open();
     eventually("the stream is closed", async || open() == 0).await;
 }
 
@@ -181,7 +181,7 @@ async fn silence_and_a_drain_end_no_stream() {
     .await;
     world.connect("target", &target.url());
     let mut tls = upgraded(&world, &target, WEBSOCKET).await;
-    let open = || world.gateway.parts.metrics.streams_open.get();
+    let open = || world.gateway.parts.metrics.requests.open();
     assert_eq!(open(), 1, "the drain waits for it");
     world.drain();
     tokio::time::sleep(Duration::from_millis(800)).await;
