@@ -1,15 +1,20 @@
 //! CEL over a probe's response: compiled when the class is loaded, evaluated by the gateway after each probe.
-//! The body comes from the target: it is bounded, and neither it nor a header ever shows up in an error.
+//! The body comes from the target: it is bounded, so is the time that it takes, and neither it nor a header ever
+//! shows up in an error.
 
+mod clock;
 mod scope;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cel::objects::{Key, Map};
-use cel::{Context, ExecutionError, Program, Value};
+use cel::{Context, ExecutionError, IdedExpr, Program, Value};
 use thiserror::Error;
+
+use self::clock::Clock;
 
 /// Bytes of an expression, brackets open at once, bytes of a body.
 pub const MAX_TEXT: usize = 2048;
@@ -35,6 +40,8 @@ pub enum ExpressionError {
     Failed(&'static str),
     #[error("expression does not come out as true or false")]
     NotBool,
+    #[error("expression takes too long on this response")]
+    OutOfTime,
 }
 
 /// A target's answer as an expression sees it: `response.statusCode`, `.headers`, `.bodyString`, `.body`.
@@ -45,9 +52,9 @@ pub struct Response<'a> {
     pub body: &'a [u8],
 }
 
-/// A compiled expression.
+/// A compiled expression, whose loops ask for the time.
 pub struct Expression {
-    program: Program,
+    timed: IdedExpr,
 }
 
 impl fmt::Debug for Expression {
@@ -64,20 +71,25 @@ impl Expression {
         let program = Program::compile(text)
             .map_err(|errors| ExpressionError::Syntax(first_line(&errors.to_string())))?;
         match scope::check(program.expression(), &mut vec![VARIABLE], 0) {
-            Ok(()) => Ok(Expression { program }),
+            Ok(()) => Ok(Expression { timed: clock::timed(program.expression().clone()) }),
             Err(scope::Problem::Unknown(name)) => Err(ExpressionError::UnknownVariable(name)),
             Err(scope::Problem::TooManyLoops) => Err(ExpressionError::TooManyLoops),
         }
     }
 
-    /// Whether the response is a success.
-    pub fn evaluate(&self, response: &Response<'_>) -> Result<bool, ExpressionError> {
+    /// Whether the response is a success. Loops end at `deadline`.
+    pub fn evaluate(&self, response: &Response<'_>, deadline: Instant) -> Result<bool, ExpressionError> {
         if response.body.len() > MAX_BODY {
             return Err(ExpressionError::BodyTooLong);
         }
+        let clock = Clock::until(deadline);
         let mut context = Context::default();
+        context.set_variable_resolver(&clock);
         context.add_variable_from_value(VARIABLE, variable(response));
-        match self.program.execute(&context) {
+        let outcome = Value::resolve(&self.timed, &context);
+        match outcome {
+            // First: an operator may have taken the end of a loop for one of its operands' errors.
+            _ if clock.has_ended() => Err(ExpressionError::OutOfTime),
             Ok(Value::Bool(success)) => Ok(success),
             Ok(_) => Err(ExpressionError::NotBool),
             Err(error) => Err(ExpressionError::Failed(kind(&error))),
@@ -187,6 +199,8 @@ fn map(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn evaluate(text: &str, body: &str) -> Result<bool, ExpressionError> {
@@ -196,11 +210,12 @@ mod tests {
             ("set-cookie", "b=2"),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Expression::compile(text)?.evaluate(&Response {
-            status: 200,
-            headers: &headers,
-            body: body.as_bytes(),
-        })
+        let response = Response { status: 200, headers: &headers, body: body.as_bytes() };
+        Expression::compile(text)?.evaluate(&response, soon())
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
     }
 
     #[test]
@@ -245,7 +260,7 @@ mod tests {
         let plain = Response { status: 200, headers: &[], body: b"{\"a\":1}\xff" };
         let expression = Expression::compile("response.body.startsWith('{') && response.headers.size() == 0")
             .expect("valid");
-        assert_eq!(expression.evaluate(&plain), Ok(true));
+        assert_eq!(expression.evaluate(&plain, soon()), Ok(true));
     }
 
     #[test]
@@ -299,9 +314,54 @@ mod tests {
         let choices = format!("{}true", "true?true:".repeat(200));
         for text in [parens, "!".repeat(2000) + "true", fields, sums, choices, "-".repeat(2000) + "1 == 1"] {
             if let Ok(expression) = Expression::compile(&text) {
-                let outcome = expression.evaluate(&Response { status: 200, headers: &[], body: b"" });
+                let nothing = Response { status: 200, headers: &[], body: b"" };
+                let outcome = expression.evaluate(&nothing, soon());
                 assert!(outcome != Err(ExpressionError::NotBool), "{}", &text[..20]);
             }
+        }
+    }
+    /// The target chooses how long the lists are that a class loops over.
+    #[test]
+    fn loops_end_when_their_time_is_over_whatever_they_are_made_of() {
+        let body = format!("[{}0]", "1,".repeat(MAX_BODY / 2 - 2));
+        for text in [
+            "response.body.all(a, response.body.all(b, a < 2))",
+            "response.body.exists(a, response.body.exists(b, a > 2))",
+            "response.body.exists_one(a, response.body.exists_one(b, a > 2))",
+            "response.body.map(a, response.body.map(b, b)).size() > 0",
+            "response.body.map(a, a < 2, response.body.map(b, b)).size() > 0",
+            "response.body.filter(a, response.body.filter(b, b > 2).size() > 0).size() > 0",
+            "[response.body].all(l, l.all(a, !(2 in l)))",
+            "response.body.all(a, response.body.all(b, a < 2)) || true",
+            "true || response.body.all(a, response.body.all(b, a < 2))",
+        ] {
+            let begun = Instant::now();
+            let headers = [("content-type".to_owned(), JSON.to_owned())];
+            let response = Response { status: 200, headers: &headers, body: body.as_bytes() };
+            let expression = Expression::compile(text).unwrap();
+            let outcome = expression.evaluate(&response, begun + Duration::from_millis(100));
+            let expected =
+                if text.starts_with("true ||") { Ok(true) } else { Err(ExpressionError::OutOfTime) };
+            assert_eq!(outcome, expected, "{text}");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{text} took {:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn loops_that_ask_for_the_time_come_out_as_before() {
+        let body = r#"{"list":[3,1,2],"none":[]}"#;
+        for (text, expected) in [
+            ("response.body.list.all(a, a > 0) && !response.body.list.all(a, a > 1)", true),
+            ("response.body.none.all(a, a > 1) && !response.body.none.exists(a, a > 1)", true),
+            ("response.body.list.exists(a, a == 2) && !response.body.list.exists(a, a == 4)", true),
+            ("response.body.list.exists_one(a, a == 2) && !response.body.list.exists_one(a, a > 1)", true),
+            ("response.body.list.map(a, a * 2) == [6, 2, 4]", true),
+            ("response.body.list.map(a, a > 1, a * 2) == [6, 4]", true),
+            ("response.body.list.filter(a, a > 1) == [3, 2]", true),
+            ("response.body.list.all(a, a / 0 == 1 || a > 0)", true),
+            ("response.body.all(key, key in ['list', 'none'])", true),
+        ] {
+            assert_eq!(evaluate(text, body), Ok(expected), "{text}");
         }
     }
 }

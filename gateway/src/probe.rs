@@ -6,6 +6,7 @@
 mod call;
 mod data;
 pub mod fetch;
+mod judge;
 mod remarks;
 mod trust;
 

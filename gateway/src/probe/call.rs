@@ -1,32 +1,21 @@
 //! One HTTP probe of a class: rendered, sent to a target of the connector and nowhere else, redirects
-//! included, and judged by the class's CEL or by 2xx.
+//! included; 2xx is success, unless the class's CEL judges it (`judge`).
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use connectors_api::class::{HttpProbe, ProbeMethod, ProbeScheme};
-use connectors_api::expression::{Expression, ExpressionError, Response};
-use connectors_api::places::Places;
 use connectors_api::target::{Authority, PathMatch, Target, default_port};
 use connectors_api::template::Template;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::Subject;
 use super::data::Data;
+use super::{Subject, judge};
 use crate::error::Error;
 use crate::probe::fetch::Fetched;
 
 const REDIRECTS: usize = 5;
-/// A class's CEL over a target's body is foreign code over foreign data: nothing waits longer for it.
-const JUDGE_TIME: Duration = Duration::from_secs(2);
-/// For a place: some that take all of their time may be before it.
-const PLACE_TIME: Duration = Duration::from_secs(8);
-/// CEL cannot be stopped: what runs on after its time keeps its place, so that hopeless ones cost so many
-/// threads at most, and their own namespace only.
-static JUDGES: LazyLock<Places> = LazyLock::new(|| Places::new(4, 1));
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Injection {
     With,
@@ -72,7 +61,7 @@ pub(super) async fn call(
         let location = fetched.headers.get(LOCATION).and_then(|location| location.to_str().ok());
         match location.filter(|_| fetched.status.is_redirection() && !probe.disable_redirect) {
             Some(location) => follow(subject, &mut call, fetched.status, location)?,
-            None => return judge(&subject.route.connector.namespace, probe, fetched).await,
+            None => return judged(subject, probe, fetched).await,
         }
     }
     Err(Failed::Class(format!("{} redirects more than {REDIRECTS} times", call.target.host)))
@@ -195,7 +184,7 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
     Ok(())
 }
 
-async fn judge(namespace: &str, probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
+async fn judged(subject: &Subject<'_>, probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
     let status = fetched.status;
     let kind = fetched.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let page = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
@@ -203,33 +192,11 @@ async fn judge(namespace: &str, probe: &HttpProbe, fetched: Fetched) -> Result<A
     if cel.is_empty() {
         return Ok(Answer { status, success: status.is_success(), page });
     }
-    let unfit = |why: &dyn std::fmt::Display| {
-        Failed::Class(format!(
+    match judge::judge(&subject.route.connector.namespace, cel, fetched).await {
+        Ok(success) => Ok(Answer { status, success, page }),
+        Err(why) => Err(Failed::Class(format!(
             "the class's CEL does not fit the answer (status code {}): {why}",
             status.as_u16()
-        ))
-    };
-    let cel = cel.to_owned();
-    // Who waits behind others has all of the time.
-    let Ok(place) = tokio::time::timeout(PLACE_TIME, JUDGES.take(namespace)).await else {
-        return Err(unfit(&"there was no time for it among others that take long: it is tried again"));
-    };
-    let judged = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        verdict(&cel, &fetched)
-    });
-    match tokio::time::timeout(JUDGE_TIME, judged).await {
-        Ok(Ok(Ok(success))) => Ok(Answer { status, success, page }),
-        Ok(Ok(Err(error))) => Err(unfit(&error)),
-        Ok(Err(_)) => Err(unfit(&"it cannot be evaluated")),
-        Err(_) => Err(unfit(&"it takes too long")),
+        ))),
     }
-}
-
-fn verdict(cel: &str, fetched: &Fetched) -> Result<bool, ExpressionError> {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: Vec<(String, String)> =
-        fetched.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    let response = Response { status: fetched.status.as_u16(), headers: &headers, body: &fetched.body };
-    Expression::compile(cel)?.evaluate(&response)
 }
