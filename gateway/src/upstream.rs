@@ -12,6 +12,7 @@ mod resolve;
 mod session;
 pub mod trust;
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use openssl::x509::store::X509Store;
 use self::connect::Renegotiation;
 use self::dial::Address;
 pub use self::dial::{Dial, Left, Session, Taken, Want};
-use self::policy::{Candidate, Surroundings};
+use self::policy::{Candidate, Name, Surroundings};
 use self::pool::Pools;
 use self::resolve::Resolver;
 use self::trust::Anchors;
@@ -45,6 +46,8 @@ const DIAL_LIFE: Duration = Duration::from_secs(20);
 const DIALS: u64 = 20_000;
 /// Of one target, in each family.
 const ADDRESSES: usize = 8;
+/// When a name of the cluster's DNS that was resolved is refused: later than that DNS answers anything.
+const REFUSED_AFTER: Duration = Duration::from_millis(100);
 
 pub struct Upstream {
     tls: SslContext,
@@ -135,9 +138,14 @@ impl Upstream {
             in_cluster,
             address: nowhere,
         };
-        policy::check_name(&self.settings.load().targets, &named)
+        let name = policy::check_name(&self.settings.load().targets, &named)
             .map_err(|error| self.told_in_cluster(error))?;
         let anchors = if target.tls { Some(self.anchors(route, target, given)?) } else { None };
+        let found = self.addresses(resolver, target);
+        let addresses = match name {
+            Name::Open => found.await?,
+            Name::Veiled => self.unveiled(&named, found).await?,
+        };
         let origin = target.origin();
         let place = |address| Address { address, pool: self.pools.of(route.pool_key, &origin, address) };
         Ok(Dial {
@@ -150,8 +158,34 @@ impl Upstream {
             server_name: route.server_name(target).to_owned(),
             anchors,
             legacy_tls: route.trust.legacy_tls,
-            addresses: self.addresses(resolver, target).await?.into_iter().map(place).collect(),
+            addresses: addresses.into_iter().map(place).collect(),
         })
+    }
+
+    /// The addresses, if one of them may be dialled. Otherwise one refusal at one time, whether there is such a
+    /// name or not, which is not remembered as those that exist are.
+    async fn unveiled(
+        &self,
+        named: &Candidate<'_>,
+        found: impl Future<Output = Result<Vec<SocketAddr>>>,
+    ) -> Result<Vec<SocketAddr>> {
+        let refused = tokio::time::sleep(REFUSED_AFTER);
+        let why = match found.await {
+            Ok(addresses) => {
+                let (settings, known) = (self.settings.load(), self.surroundings.load());
+                let may = |address: &SocketAddr| {
+                    let candidate = Candidate { address: *address, ..*named };
+                    policy::check(&settings.targets, &settings.listeners, &known, &candidate).is_ok()
+                };
+                if addresses.iter().any(may) {
+                    return Ok(addresses);
+                }
+                format!("{addresses:?}")
+            }
+            Err(error) => error.to_string(),
+        };
+        refused.await;
+        Err(self.told_in_cluster(policy::in_cluster(named, why)))
     }
 
     fn anchors(&self, route: &Route, target: &Target, given: &[X509]) -> Result<Anchors> {

@@ -64,6 +64,7 @@ pub struct Cluster {
 }
 
 /// What is about to be dialled, and for whom.
+#[derive(Clone, Copy)]
 pub struct Candidate<'a> {
     /// Namespace of the connector.
     pub namespace: &'a str,
@@ -121,19 +122,39 @@ pub fn check(
     }
 }
 
-/// Before a name of the cluster's DNS is resolved: who may not go there does not learn whether it exists.
-pub fn check_name(targets: &Targets, candidate: &Candidate<'_>) -> Result<()> {
-    let denied = candidate.in_cluster
-        && targets.in_cluster == InCluster::Deny
-        && !targets.allow.iter().any(|rule| applies(rule, candidate, None));
-    if denied { Err(in_cluster(candidate, "what the cluster's DNS says".to_owned())) } else { Ok(()) }
+/// What somebody may learn of a name by having it resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Whether there is such a name is no secret.
+    Open,
+    /// It is one of the cluster's DNS, and what its addresses are decides: whom none of them is allowed to learns
+    /// nothing, not even whether it exists.
+    Veiled,
+}
+
+/// Before a name of the cluster's DNS is resolved: who may not go there by any address is refused at once.
+pub fn check_name(targets: &Targets, candidate: &Candidate<'_>) -> Result<Name> {
+    if !candidate.in_cluster {
+        return Ok(Name::Open);
+    }
+    let by_default = targets.in_cluster == InCluster::Deny;
+    let may = |rules: &[TargetRule]| rules.iter().any(|rule| applies(rule, candidate, None));
+    let must = |rules: &[TargetRule]| {
+        rules.iter().any(|rule| rule.cidrs.is_empty() && applies(rule, candidate, None))
+    };
+    if by_default && !may(&targets.allow) {
+        return Err(in_cluster(candidate, "what the cluster's DNS says".to_owned()));
+    }
+    let decided = !may(&targets.deny) && (!by_default || must(&targets.allow));
+    Ok(if decided { Name::Open } else { Name::Veiled })
 }
 
 fn denied(candidate: &Candidate<'_>) -> Error {
     Error::Denied { host: candidate.host.to_owned(), address: candidate.address.to_string() }
 }
 
-fn in_cluster(candidate: &Candidate<'_>, address: String) -> Error {
+/// `address`: for the log.
+pub fn in_cluster(candidate: &Candidate<'_>, address: String) -> Error {
     let rule = allowing(candidate);
     Error::InCluster { host: candidate.host.to_owned(), address, rule }
 }
@@ -373,20 +394,31 @@ mod tests {
         let named = |targets: &Targets, namespace: &str, host: &str| {
             let address = "0.0.0.0:443".parse().unwrap();
             let in_cluster = host.ends_with(".svc");
-            check_name(targets, &Candidate { namespace, host, in_cluster, address }).is_ok()
+            check_name(targets, &Candidate { namespace, host, in_cluster, address }).ok()
         };
-        let rules = [rule(&["10.0.0.0/8"], &[], &[], &["demo"]), rule(&[], &["*.team.svc"], &[], &[])];
-        let targets = Targets { allow: rules.to_vec(), ..Targets::default() };
-        for (namespace, host, open) in [
-            ("demo", "web.other.svc", true),
-            ("else", "web.other.svc", false),
-            ("else", "web.team.svc", true),
-            ("else", "target.example", true),
-        ] {
-            assert_eq!(named(&targets, namespace, host), open, "{namespace} {host}");
-        }
+        let allow = vec![rule(&["10.0.0.0/8"], &[], &[], &["demo"]), rule(&[], &["*.team.svc"], &[], &[])];
+        let deny =
+            vec![rule(&["10.1.0.0/16"], &[], &[], &["denied"]), rule(&[], &["*.hidden.svc"], &[], &[])];
+        let targets = Targets { allow, ..Targets::default() };
+        let both = Targets { deny: deny.clone(), ..targets.clone() };
         let observe = Targets { in_cluster: InCluster::Observe, ..Targets::default() };
-        assert!(named(&observe, "else", "web.other.svc"));
+        let denied = Targets { deny, ..observe.clone() };
+        let (open, veiled, refused) = (Some(Name::Open), Some(Name::Veiled), None);
+        for (targets, namespace, host, expected) in [
+            (&targets, "demo", "web.other.svc", veiled),
+            (&targets, "else", "web.other.svc", refused),
+            (&targets, "else", "web.team.svc", open),
+            (&targets, "else", "target.example", open),
+            (&both, "else", "web.team.svc", open),
+            (&both, "denied", "web.team.svc", veiled),
+            (&both, "demo", "web.hidden.svc", veiled),
+            (&observe, "else", "web.other.svc", open),
+            (&denied, "else", "web.other.svc", open),
+            (&denied, "else", "web.hidden.svc", veiled),
+            (&denied, "denied", "target.example", open),
+        ] {
+            assert_eq!(named(targets, namespace, host), expected, "{namespace} {host}");
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub async fn first<S, F: Future<Output = Result<S>>>(
 /// Of two addresses of a target: what one that was dialled has met says more than that another may not be.
 pub fn more_telling(before: Option<Error>, now: Error) -> Error {
     match (before, now) {
-        (Some(met), Error::Denied { .. }) => met,
+        (Some(met), Error::Denied { .. } | Error::InCluster { .. }) => met,
         (_, now) => now,
     }
 }

@@ -1,8 +1,14 @@
 //! Where connectors may not lead: into the cluster around the gateway, by any name and at any time.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use connectors_api::item::Item;
+use connectors_api::proxy_auth::ConnectorRef;
+use connectors_api::{Connector, ConnectorClass};
 use connectors_gateway::settings::{InCluster, Settings, TargetRule};
+use connectors_gateway::table::Builder;
+use connectors_gateway::table::route::Source;
 use connectors_gateway::upstream::policy::{self, Known};
 
 use crate::http::{self, H1, H2Client, collect};
@@ -43,6 +49,44 @@ async fn a_name_of_the_clusters_dns_is_refused_with_one_text_and_never_resolved(
     world.connect("target", "https://kubernetes.default.svc");
     let (_, body) = asked(&world, "kubernetes.default.svc:443").await;
     assert!(!body.contains("may not connect"), "{body}");
+}
+
+/// The same connectors in a cluster of another domain. In `localhost` there is each name, in `invalid` there is none
+/// (RFC 6761), and no server is asked for either.
+fn in_domain(world: &World, domain: &str) {
+    let parts = &world.gateway.parts;
+    let table = parts.table.load_full();
+    let Source { connector, class } =
+        table.source(&ConnectorRef::new("demo", "target").unwrap()).expect("connector demo/target");
+    let mut builder = Builder::new(domain, "connectors-system");
+    builder.put_class(Item::from(ConnectorClass::clone(class)));
+    builder.replace_connectors(vec![Item::from(Connector::clone(connector))]);
+    parts.table.store(Arc::new(builder.build()));
+}
+
+/// Where only its addresses can say whether a name is allowed, it has to be resolved.
+#[tokio::test]
+async fn who_may_go_to_no_address_of_a_name_does_not_learn_whether_it_exists() {
+    let elsewhere = TargetRule { cidrs: vec!["10.255.0.0/16".parse().unwrap()], ..TargetRule::default() };
+    let mut told = Vec::new();
+    for domain in ["localhost", "invalid"] {
+        let world = World::with(|settings| settings.targets.allow = vec![elsewhere.clone()]).await;
+        world.connect("target", "https://web.team.svc");
+        in_domain(&world, domain);
+        for _ in 0..2 {
+            let begun = Instant::now();
+            told.push(asked(&world, "web.team.svc:443").await);
+            assert!(begun.elapsed() > Duration::from_millis(100), "{domain}: {:?}", begun.elapsed());
+        }
+        assert_eq!(world.gateway.parts.metrics.in_cluster.denied.get(), 2, "{domain}");
+    }
+    assert!(told[0].0 == "403" && told[0].1.contains("may not connect to web.team.svc"), "{told:?}");
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    let (world, target) = World::with_target(false).await;
+    world.connect("target", &format!("https://web.team.svc:{}", target.port));
+    in_domain(&world, "localhost");
+    let (status, body) = asked(&world, &format!("web.team.svc:{}", target.port)).await;
+    assert!(status == "502" && body.contains("not trusted"), "its address is allowed: {status} {body}");
 }
 
 #[tokio::test]
