@@ -221,6 +221,14 @@ impl Cluster {
         }
     }
 
+    /// Has kubelet get a new token of this lifetime for each volume, when it next publishes it; otherwise it keeps one
+    /// for 24 minutes.
+    pub async fn new_tokens(&self, seconds: u32) -> Result<()> {
+        let path = "/spec/tokenRequests/0/expirationSeconds";
+        let edit = json!([{"op": "replace", "path": path, "value": seconds}]);
+        self.kubectl(&format!("patch csidriver connectors-csi --type json -p {edit}")).await.map(drop)
+    }
+
     /// Waits until a condition is False; its reason and message.
     pub async fn until_false(&self, namespace: &str, kind: &str) -> Result<(String, String)> {
         let wanted = format!("condition {kind} in {namespace} is False");

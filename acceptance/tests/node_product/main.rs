@@ -94,6 +94,10 @@ fn lasting(cluster: &Cluster) -> Vec<Check<'_>> {
 fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {
     vec![
         (
+            "a_connector_that_is_gone_is_told_by_an_event_and_keeps_no_other_file",
+            Box::pin(mounts::one_connector_gone(cluster)),
+        ),
+        (
             "mounts_outlive_the_driver_and_are_refreshed_by_the_next",
             Box::pin(restarts::of_the_driver(cluster)),
         ),

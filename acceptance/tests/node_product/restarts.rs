@@ -10,10 +10,8 @@ use connectors_acceptance::cluster::{Cluster, SOON};
 use connectors_testenv::within;
 
 /// kubelet publishes a volume again every 60 to 90 s, and may miss one turn while the driver starts.
-const REPUBLISHED: Duration = Duration::from_secs(200);
+pub const REPUBLISHED: Duration = Duration::from_secs(200);
 
-/// kubelet asks for a new token when the wanted lifetime changes; otherwise it keeps one for 24 minutes, too
-/// long to wait for here.
 pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
     let namespace = "driver-restart";
     cluster.ready_connector(namespace, |yaml| yaml).await?;
@@ -27,8 +25,7 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
         cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER,
         "the mount is of no use without the driver"
     );
-    let lifetime = r#"[{"op":"replace","path":"/spec/tokenRequests/0/expirationSeconds","value":1740}]"#;
-    cluster.kubectl(&format!("patch csidriver connectors-csi --type json -p {lifetime}")).await?;
+    cluster.new_tokens(1740).await?;
     cluster.kubectl("rollout status -n connectors-csi daemonset/connectors-csi --timeout 120s").await?;
 
     let renewed = within(REPUBLISHED, "the next driver replaces the token", || async {
