@@ -1,23 +1,24 @@
 //! Thousands of interleavings of what owners, tenants and clients do, against the real gateway with a model beside
-//! it: whose credential goes where, over whose connection, and for which hosts there is a certificate. Seeds of
-//! failures are kept in `model-seeds.txt`. `CONNECTORS_MODEL_CASES` raises the number of walks.
+//! it: whose credential goes where, with whose token, over whose connection, and for which hosts there is a certificate.
+//! Seeds of failures are kept in `model-seeds.txt`. `CONNECTORS_MODEL_CASES` raises the number of walks.
 
+mod clients;
 mod gateway;
 mod home;
 mod targets;
-
-use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+mod tokens;
+mod truth;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 
-use gateway::{Fault, Harness, NOBODY, Outcome};
+use clients::{Call, NOBODY, Outcome};
+use gateway::{Fault, Harness};
+use home::Grantee;
+use tokens::{Kind, Tokens, USERS};
+use truth::{Asked, Connector, During, Model};
 
 const CONNECTORS: [&str; 3] = ["a", "b", "c"];
-const USERS: usize = 2;
-/// A grant stands for a second in a tunnel that is open.
-const GRANT: Duration = Duration::from_millis(1200);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -35,107 +36,105 @@ enum Step {
     Grant {
         user: usize,
         connector: usize,
+        to: Grantee,
     },
+    /// Of whatever kind.
     Revoke {
         user: usize,
         connector: usize,
     },
     BreakClass,
     MendClass,
-    /// Over a tunnel, `kept` from the last such request or a new one. Target 2 is nobody's.
-    Tunnel {
+    Identity {
         user: usize,
-        connector: usize,
-        target: usize,
-        kept: bool,
+        change: Change,
     },
-    Reverse {
+    /// Time passes, as much as tokens take to end and answers to be forgotten.
+    Wait,
+    Request {
         user: usize,
         connector: usize,
+        way: Way,
     },
 }
 
+/// Of a user's ServiceAccount, its Pod and its token.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// From now on the user comes with this one.
+    Token(Kind),
+    CreatePod,
+    DeletePod,
+    RecreateAccount,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Over a tunnel, `kept` from the last such request or a new one, and with somebody's token inside. Target 2 is
+    /// nobody's.
+    Tunnel {
+        target: usize,
+        kept: bool,
+        inside: Option<usize>,
+    },
+    Reverse,
+}
+
 fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![14 => by_owners(), 9 => by_the_cluster(), 16 => by_users()]
+}
+
+fn by_owners() -> impl Strategy<Value = Step> {
     let (connector, user) = (0..CONNECTORS.len(), 0..USERS);
+    let to = prop_oneof![3 => Just(Grantee::Account), 1 => Just(Grantee::Pod)];
     prop_oneof![
         4 => (connector.clone(), 0..2usize).prop_map(|(connector, target)| Step::Write { connector, target }),
         2 => connector.clone().prop_map(|connector| Step::Rotate { connector }),
         1 => connector.clone().prop_map(|connector| Step::Delete { connector }),
-        4 => (user.clone(), connector.clone()).prop_map(|(user, connector)| Step::Grant { user, connector }),
-        1 => (user.clone(), connector.clone()).prop_map(|(user, connector)| Step::Revoke { user, connector }),
+        4 => (user.clone(), connector.clone(), to).prop_map(|(user, connector, to)| Step::Grant { user, connector, to }),
+        1 => (user, connector).prop_map(|(user, connector)| Step::Revoke { user, connector }),
         1 => Just(Step::BreakClass),
         2 => Just(Step::MendClass),
-        12 => (user.clone(), connector.clone(), 0..3usize, any::<bool>())
-            .prop_map(|(user, connector, target, kept)| Step::Tunnel { user, connector, target, kept }),
-        4 => (user, connector).prop_map(|(user, connector)| Step::Reverse { user, connector }),
     ]
 }
 
-/// What is true.
-#[derive(Default)]
-struct Model {
-    connectors: HashMap<usize, Connector>,
-    granted: HashSet<(usize, usize)>,
-    revoked: HashMap<(usize, usize), Instant>,
-    class_broken: bool,
+fn by_the_cluster() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![
+        12 => Just(Kind::Usual),
+        1 => Just(Kind::Short),
+        2 => Just(Kind::Ended),
+        2 => Just(Kind::ForAnotherAudience),
+    ];
+    let change = prop_oneof![
+        5 => kind.prop_map(Change::Token),
+        2 => Just(Change::CreatePod),
+        1 => Just(Change::DeletePod),
+        1 => Just(Change::RecreateAccount),
+    ];
+    prop_oneof![
+        9 => (0..USERS, change).prop_map(|(user, change)| Step::Identity { user, change }),
+        1 => Just(Step::Wait),
+    ]
 }
 
-struct Connector {
-    target: usize,
-    /// Each credential that it has had since it was created; the last is the one that counts.
-    credentials: Vec<String>,
-    /// Something has changed since the class broke: what is in force then is not the model's to say.
-    unclear: bool,
-}
-
-impl Model {
-    /// Whether a request that reached a target may have, and one that did not had to.
-    fn judge(
-        &self,
-        user: usize,
-        connector: usize,
-        target: Option<usize>,
-        outcome: &Outcome,
-    ) -> Result<(), String> {
-        let (known, pair) = (self.connectors.get(&connector), (user, connector));
-        let just_revoked = self.revoked.get(&pair).is_some_and(|since| since.elapsed() < GRANT);
-        match outcome {
-            Outcome::Served { target: reached, credential } => {
-                let known = known.ok_or("a connector that does not exist was used")?;
-                if !self.granted.contains(&pair) && !just_revoked {
-                    return Err("it was used without a grant".to_owned());
-                }
-                if known.unclear {
-                    return match known.credentials.contains(credential) {
-                        true => Ok(()),
-                        false => Err(format!("{credential} is another's")),
-                    };
-                }
-                if *reached != known.target || target.is_some_and(|target| target != known.target) {
-                    return Err(format!("target {reached} is not its own"));
-                }
-                match known.credentials.last() == Some(credential) {
-                    true => Ok(()),
-                    false => Err(format!("{credential} was sent in place of {:?}", known.credentials.last())),
-                }
-            }
-            Outcome::Refused(why) => match known {
-                Some(known)
-                    if self.granted.contains(&pair)
-                        && !known.unclear
-                        && target.is_none_or(|target| target == known.target) =>
-                {
-                    Err(format!("it was refused: {why}"))
-                }
-                _ => Ok(()),
-            },
-        }
-    }
+fn by_users() -> impl Strategy<Value = Step> {
+    let inside = prop_oneof![2 => Just(None), 1 => (0..USERS).prop_map(Some)];
+    let way = prop_oneof![
+        3 => (0..3usize, any::<bool>(), inside)
+            .prop_map(|(target, kept, inside)| Way::Tunnel { target, kept, inside }),
+        1 => Just(Way::Reverse),
+    ];
+    (0..USERS, 0..CONNECTORS.len(), way).prop_map(|(user, connector, way)| Step::Request {
+        user,
+        connector,
+        way,
+    })
 }
 
 async fn walk(harness: &mut Harness, steps: &[Step]) -> Result<(), String> {
     let mut model = Model::default();
     harness.begin();
+    (0..USERS).for_each(|user| model.hold(user, Kind::Usual, harness.home.tokens.issue(user, Kind::Usual)));
     for (at, step) in steps.iter().enumerate() {
         take(harness, &mut model, step).await.map_err(|why| format!("step {at}, {step:?}: {why}"))?;
     }
@@ -165,15 +164,15 @@ async fn take(harness: &mut Harness, model: &mut Model, step: &Step) -> Result<(
             model.connectors.remove(&connector);
             harness.delete(CONNECTORS[connector]);
         }
-        Step::Grant { user, connector } => {
-            model.granted.insert((user, connector));
-            harness.grant(user, CONNECTORS[connector], true);
+        Step::Grant { user, connector, to } => {
+            model.grant(user, connector, to);
+            harness.home.grant(user, CONNECTORS[connector], to, true);
         }
         Step::Revoke { user, connector } => {
-            if model.granted.remove(&(user, connector)) {
-                model.revoked.insert((user, connector), Instant::now());
+            for to in [Grantee::Account, Grantee::Pod] {
+                harness.home.grant(user, CONNECTORS[connector], to, false);
             }
-            harness.grant(user, CONNECTORS[connector], false);
+            model.revoke(user, connector);
         }
         Step::BreakClass => {
             model.class_broken = true;
@@ -184,22 +183,57 @@ async fn take(harness: &mut Harness, model: &mut Model, step: &Step) -> Result<(
             model.connectors.values_mut().for_each(|known| known.unclear = false);
             harness.class(false);
         }
-        Step::Tunnel { user, connector, target, kept } => {
-            let outcome = harness.tunnel(user, CONNECTORS[connector], target, kept).await?;
-            if target == NOBODY {
-                return match outcome {
-                    Outcome::Refused(_) => Ok(()),
-                    Outcome::Served { .. } => Err("nobody's host was reached".to_owned()),
-                };
-            }
-            model.judge(user, connector, Some(target), &outcome)?;
-        }
-        Step::Reverse { user, connector } => {
-            let outcome = harness.reverse(user, CONNECTORS[connector]).await;
-            model.judge(user, connector, None, &outcome)?;
-        }
+        Step::Identity { user, change } => identity(&harness.home.tokens, model, user, change),
+        Step::Wait => tokio::time::sleep(model.until_settled()).await,
+        Step::Request { user, connector, way } => return request(harness, model, user, connector, way).await,
     }
     Ok(())
+}
+
+fn identity(tokens: &Tokens, model: &mut Model, user: usize, change: Change) {
+    match change {
+        Change::Token(kind) => model.hold(user, kind, tokens.issue(user, kind)),
+        Change::CreatePod => {
+            tokens.create_pod(user);
+            model.create_pod(user);
+        }
+        Change::DeletePod => {
+            tokens.delete_pod(user);
+            model.delete_pod(user);
+        }
+        Change::RecreateAccount => {
+            tokens.recreate(user);
+            model.recreate(user);
+        }
+    }
+}
+
+async fn request(
+    harness: &mut Harness,
+    model: &Model,
+    user: usize,
+    connector: usize,
+    way: Way,
+) -> Result<(), String> {
+    let (name, (number, token)) = (CONNECTORS[connector], model.held(user));
+    let during = During::begin();
+    let Way::Tunnel { target, kept, inside } = way else {
+        let outcome = harness.clients.reverse(name, &token.text).await;
+        let during = during.end();
+        let asked = Asked { user, connector, target: None };
+        return model.judge(&asked, &during, model.reversed(user, &during), &outcome);
+    };
+    let (token, within) =
+        ((number, token.text.as_str()), inside.map(|user| model.held(user).1.text.as_str()));
+    let call = Call { user, connector: name, target, kept, token, inside: within };
+    let (outcome, opened) = harness.clients.tunnel(&call).await?;
+    let during = during.end();
+    let asked = Asked { user, connector, target: Some(target) };
+    match (target == NOBODY, &outcome) {
+        (true, Outcome::Refused(_)) => Ok(()),
+        (true, Outcome::Served { .. }) => Err("nobody's host was reached".to_owned()),
+        (false, _) => model.judge(&asked, &during, model.tunnelled(&opened, inside, &during), &outcome),
+    }
 }
 
 /// How the walks ended: well, or with the shortest one that did not.
@@ -237,6 +271,7 @@ fn each_planted_fault_is_found() {
         (Fault::KeyWithoutConnector, "one connection to a target"),
         (Fault::KeyWithoutVersion, "one connection to a target"),
         (Fault::NoHostCheck, "a certificate for nobody's host"),
+        (Fault::TokensKept, "with a token that counts no more"),
     ] {
         let (why, steps) = run(fault, 200, None).expect_err("the fault was not found");
         assert!(why.contains(words), "{fault:?}: {why} after {steps:?}");

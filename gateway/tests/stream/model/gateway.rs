@@ -1,39 +1,31 @@
-//! The gateway of the walks, with everything around it that they change: an API server's answers, the table, two
-//! targets that say which credential came over which connection, and clients.
+//! The gateway of the walks, with everything around it that they change: an API server's answers, the table, and two
+//! targets that say which credential came over which connection.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use connectors_gateway::admit::authenticate::Authenticator;
 use connectors_gateway::gateway::{Gateway, Parts};
 use connectors_gateway::listen::accept::Ports;
 use connectors_gateway::metrics::Metrics;
-use connectors_gateway::settings::{Settings, TargetRule};
+use connectors_gateway::settings::{Authorization, Settings, TargetRule};
 use connectors_gateway::table::Builder;
 use connectors_gateway::table::route::{Entry, Route, Table};
 use connectors_gateway::upstream::policy;
 use connectors_gateway::workers::Workers;
 use connectors_testenv::pki::Identity;
-use openssl::ssl::{Ssl, SslConnector, SslMethod};
 use pingora_core::services::Service;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_openssl::SslStream;
 
-use super::home::{Home, user};
+use super::clients::{Clients, NOBODY};
+use super::home::Home;
 use super::targets::{Seen, target};
-use crate::http::H1;
-use crate::target::{Tls, read_body, read_head};
+use super::truth::REMEMBERED;
 use crate::world::issuer;
-
-/// The target that no connector has.
-pub const NOBODY: usize = 2;
 
 /// What is wrong with the gateway on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +35,8 @@ pub enum Fault {
     KeyWithoutVersion,
     /// As if it took every host for somebody's.
     NoHostCheck,
-}
-
-#[derive(Debug)]
-pub enum Outcome {
-    /// By the target that says so.
-    Served {
-        target: usize,
-        credential: String,
-    },
-    Refused(String),
+    /// It goes by its first answer about a token for an hour.
+    TokensKept,
 }
 
 struct Written {
@@ -63,15 +47,12 @@ struct Written {
 
 pub struct Harness {
     fault: Fault,
-    home: Arc<Home>,
+    pub home: Arc<Home>,
+    pub clients: Clients,
     gateway: Arc<Gateway>,
     builder: Builder,
     written: HashMap<String, Written>,
     seen: Seen,
-    hosts: [String; 3],
-    port: u16,
-    root: Identity,
-    tunnels: HashMap<(usize, String, usize), Tls>,
     count: usize,
     served: usize,
     _shutdown: watch::Sender<bool>,
@@ -82,12 +63,14 @@ impl Harness {
         let mut settings = Settings { threads: Some(1), ..Settings::default() };
         settings.targets.allow =
             vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
-        settings.authorization.fresh = std::time::Duration::from_nanos(1);
+        settings.authorization.fresh = Duration::from_nanos(1);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let target_ca = Identity::root("target CA");
-        let home = Arc::new(Home { ca: target_ca.pem(), ..Home::default() });
+        let home = Arc::new(Home::new(target_ca.pem()));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let parts = Parts::new(settings, home.clone(), home.clone(), metrics.clone()).unwrap();
+        let tokens = authenticator(fault, &home, &settings.load());
+        let mut parts = Parts::new(settings, home.clone(), home.clone(), metrics.clone()).unwrap();
+        parts.authenticator = Arc::new(tokens);
         let root = Identity::root("connector root");
         parts.issuer.store(Some(issuer(&root)));
         let gateway = Gateway::new(parts, policy::alone()).unwrap();
@@ -112,10 +95,7 @@ impl Harness {
             builder: Builder::new("cluster.local", "connectors-system"),
             written: HashMap::new(),
             seen,
-            hosts,
-            port: address.port(),
-            root,
-            tunnels: HashMap::new(),
+            clients: Clients::new(address.port(), root, hosts),
             count: 0,
             served: 0,
             _shutdown: shutdown,
@@ -127,8 +107,8 @@ impl Harness {
     /// Forgets what earlier walks have made.
     pub fn begin(&mut self) {
         self.written.clear();
-        self.tunnels.clear();
-        self.home.grants.lock().unwrap().clear();
+        self.clients.begin();
+        self.home.begin();
         self.served += self.seen.lock().unwrap().drain(..).count();
         self.class(false);
     }
@@ -172,16 +152,6 @@ impl Harness {
         self.publish();
     }
 
-    pub fn grant(&mut self, number: usize, name: &str, given: bool) {
-        let pair = (user(number), format!("demo/{name}"));
-        let mut grants = self.home.grants.lock().unwrap();
-        if given {
-            grants.insert(pair);
-        } else {
-            grants.remove(&pair);
-        }
-    }
-
     pub fn class(&mut self, broken: bool) {
         let path = if broken { "{{ .Broken" } else { "/livez" };
         let class = json!({
@@ -203,7 +173,7 @@ impl Harness {
                     "namespace": "demo", "name": name, "uid": written.uid.to_string(), "generation": written.generation,
                     "resourceVersion": format!("{}-{}-{version}", written.uid, written.generation)},
                 "spec": {
-                    "connectorClassName": "k8s", "address": format!("https://{}", self.hosts[written.target]),
+                    "connectorClassName": "k8s", "address": format!("https://{}", self.clients.hosts[written.target]),
                     "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
                     "caCertSecretRef": {"name": "ca"}},
                 "status": {
@@ -215,7 +185,7 @@ impl Harness {
         if self.fault == Fault::NoHostCheck {
             objects.push(json!({
                 "metadata": {"namespace": "hidden", "name": "nobody", "uid": "nobody", "generation": 1, "resourceVersion": "1"},
-                "spec": {"connectorClassName": "k8s", "address": format!("https://{}", self.hosts[NOBODY])}}));
+                "spec": {"connectorClassName": "k8s", "address": format!("https://{}", self.clients.hosts[NOBODY])}}));
         }
         self.builder.replace_connectors(
             objects.into_iter().map(|object| serde_json::from_value(object).unwrap()).collect(),
@@ -233,7 +203,7 @@ impl Harness {
                 route.uid.hash(&mut hasher);
                 hasher.finish()
             }
-            Fault::None | Fault::NoHostCheck => route.pool_key,
+            Fault::None | Fault::NoHostCheck | Fault::TokensKept => route.pool_key,
         };
         for entry in table.connectors.values_mut() {
             if let Entry::Usable(route) = entry
@@ -254,66 +224,6 @@ impl Harness {
         table
     }
 
-    /// A request over a tunnel. An error is a certificate that must not be.
-    pub async fn tunnel(
-        &mut self,
-        number: usize,
-        name: &str,
-        target: usize,
-        kept: bool,
-    ) -> Result<Outcome, String> {
-        let key = (number, name.to_owned(), target);
-        let request = format!("GET /api/v1/pods HTTP/1.1\r\nHost: {}\r\n\r\n", self.hosts[target]);
-        if let Some(mut tls) = self.tunnels.remove(&key).filter(|_| kept)
-            && let Some(outcome) = exchange(&mut tls, &request).await
-        {
-            self.tunnels.insert(key, tls);
-            return Ok(outcome);
-        }
-        let mut tls = match self.open(number, name, target).await {
-            Ok(tls) => tls,
-            Err(why) => return Ok(Outcome::Refused(why)),
-        };
-        if target == NOBODY {
-            return Err("there is a certificate for nobody's host".to_owned());
-        }
-        let Some(outcome) = exchange(&mut tls, &request).await else {
-            return Ok(Outcome::Refused("closed".to_owned()));
-        };
-        self.tunnels.insert(key, tls);
-        Ok(outcome)
-    }
-
-    async fn open(&self, number: usize, name: &str, target: usize) -> Result<Tls, String> {
-        let authority = &self.hosts[target];
-        let login = STANDARD.encode(format!("demo/{name}:token-{number}"));
-        let head = format!(
-            "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n"
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = read_head(&mut stream).await;
-        if !answer.starts_with("HTTP/1.1 200 ") {
-            return Err(answer);
-        }
-        let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
-        connector.cert_store_mut().add_cert(self.root.cert.clone()).unwrap();
-        connector.set_alpn_protos(H1).unwrap();
-        let host = authority.rsplit_once(':').unwrap().0;
-        let ssl: Ssl = connector.build().configure().unwrap().into_ssl(host).unwrap();
-        let mut tls = SslStream::new(ssl, stream).unwrap();
-        Pin::new(&mut tls).connect().await.map_err(|error| error.to_string())?;
-        Ok(tls)
-    }
-
-    pub async fn reverse(&self, number: usize, name: &str) -> Outcome {
-        let request = format!(
-            "GET /api/v1/pods HTTP/1.1\r\nHost: c-{name}.demo.svc\r\nAuthorization: Bearer token-{number}\r\n\r\n"
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        exchange(&mut stream, &request).await.unwrap_or_else(|| Outcome::Refused("closed".to_owned()))
-    }
-
     /// No connection to a target has carried two credentials: neither two connectors' nor two versions of one.
     pub fn connections_of_two(&self) -> Result<(), String> {
         let mut by_connection: HashMap<usize, HashSet<String>> = HashMap::new();
@@ -327,22 +237,9 @@ impl Harness {
     }
 }
 
-/// None if the connection was closed instead.
-async fn exchange(
-    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
-    request: &str,
-) -> Option<Outcome> {
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let head = read_head(stream).await;
-    if head.is_empty() {
-        return None;
-    }
-    let body = String::from_utf8(read_body(stream, &head).await.ok()?).unwrap();
-    match (head.starts_with("HTTP/1.1 200 "), body.split_once(' ')) {
-        (true, Some((target, credential))) => Some(Outcome::Served {
-            target: target.parse().unwrap(),
-            credential: credential.strip_prefix("Bearer ").unwrap_or(credential).to_owned(),
-        }),
-        _ => Some(Outcome::Refused(format!("{} {body}", head.lines().next().unwrap_or_default()))),
-    }
+/// What a user may do is asked for anew each time, so that a grant is in force at once; who a user is, is remembered.
+fn authenticator(fault: Fault, home: &Arc<Home>, settings: &Settings) -> Authenticator {
+    let fresh = if fault == Fault::TokensKept { Duration::from_secs(3600) } else { REMEMBERED };
+    let authorization = Authorization { fresh, ..settings.authorization.clone() };
+    Authenticator::new(home.clone(), &settings.tokens, &authorization).unwrap()
 }

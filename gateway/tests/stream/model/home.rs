@@ -1,30 +1,63 @@
-//! What the API server of the walks knows: credentials, and who may use what.
+//! What the API server of the walks knows: credentials, who somebody is, and who may use what.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use connectors_gateway::home::cluster::{
-    Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys, far_future,
+    Question, Reviews, SecretContent, SecretError, Secrets, SigningKeys,
 };
 use connectors_gateway::home::principal::Principal;
 use connectors_gateway::home::remembered::Away;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::tokens::{Tokens, name, user};
+
 #[derive(Default)]
 pub struct Home {
     /// PEM of the targets' CA.
-    pub ca: String,
+    ca: String,
     /// By name: the credential and its version.
     pub secrets: Mutex<HashMap<String, (String, usize)>>,
-    /// User and connector.
-    pub grants: Mutex<HashSet<(String, String)>>,
+    pub tokens: Tokens,
+    /// User, connector and subresource.
+    grants: Mutex<HashSet<(String, String, String)>>,
 }
 
-pub fn user(number: usize) -> String {
-    format!("system:serviceaccount:demo:user-{number}")
+/// To whom a grant is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grantee {
+    /// A ServiceAccount, from wherever it comes.
+    Account,
+    /// From its Pod alone.
+    Pod,
+}
+
+impl Home {
+    pub fn new(ca: String) -> Home {
+        Home { ca, ..Home::default() }
+    }
+
+    pub fn begin(&self) {
+        self.grants.lock().unwrap().clear();
+        self.tokens.begin();
+    }
+
+    pub fn grant(&self, number: usize, connector: &str, to: Grantee, given: bool) {
+        let subresource = match to {
+            Grantee::Account => "proxy".to_owned(),
+            Grantee::Pod => format!("proxy/v1/pod/demo/{}", name(number)),
+        };
+        let grant = (user(number), format!("demo/{connector}"), subresource);
+        let mut grants = self.grants.lock().unwrap();
+        if given {
+            grants.insert(grant);
+        } else {
+            grants.remove(&grant);
+        }
+    }
 }
 
 #[async_trait]
@@ -32,26 +65,20 @@ impl Reviews for Home {
     async fn token(
         &self,
         token: &SecretString,
-        _audience: &str,
-        _expires: Option<SystemTime>,
+        audience: &str,
+        expires: Option<SystemTime>,
     ) -> Result<Option<Principal>, Away> {
-        let number = token.expose_secret().strip_prefix("token-").and_then(|number| number.parse().ok());
-        Ok(number.map(|number| Principal {
-            user: user(number).as_str().into(),
-            uid: "".into(),
-            groups: Arc::new([]),
-            pod: None,
-            expires: far_future(),
-        }))
+        Ok(self.tokens.review(token.expose_secret(), audience, expires))
     }
 
     async fn access(&self, principal: &Principal, question: &Question) -> Result<bool, Away> {
-        let pair = (principal.user.to_string(), question.connector.to_string());
-        Ok(question.verb == "*" && self.grants.lock().unwrap().contains(&pair))
+        let asked =
+            (principal.user.to_string(), question.connector.to_string(), question.subresource.clone());
+        Ok(question.verb == "*" && self.grants.lock().unwrap().contains(&asked))
     }
 
     async fn signing_keys(&self) -> Result<Option<SigningKeys>, Away> {
-        Ok(None)
+        Ok(Some(self.tokens.keys.clone()))
     }
 }
 
