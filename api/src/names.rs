@@ -29,6 +29,11 @@ pub const CA_BUNDLE_KEY: &str = "ca.crt";
 /// ConfigMap in which the controller says which addresses are the home cluster's.
 pub const CLUSTER_RANGES_CONFIGMAP: &str = "connectors-cluster-ranges";
 
+/// ConfigMap of an installation by kubectl, with classes as texts for the controller to apply: `<name>.yaml` each.
+pub const CLASSES_CONFIGMAP: &str = "connectors-classes";
+/// Annotation on a class that the controller applied: which text it is from.
+pub const CLASS_TEXT_ANNOTATION: &str = "connectors.cpaas.io/text-digest";
+
 /// Role and RoleBinding that let the gateway read exactly the Secrets that a namespace's Connectors name.
 pub const GATEWAY_SECRETS_ROLE: &str = "connectors-gateway-secrets";
 /// ClusterRole of those who use connectors, and the name of the RoleBindings that the controller makes of it.

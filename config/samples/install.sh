@@ -31,10 +31,7 @@ explain() {
   } >&2 || true
 }
 
-# The CRDs first: kubectl must know a kind before it can apply an object of it.
 install_connectors() {
-  step 'kubectl apply -k config/crd'
-  step 'kubectl wait --for condition=Established crd --all --timeout 30s'
   step 'kubectl apply -k config/default'
   step 'kubectl rollout status -n connectors-system deployment/connectors-gateway --timeout 120s'
   step 'kubectl rollout status -n connectors-system deployment/connectors-controller --timeout 120s'

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use connectors_api::names;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
@@ -14,6 +16,9 @@ pub enum Error {
     AdminPort { address: SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Ca(String),
+    /// What stands in ConfigMap `connectors-classes`.
+    #[error("{file} of ConfigMap {} {cause}", names::CLASSES_CONFIGMAP)]
+    ClassText { file: String, cause: String },
     #[error("openssl: {0}")]
     OpenSsl(#[from] openssl::error::ErrorStack),
     #[error("metrics: {0}")]
@@ -46,6 +51,7 @@ impl Error {
             Error::Api { .. } => "api",
             Error::LeaseLost { .. } => "lease",
             Error::AdminPort { .. } => "admin",
+            Error::ClassText { .. } => "text",
             Error::Ca(_) | Error::OpenSsl(_) => "ca",
             Error::Metrics(_) | Error::Json(_) | Error::Unreadable(_) | Error::Ended(_) => "internal",
         }

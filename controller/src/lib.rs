@@ -1,11 +1,12 @@
 //! The control plane, from start to stop: `leader` (one replica at a time) → `watch` (what may change) →
 //! `reconcile` (a Connector, step by step), `namespace` (what a namespace's Connectors have in common),
-//! `class_status` (a class), `ca` (the connector CA) → `status` (one patch). It never connects to a target:
+//! `class_status` (a class), `ca` (the connector CA), `classes` (those of the product) → `status` (one patch). It never connects to a target:
 //! `prober` asks the data plane to probe. All state is in the API server.
 
 pub mod admin;
 pub mod ca;
 pub mod class_status;
+pub mod classes;
 pub mod context;
 pub mod error;
 pub mod events;

@@ -17,7 +17,7 @@ use crate::error::Error;
 
 pub struct Metrics {
     registry: Registry,
-    /// By kind (`connector`, `class`, `namespace`, `ca`, `ranges`) and result (`ok` or `Error::kind`).
+    /// By kind (`connector`, `class`, `namespace`, `ca`, `ranges`, `classes`) and result (`ok` or `Error::kind`).
     pub reconciles: IntCounterVec,
     pub probe_seconds: Histogram,
     pub leader: IntGauge,

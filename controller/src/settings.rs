@@ -37,7 +37,7 @@ pub struct Settings {
     /// Longest time that one probe may take, in seconds.
     #[arg(long, env = "PROBE_TIMEOUT", default_value = "30", value_parser = seconds)]
     pub probe_timeout: Duration,
-    /// How often a Connector is checked when nothing changes, in seconds.
+    /// How often a Connector is checked when nothing changes, and the ConfigMap of classes read, in seconds.
     #[arg(long, env = "RECHECK", default_value = "60", value_parser = seconds)]
     pub recheck: Duration,
     /// How many Connectors are reconciled at once, at most eight of one namespace.

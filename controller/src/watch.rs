@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::schedule::Left;
 use crate::settings::Settings;
-use crate::{ca, class_status, namespace, ranges, reconcile};
+use crate::{ca, class_status, classes, namespace, ranges, reconcile};
 use follow::{Follow, addresses_only, readable, without_credentials};
 use triggers::{Queues, Triggers, key};
 
@@ -45,6 +45,7 @@ pub async fn work(
     let context = Arc::new(Context::new(client, settings, stores, prober, metrics));
     parts.push(ca::keep(context.clone(), triggers.ca.clone()).boxed());
     parts.push(ranges::keep(context.clone(), triggers.ranges.clone()).boxed());
+    parts.push(classes::bring(context.clone()).boxed());
     parts.push(answer_all(context, triggers, queues).boxed());
     select_all(parts).await;
     Err(Error::Ended("a watch"))

@@ -26,6 +26,9 @@ struct Place {
 const ANYWHERE: Place = Place { namespace: "demo", name: "some" };
 const SYSTEM: Place = Place { namespace: "connectors-system", name: "some" };
 
+/// The class that comes with the product.
+const SHIPPED: Place = Place { namespace: "demo", name: "k8s" };
+
 /// Where the API server's own addresses stand.
 const API_SERVER: Place = Place { namespace: "default", name: "kubernetes" };
 
@@ -53,6 +56,7 @@ const GATEWAY_MAY: Allowed = &[
 const CONTROLLER_MAY: Allowed = &[
     ("connectors.alauda.io/connectors", READ, &[ANYWHERE, SYSTEM]),
     ("connectors.alauda.io/connectorclasses", READ, &[ANYWHERE, SYSTEM]),
+    ("connectors.alauda.io/connectorclasses", "create patch", &[SHIPPED, system("k8s")]),
     ("connectors.alauda.io/connectors/status", "patch", &[ANYWHERE, SYSTEM]),
     ("connectors.alauda.io/connectorclasses/status", "patch", &[ANYWHERE, SYSTEM]),
     ("/namespaces", READ, &[ANYWHERE, SYSTEM]),
@@ -71,6 +75,7 @@ const CONTROLLER_MAY: Allowed = &[
     ("/configmaps", "create", &[SYSTEM]),
     ("/configmaps", "get list watch create update", &[system("connectors-ca-bundle")]),
     ("/configmaps", "get create patch", &[system("connectors-cluster-ranges")]),
+    ("/configmaps", "get create", &[system("connectors-classes")]),
     ("/nodes", "list watch", &[ANYWHERE, SYSTEM]),
     ("networking.k8s.io/servicecidrs", "list", &[ANYWHERE, SYSTEM]),
     ("discovery.k8s.io/endpointslices", "get", &[API_SERVER]),
@@ -96,11 +101,13 @@ const SINGLED_OUT: &[(&str, &[Place])] = &[
         "/configmaps",
         &[
             system("connectors-ca-bundle"),
+            system("connectors-classes"),
             system("connectors-cluster-ranges"),
             system("connectors-config"),
             system("connectors-gateway"),
         ],
     ),
+    ("connectors.alauda.io/connectorclasses", &[SHIPPED, system("k8s")]),
     ("discovery.k8s.io/endpointslices", &[API_SERVER]),
     ("coordination.k8s.io/leases", &[system("connectors-controller")]),
     (

@@ -43,6 +43,19 @@ fn objects(yaml: &str) -> BTreeMap<[String; 3], Value> {
     objects.map(|object| (key(&object), object)).collect()
 }
 
+/// kubectl brings classes as texts and lets the controller apply them, which Helm need not.
+fn with_classes_themselves(kustomized: &mut BTreeMap<[String; 3], Value>) {
+    let name = "connectors-classes";
+    let texts = kustomized.remove(&["ConfigMap".into(), NAMESPACE.into(), name.into()]).unwrap();
+    for text in texts["data"].as_object().unwrap().values() {
+        kustomized.extend(objects(text.as_str().unwrap()));
+    }
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        let right = [kind.to_owned(), String::new(), "connectors-controller-classes".to_owned()];
+        assert!(kustomized.remove(&right).is_some(), "{right:?}");
+    }
+}
+
 fn find<'a>(objects: &'a BTreeMap<[String; 3], Value>, kind: &str, name: &str) -> &'a Value {
     let mut found = objects.iter().filter(|([kinds, _, names], _)| kinds == kind && names == name);
     found.next().unwrap_or_else(|| panic!("no {kind} {name}")).1
@@ -55,6 +68,7 @@ async fn the_chart_is_config_default_and_config_monitoring_object_by_object() {
     // Helm makes the namespace of a release itself.
     let own = ["Namespace".to_owned(), String::new(), NAMESPACE.to_owned()];
     assert!(kustomized.remove(&own).is_some());
+    with_classes_themselves(&mut kustomized);
     // What needs kinds that not every cluster has is apart in both.
     kustomized.extend(objects(&printed(&cluster, &["kustomize", &folder("config/monitoring")]).await));
     let chart = objects(&rendered(NAMESPACE, &["--set", "monitoring.enabled=true"]).await);

@@ -30,10 +30,10 @@ async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
     said
 }
 
-/// Installs the product as the README says: the CRDs first, because kubectl must know a kind before it can
-/// apply an object of it.
+/// Installs the product as docs/installation.md says, by one command, and waits until the API server serves its
+/// kinds.
 async fn install(cluster: &ControlPlane) -> String {
-    printed(cluster, &["apply", "-k", &folder("config/crd")]).await;
+    let said = printed(cluster, &["apply", "-k", &folder("config/default")]).await;
     printed(cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
-    printed(cluster, &["apply", "-k", &folder("config/default")]).await
+    said
 }

@@ -1,5 +1,7 @@
 //! The admin port: alive at once, ready when the API server answered, leader or not, with metrics.
 
+use std::net::SocketAddr;
+
 use connectors_controller::prober::fake::FakeProber;
 use connectors_testenv::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,7 +9,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::world::{World, settings};
 
-async fn get(address: std::net::SocketAddr, path: &str) -> Result<String, std::io::Error> {
+/// A free port, found by taking and leaving it.
+pub async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect(address).await?;
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
@@ -24,8 +31,7 @@ async fn both_replicas_are_ready_and_one_leads() {
     let mut addresses = Vec::new();
     for identity in ["one", "two"] {
         let mut settings = settings(identity);
-        // A free port, found by taking and leaving it.
-        settings.admin_address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        settings.admin_address = free_address().await;
         addresses.push(settings.admin_address);
         running.push(world.controller(settings, std::sync::Arc::new(FakeProber::healthy())));
     }

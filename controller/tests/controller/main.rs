@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod ca;
 mod class;
+mod classes;
 mod connector;
 mod deep;
 mod flux;

@@ -19,8 +19,9 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// As config/ installs it, without what a node would run. The class `k8s` is the shipped one.
-const INSTALLED: &[&str] = &["namespaces", "rbac", "classes"];
+/// As config/ installs it, without what a node would run. The class `k8s` is the shipped one, there from the
+/// beginning.
+const INSTALLED: [[&str; 2]; 3] = [["-k", "namespaces"], ["-k", "rbac"], ["-f", "classes/k8s.yaml"]];
 
 pub const GATEWAY_SERVICE: &str = "
 apiVersion: v1
@@ -69,13 +70,25 @@ pub fn settings(identity: &str) -> Settings {
     Settings::parse_from(arguments)
 }
 
+/// A file or folder of `config/`.
+pub fn config(path: &str) -> String {
+    format!("{}/../config/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// kubectl as administrator.
+pub async fn done(plane: &ControlPlane, arguments: &[&str]) -> String {
+    let output = plane.kubectl(arguments).await.expect("kubectl");
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "kubectl {arguments:?}: {said}");
+    said
+}
+
 impl World {
     pub async fn new() -> World {
         let plane = ControlPlane::with_crds().await.expect("a control plane");
-        for folder in INSTALLED {
-            let folder = format!("{}/../config/{folder}", env!("CARGO_MANIFEST_DIR"));
-            let output = plane.kubectl(&["apply", "--server-side", "-k", &folder]).await.expect("kubectl");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for [how, path] in INSTALLED {
+            done(&plane, &["apply", "--server-side", how, &config(path)]).await;
         }
         plane.apply(GATEWAY_SERVICE).await.expect("the gateway's Service");
         let client = plane.client();
