@@ -33,7 +33,7 @@ async fn rendered(namespace: &str, more: &[&str]) -> String {
 }
 
 /// By kind, namespace and name.
-fn objects(yaml: &str) -> BTreeMap<[String; 3], Value> {
+pub fn objects(yaml: &str) -> BTreeMap<[String; 3], Value> {
     let documents = serde_yaml_ng::Deserializer::from_str(yaml);
     let objects = documents.map(|one| Value::deserialize(one).unwrap()).filter(|object| !object.is_null());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -2,7 +2,9 @@
 //! controller: `controller/tests/controller/classes.rs`.
 
 use connectors_testenv::ControlPlane;
+use serde_json::Value;
 
+use crate::chart::objects;
 use crate::{folder, install, printed};
 
 #[tokio::test]
@@ -66,4 +68,23 @@ async fn kubelets_folder_is_one_value_in_one_place() {
     assert_eq!(usual.matches("/var/lib/kubelet/").count(), 8, "{usual}");
     assert_eq!(other, usual.replace("/var/lib/kubelet", "/var/lib/k0s/kubelet"));
     assert!(!usual.contains("KUBELET") && !usual.contains("kind: ConfigMap"), "{usual}");
+}
+
+#[tokio::test]
+async fn the_command_of_the_pages_shows_the_pods_of_all_parts() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let all = objects(&printed(&cluster, &["kustomize", &folder("config/default")]).await);
+    let label = |object: &Value| {
+        object["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/part-of"].clone()
+    };
+    let workloads: Vec<_> =
+        all.iter().filter(|(key, _)| ["Deployment", "DaemonSet"].contains(&key[0].as_str())).collect();
+    assert_eq!(workloads.len(), 3);
+    for (key, workload) in workloads {
+        assert_eq!(label(workload), "connectors", "{key:?}");
+    }
+    for page in ["docs/installation.md", "docs/quick-start.md", "docs/zh/quick-start.md", "docs/concepts.md"] {
+        let command = "kubectl get pods --all-namespaces -l app.kubernetes.io/part-of=connectors\n";
+        assert!(std::fs::read_to_string(folder(page)).unwrap().contains(command), "{page}");
+    }
 }
