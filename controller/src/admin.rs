@@ -1,4 +1,5 @@
-//! The small HTTP port for kubelet and Prometheus: `/healthz`, `/readyz` (leader or not), `/metrics`.
+//! The small HTTP port for kubelet and Prometheus: `/healthz`, `/readyz` (leader or not; a leader once it works),
+//! `/metrics`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -47,19 +48,22 @@ async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
     }
 }
 
-/// A watch that fails is told and does not make a replica unready: another would fail as well.
-fn ready(metrics: &Metrics) -> String {
-    metrics
-        .watches
-        .trouble()
-        .map_or_else(|| "ok\n".to_owned(), |trouble| format!("ok, but watches fail: {trouble}\n"))
+/// A watch that fails later is told and does not make a replica unready: another would fail as well.
+fn ready(metrics: &Metrics) -> (StatusCode, String) {
+    match (metrics.waits_for(), metrics.watches.trouble()) {
+        (Some(why), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        (None, Some(trouble)) => (StatusCode::OK, format!("ok, but watches fail: {trouble}\n")),
+        (None, None) => (StatusCode::OK, "ok\n".to_owned()),
+    }
 }
 
 fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, http::Error> {
     let (status, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, b"ok\n".to_vec()),
-        "/readyz" if metrics.is_ready() => (StatusCode::OK, ready(metrics).into_bytes()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, b"the API server has not answered yet\n".to_vec()),
+        "/readyz" => {
+            let (status, text) = ready(metrics);
+            (status, text.into_bytes())
+        }
         "/metrics" => match metrics.text() {
             Ok(text) => (StatusCode::OK, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use connectors_api::watch_health::WatchHealth;
-use kube::runtime::watcher;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -31,6 +30,7 @@ pub struct Metrics {
     pub nodes_without_pod_range: IntGauge,
     pub watches: WatchHealth,
     reached: AtomicBool,
+    listed: AtomicBool,
     credential_not_after: IntGauge,
     /// By connector: when its credential ends, and until when we go by that.
     ends: Mutex<HashMap<String, (i64, Instant)>>,
@@ -77,6 +77,7 @@ impl Metrics {
             ))?,
             watches: WatchHealth::default(),
             reached: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
         };
         metrics.register()?;
         Ok(metrics)
@@ -101,22 +102,33 @@ impl Metrics {
         self.reconciles.with_label_values(&[kind, result]).inc();
     }
 
-    pub fn watch_failed(&self, kind: &str, error: &watcher::Error) {
+    pub fn watch_failed(&self, kind: &str, error: String) {
         self.watch_errors.with_label_values(&[kind]).inc();
-        self.watches.failed(kind, error.to_string());
+        self.watches.failed(kind, error);
     }
 
     pub fn probed(&self, took: Duration) {
         self.probe_seconds.observe(took.as_secs_f64());
     }
 
-    /// The API server answered about the Lease: from now on this replica is ready, leader or not.
+    /// The API server answered about the Lease: from now on a replica that does not lead is ready.
     pub fn reached_api_server(&self) {
         self.reached.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.reached.load(Ordering::Relaxed)
+    /// All that the leader watches has arrived once: it works.
+    pub fn all_listed(&self) {
+        self.listed.store(true, Ordering::Relaxed);
+    }
+
+    /// What this replica is not ready without.
+    pub fn waits_for(&self) -> Option<String> {
+        if !self.reached.load(Ordering::Relaxed) {
+            return Some("the API server has not answered yet".to_owned());
+        }
+        let lists = self.leader.get() == 1 && !self.listed.load(Ordering::Relaxed);
+        let trouble = || self.watches.trouble().map_or_else(String::new, |trouble| format!(": {trouble}"));
+        lists.then(|| format!("waiting for the first lists of what is watched{}", trouble()))
     }
 
     /// What a probe has found; forgotten after a time, with the connector.

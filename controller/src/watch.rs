@@ -124,6 +124,7 @@ async fn answer_all(context: Arc<Context>, triggers: Arc<Triggers>, queues: Queu
     if !complete(&context.stores).await {
         return;
     }
+    context.metrics.all_listed();
     triggers.ask_for_all();
     let Queues { connectors, classes, namespaces } = queues;
     let stores = context.stores.clone();

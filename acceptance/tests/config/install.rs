@@ -83,7 +83,8 @@ async fn the_command_of_the_pages_shows_the_pods_of_all_parts() {
     for (key, workload) in workloads {
         assert_eq!(label(workload), "connectors", "{key:?}");
     }
-    for page in ["docs/installation.md", "docs/quick-start.md", "docs/zh/quick-start.md", "docs/concepts.md"] {
+    for page in ["docs/installation.md", "docs/quick-start.md", "docs/zh/quick-start.md", "docs/concepts.md"]
+    {
         let command = "kubectl get pods --all-namespaces -l app.kubernetes.io/part-of=connectors\n";
         assert!(std::fs::read_to_string(folder(page)).unwrap().contains(command), "{page}");
     }

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use connectors_api::item::{Item, MAX_CONNECTOR};
+use connectors_api::watch_health::explain;
 use connectors_api::{Connector, ConnectorClass};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
@@ -56,8 +57,9 @@ where
                     listed = advance(event, &mut self.writer, &store, listed, &changed);
                 }
                 Err(error) => {
+                    let error = explain::<K>(&error);
                     tracing::warn!(%kind, "watch interrupted: {error}");
-                    self.metrics.watch_failed(&kind, &error);
+                    self.metrics.watch_failed(&kind, error);
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use connectors_api::conditions::reason;
 use connectors_api::item::{Item, MAX_CONNECTOR};
-use connectors_api::watch_health::WatchHealth;
+use connectors_api::watch_health::{WatchHealth, explain};
 use connectors_api::{Connector, ConnectorClass};
 use futures::stream::{self, StreamExt};
 use kube::runtime::watcher::{self, Event};
@@ -100,9 +100,10 @@ impl Publisher {
                 Some(event)
             }
             Err(error) => {
-                tracing::warn!(%kind, %error, "the watch broke and is made again");
+                let error = explain::<K>(&error);
+                tracing::warn!(%kind, error, "the watch broke and is made again");
                 self.metrics.watch_errors.with_label_values(&[&kind]).inc();
-                self.watches.failed(&kind, error.to_string());
+                self.watches.failed(&kind, error);
                 None
             }
         }

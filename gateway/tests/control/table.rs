@@ -1,16 +1,18 @@
 //! Watched objects become routes, rotated Secrets become credentials, and RBAC decides which Secrets can be
 //! read.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use connectors_gateway::admit::credential::CredentialError;
 use connectors_gateway::table::route::Entry;
-use connectors_testenv::deep;
-use connectors_testenv::eventually;
+use connectors_testenv::{ControlPlane, deep, eventually};
 use kube::Api;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 
-use crate::world::{World, connector, installed, manifests, run, secret_role};
+use crate::world::{World, config, connector, installed, manifests, run, secret_role};
 
 fn reason(entry: Option<Entry>) -> Option<String> {
     match entry? {
@@ -41,6 +43,31 @@ fn a_connector_gets_its_route_from_its_status_and_loses_it_when_deleted() {
         assert_eq!(table.lookup_host("c-k8s.table-follow.svc.cluster.local"), Some(&k8s));
         world.kubectl(&["delete", "connector", "k8s", "-n", "table-follow"]).await;
         eventually("it is gone", async || world.entry(&k8s).is_none()).await;
+    });
+}
+
+#[test]
+fn without_the_crds_a_gateway_says_so_and_has_its_table_once_they_are_there() {
+    run(async {
+        let plane = ControlPlane::start().await.unwrap();
+        for file in ["namespaces/namespaces.yaml", "rbac/gateway.yaml"] {
+            plane.apply(&std::fs::read_to_string(config(file)).unwrap()).await.unwrap();
+        }
+        let world = World::beside(Arc::new(plane), |_| {});
+        let told = eventually("both watches tell", async || {
+            world
+                .readiness
+                .watches
+                .trouble()
+                .filter(|trouble| trouble.matches("install the CRDs").count() == 2)
+        })
+        .await;
+        assert!(!told.contains("404"), "{told}");
+        assert!(!world.readiness.synced.load(Ordering::Acquire), "it must not be ready");
+
+        world.kubectl(&["apply", "--server-side", "-k", &config("crd")]).await;
+        world.synced().await;
+        assert_eq!(world.readiness.watches.trouble(), None);
     });
 }
 

@@ -2,7 +2,6 @@
 //! of its own beside it.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
@@ -62,13 +61,17 @@ async fn shared() -> Arc<ControlPlane> {
     plane
 }
 
+/// A file or folder of `config/`.
+pub fn config(path: &str) -> String {
+    format!("{}/../config/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// With what `config/` gives the gateway and the users.
 pub async fn installed() -> ControlPlane {
     let plane = ControlPlane::with_crds().await.unwrap();
     for file in ["namespaces/namespaces.yaml", "rbac/gateway.yaml", "rbac/users.yaml", "classes/k8s.yaml"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(file);
         plane
-            .apply(&std::fs::read_to_string(&path).unwrap())
+            .apply(&std::fs::read_to_string(config(file)).unwrap())
             .await
             .unwrap_or_else(|error| panic!("{file}: {error:#}"));
     }
