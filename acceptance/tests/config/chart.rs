@@ -110,11 +110,11 @@ async fn values_change_what_they_say() {
         "gateway": {
             "resources": {"limits": {"memory": "2Gi"}},
             "settings": {"limits": {"connections": 500}, "targets": {"cluster": ["10.244.0.0/16"]}},
-            "autoscaling": {"enabled": true, "connections": 4000},
+            "autoscaling": {"enabled": true, "connections": 4000, "streams": 900},
             "env": [{"name": "RUST_LOG", "value": "debug"}],
             "podLabels": {"team": "platform"},
         },
-        "controller": {"replicas": 1, "disruptionBudget": false},
+        "controller": {"replicas": 1, "disruptionBudget": false, "priorityClassName": "system-cluster-critical"},
         "driver": {
             "kubelet": "/var/lib/k0s/kubelet", "tokenInSecrets": false, "nodeSelector": {"pool": "ci"},
             "tolerations": [{"key": "ci", "operator": "Exists"}],
@@ -148,9 +148,16 @@ async fn values_change_what_they_say() {
     assert_eq!(settings["limits"], json!({"connections": 500, "head_bytes": 32768}), "the others stay");
     assert_eq!(settings["targets"]["cluster"], json!(["10.244.0.0/16"]));
     let scaler = find(&objects, "HorizontalPodAutoscaler", "connectors-gateway");
-    assert_eq!(scaler["spec"]["metrics"].as_array().map(Vec::len), Some(2));
+    let metrics = scaler["spec"]["metrics"].as_array().unwrap();
+    assert_eq!(metrics.len(), 3);
+    let streams = json!({"metric": {"name": "connectors_gateway_streams_open"},
+                         "target": {"type": "AverageValue", "averageValue": "900"}});
+    assert_eq!(metrics[2]["pods"], streams);
 
     assert_eq!(find(&objects, "Deployment", "connectors-controller")["spec"]["replicas"], 1);
+    let controller = pod("Deployment", "connectors-controller");
+    assert_eq!(controller["priorityClassName"], "system-cluster-critical");
+    assert_eq!(gateway["priorityClassName"], "connectors");
     let driver = pod("DaemonSet", "connectors-csi");
     assert_eq!(driver["volumes"][0]["hostPath"]["path"], "/var/lib/k0s/kubelet/plugins/connectors-csi");
     assert_eq!(driver["nodeSelector"], json!({"kubernetes.io/os": "linux", "pool": "ci"}));
