@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release-images load load-exec binaries archives release-archives quickstart root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release release-images load load-exec binaries archives release-archives quickstart ready root prerequisites
 
-VERSION := 0.1.0
+export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
 COMPONENTS := gateway controller csi
 # Images of which profile, and where: those of the demo and the tests, unless `release-images` says otherwise.
@@ -13,10 +13,11 @@ BINARIES := target/$(TRIPLE)/debug
 FOLDER := target/images
 RELEASED := target/release-images
 ARCHIVES = $(COMPONENTS:%=$(FOLDER)/connectors-%.tar)
-# Images are made without a daemon and kept out of the machine's own image store.
-BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/target/buildah/root --runroot $(CURDIR)/target/buildah/run
+# What is shipped is for both of these, and where it is.
+TARGETS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
+SHIPPED = target/shipped/$(VERSION)
 # Without --package, so that dependencies are compiled with the features that the tests use, once.
-BUILD := cargo build --locked $(COMPONENTS:%=--bin connectors-%) --bin testenv
+BUILD := cargo build --locked $(COMPONENTS:%=--bin connectors-%) --bin testenv --bin sbom
 TESTENV := target/$(TRIPLE)/debug/testenv
 # Two clusters, ours with the images; both end with the command.
 CLUSTERS = $(TESTENV) run --home node --target node $(ARCHIVES:%=--image %) --
@@ -60,7 +61,7 @@ fuzz: prerequisites ## the parsers under libFuzzer, SECONDS_EACH (60) each of TA
 # For example: make bench BENCH='--only h1,h32 --rounds 3'. load-tests/README.md lists what there is.
 bench: ALSO = need haproxy haproxy -v;
 bench: prerequisites ## what the gateway costs beside HAProxy and bare servers (the first release build takes minutes)
-	cargo build --release --locked --bin connectors-gateway --bin bench
+	PROGRAMS='connectors-gateway bench' release/compile.sh $(TRIPLE)
 	timeout 1800 target/$(TRIPLE)/release/bench run target/$(TRIPLE)/release/connectors-gateway $(BENCH)
 
 lint: prerequisites ## format, clippy, what is generated from the types, dependencies (deny.toml)
@@ -84,24 +85,36 @@ release-images: root release-archives quickstart ## image archives in target/rel
 
 release-archives: binaries
 	@echo 'compile gateway, controller and driver for release (about 15 minutes the first time)'
-	cargo build --release --locked $(COMPONENTS:%=--bin connectors-%)
+	release/compile.sh $(TRIPLE)
 	@$(MAKE) --no-print-directory --silent archives BINARIES=target/$(TRIPLE)/release FOLDER=$(RELEASED)
 
 # What is measured or shipped.
 release-images load load-exec: FOLDER := $(RELEASED)
+
+# For example: make release VERSION=0.1.0 REGISTRY=registry.example/connectors. CONTRIBUTING.md says what comes before and after.
+release: ALSO = need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc --version; need libssl-dev:arm64 test -e /usr/lib/aarch64-linux-gnu/libssl.a; \
+	need libc6-dev:arm64 test -e /usr/lib/aarch64-linux-gnu/libc.a; need qemu-user-static qemu-aarch64-static --version;
+release: root ready prerequisites ## what is shipped, in target/shipped/VERSION: images for amd64 and arm64, chart, manifests, checksums; tried
+	$(BUILD)
+	@echo 'compile gateway, controller and driver for release, twice (about 30 minutes the first time)'
+	release/compile.sh $(TARGETS)
+	HELM=$$($(TESTENV) tools helm) KUBECTL=$$($(TESTENV) tools kubectl) release/pack.sh $(SHIPPED) $(foreach target,$(TARGETS),$(target)=target/$(target)/release)
+	CONNECTORS_SHIPPED=$(CURDIR)/$(SHIPPED) timeout 900 cargo test --locked --test released
+	@$(MAKE) --no-print-directory quickstart ARCHIVES='$(COMPONENTS:%=$(SHIPPED)/connectors-%-$(VERSION).tar)'
+
+# First, before anything is installed or compiled.
+ready:
+	@release/ready.sh $(TARGETS)
 
 quickstart:
 	@$(CLUSTERS) config/samples/quickstart.sh
 
 archives: $(ARCHIVES)
 
-$(FOLDER)/connectors-%.tar: $(BINARIES)/connectors-% Containerfile $(AUTHORITIES)
+$(FOLDER)/connectors-%.tar: $(BINARIES)/connectors-% Containerfile $(AUTHORITIES) release/image.sh release/common.sh
 	@echo 'image connectors-$*:$(VERSION) -> $@'
-	mkdir -p $(FOLDER)/$*
-	strip -o $(FOLDER)/$*/connectors-$* $< && cp $(AUTHORITIES) $(FOLDER)/$*/
-	$(BUILDAH) bud --quiet --isolation chroot $(if $(BASE),--build-arg BASE=$(BASE)) --target $* --file Containerfile --tag connectors-$*:$(VERSION) $(FOLDER)/$* >$(FOLDER)/$*.log
-	rm -f $@ && $(BUILDAH) push --quiet connectors-$*:$(VERSION) docker-archive:$@:connectors-$*:$(VERSION)
-	rm -r $(FOLDER)/$*
+	mkdir -p $(FOLDER) && rm -f $@
+	release/image.sh $* $(TRIPLE) $< docker-archive:$@:connectors-$*:$(VERSION)
 
 root:
 	@[ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ] || { echo 'A cluster of its own needs Linux and root. On an existing one: make images, give them to its nodes,' \
@@ -114,4 +127,4 @@ prerequisites:
 	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
-	echo "installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	echo "installing$$missing"; [[ "$$missing" != *:arm64* ]] || dpkg --add-architecture arm64; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
