@@ -81,7 +81,7 @@ binaries: prerequisites
 	@echo 'compile gateway, controller, driver and testenv (about 6 minutes the first time, seconds after that)'
 	@$(BUILD)
 
-release-images: root release-archives quickstart ## image archives in target/release-images, as shipped: optimized as a whole, and tried by the quick start
+release-images: root release-archives quickstart ## optimized image archives in target/release-images, for this machine alone, tried by the quick start
 
 release-archives: binaries
 	@echo 'compile gateway, controller and driver for release (about 15 minutes the first time)'

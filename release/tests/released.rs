@@ -160,8 +160,11 @@ async fn all_parts_work_together_for_either_kind_of_machine() {
         let place = tempfile::tempdir().unwrap();
         let here = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
         let (admin, gateway) = (free_address(), free_address());
+        // The gateway's port for probes is not reached here: any token will do.
+        fs::write(here("token"), "token").unwrap();
+        let token = format!("--gateway-token-file={}", here("token"));
         let address = format!("--admin-address={admin}");
-        let _controller = start(architecture, "controller", place.path(), &plane, &[&address]);
+        let _controller = start(architecture, "controller", place.path(), &plane, &[&token, &address]);
         let listeners =
             ["http", "https", "probe", "health"].map(|name| format!("{name}: '127.0.0.1:0'")).join(", ");
         let listeners = format!("{{{listeners}, admin: '{gateway}'}}");
