@@ -1,6 +1,8 @@
 //! release/pack.sh on small programs in place of ours: what it makes is whole, and the same a second time.
 //! What `make release` made of the real ones for both kinds of machine is looked at by `released`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

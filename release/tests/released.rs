@@ -2,6 +2,8 @@
 //! what the bill of materials says, and started beside a real API server; what is for the other kind of
 //! machine under qemu.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

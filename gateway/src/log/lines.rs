@@ -329,7 +329,7 @@ mod tests {
         let text: String = writes.try_iter().collect();
         for thread in 0..2 * PARTS {
             let own = text.lines().filter_map(|line| line.strip_prefix(&format!("{thread} ")));
-            assert!(own.map(|n| n.parse().unwrap()).eq(0..500), "of thread {thread}");
+            assert!(own.map(|n| n.parse::<i32>().unwrap()).eq(0..500), "of thread {thread}");
         }
     }
 

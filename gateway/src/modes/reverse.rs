@@ -44,14 +44,17 @@ struct Bearer {
     shown: Instant,
 }
 
-/// How long a connection goes by what it was told of a token. As a grant.
+/// How long a connection goes by what it was told of a token, at most: as a grant. And a tenth of the time for which the
+/// answer is fresh, so that it is still asked for again in time.
 const LIFE: Duration = Duration::from_secs(1);
 
 impl Bearer {
     /// Compared in constant time, for a proxy may bring requests of many clients on one connection.
-    fn is(&self, sent: &[u8]) -> bool {
+    fn is(&self, sent: &[u8], fresh: Duration) -> bool {
         let known = self.sent.expose_secret();
-        self.shown.elapsed() < LIFE && known.len() == sent.len() && openssl::memcmp::eq(known, sent)
+        self.shown.elapsed() < LIFE.min(fresh / 10)
+            && known.len() == sent.len()
+            && openssl::memcmp::eq(known, sent)
     }
 }
 
@@ -106,7 +109,8 @@ impl Reverse {
         let sent = single(headers, &header::AUTHORIZATION, "two Authorization headers")?
             .ok_or_else(|| Error::Token("no Authorization was sent".to_owned()))?
             .as_bytes();
-        if let Some(known) = self.bearer.load().as_ref().filter(|known| known.is(sent)) {
+        let fresh = self.gateway.parts.settings.load().authorization.fresh;
+        if let Some(known) = self.bearer.load().as_ref().filter(|known| known.is(sent, fresh)) {
             return Ok(known.principal.clone());
         }
         let token = proxy_auth::parse_token(sent).map_err(|error| Error::Token(error.to_string()))?;

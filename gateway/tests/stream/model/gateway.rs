@@ -68,7 +68,7 @@ impl Harness {
         let target_ca = Identity::root("target CA");
         let home = Arc::new(Home::new(target_ca.pem()));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let tokens = authenticator(fault, &home, &settings.load());
+        let tokens = authenticator(fault, &home, &settings.load(), &metrics);
         let mut parts = Parts::new(settings, home.clone(), home.clone(), metrics.clone()).unwrap();
         parts.authenticator = Arc::new(tokens);
         let root = Identity::root("connector root");
@@ -238,8 +238,9 @@ impl Harness {
 }
 
 /// What a user may do is asked for anew each time, so that a grant is in force at once; who a user is, is remembered.
-fn authenticator(fault: Fault, home: &Arc<Home>, settings: &Settings) -> Authenticator {
+fn authenticator(fault: Fault, home: &Arc<Home>, settings: &Settings, metrics: &Metrics) -> Authenticator {
     let fresh = if fault == Fault::TokensKept { Duration::from_secs(3600) } else { REMEMBERED };
     let authorization = Authorization { fresh, ..settings.authorization.clone() };
-    Authenticator::new(home.clone(), &settings.tokens, &authorization).unwrap()
+    let lookups = metrics.caches.tokens.clone();
+    Authenticator::new(home.clone(), &settings.tokens, &authorization, lookups).unwrap()
 }
