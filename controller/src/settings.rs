@@ -65,6 +65,7 @@ pub struct Settings {
     /// Time between two tries for the Lease, in seconds.
     #[arg(long, env = "LEASE_RETRY", default_value = "2", value_parser = seconds)]
     pub lease_retry: Duration,
+    /// json for machines, text for people.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
 }

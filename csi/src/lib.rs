@@ -29,7 +29,7 @@ use tonic::transport::Server;
 
 pub use crate::error::Error;
 pub use crate::health::check as healthcheck;
-pub use crate::settings::Settings;
+pub use crate::settings::{LogFormat, Settings};
 
 use crate::identity::IdentityService;
 use crate::inputs::Cluster;

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
-use connectors_csi::{Settings, healthcheck, run};
+use clap::{Parser, Subcommand};
+use connectors_csi::{LogFormat, Settings, healthcheck, run};
 use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, Metadata};
@@ -24,21 +24,12 @@ struct Cli {
     settings: Settings,
     #[command(subcommand)]
     command: Option<Command>,
-    /// json for machines, text for people
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
-    log_format: LogFormat,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Exit 0 if the driver answers on its socket: for the liveness probe
     Healthcheck,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Json,
-    Text,
 }
 
 #[tokio::main]
@@ -48,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(Command::Healthcheck) = cli.command {
         return Ok(healthcheck(&cli.settings.csi_socket).await?);
     }
-    start_logs(cli.log_format);
+    start_logs(cli.settings.log_format);
     anyhow::ensure!(
         !cli.settings.node_name.is_empty(),
         "--node-name (NODE_NAME) is required: the name of this node"

@@ -79,6 +79,7 @@ mod tests {
     use tonic::codegen::http::uri::Authority;
 
     use super::*;
+    use crate::settings::LogFormat;
 
     #[test]
     fn the_sockets_path_as_kubelet_escapes_it_is_an_authority_that_the_server_accepts() {
@@ -90,6 +91,7 @@ mod tests {
             cluster_domain: String::new(),
             kubernetes_service_host: None,
             get_is_use: false,
+            log_format: LogFormat::Json,
         };
         let escaped = socket(&settings).display().to_string().replace('/', "%2F");
         assert!(escaped.parse::<Authority>().is_ok(), "{escaped}");

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use connectors_api::names::SYSTEM_NAMESPACE;
 
 #[derive(Clone, Debug, Args)]
@@ -20,7 +20,7 @@ pub struct Settings {
     /// Folder in which kubelet looks for registration sockets
     #[arg(long, env = "REGISTRATION_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
     pub registration_dir: PathBuf,
-    /// Name of this node
+    /// Name of this node: must be given
     #[arg(long, env = "NODE_NAME", default_value = "")]
     pub node_name: String,
     /// Namespace of gateway and controller, where the connector CA is published (not the driver's own)
@@ -36,4 +36,13 @@ pub struct Settings {
     /// for migration
     #[arg(long, env = "GET_IS_USE")]
     pub get_is_use: bool,
+    /// json for machines, text for people
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
 }

@@ -1,7 +1,7 @@
 //! The data plane. The folders are the way of a request, in this order: `listen` (accept, first head) →
 //! `modes` (a tunnel, or none: where do its requests belong?) → `serve` (the list of what each request goes
 //! through) → `admit` (who, where, by whose leave) → `upstream` (a verified connection) → `relay` (bytes,
-//! both ways) → `record`. `http`, `tls`, `home`, `table`, `error`, `settings` and `log` are the ground.
+//! both ways) → `record`. `http`, `tls`, `home`, `table`, `error`, `settings`, `flags` and `log` are the ground.
 //! `gateway` holds what all stages share; `table` turns watched objects into the routing snapshot; `probe`
 //! asks the same stages on behalf of the controller.
 
@@ -13,6 +13,7 @@ pub mod admin;
 pub mod admit;
 pub mod connections;
 pub mod error;
+pub mod flags;
 pub mod gateway;
 pub mod home;
 pub mod http;

@@ -1,21 +1,21 @@
-//! Start and end of the process: flags, settings, logs, the control runtime (watches, reviews, admin port)
+//! Start and end of the process: settings, logs, the control runtime (watches, reviews, admin port)
 //! and pingora's server for the data plane. The seam is chosen here: a home cluster, or files
 //! (`--manifests`).
 
 mod drain;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use connectors_api::names;
 use connectors_gateway::admin::probe::ProbeEndpoint;
 use connectors_gateway::admin::server::{Tls, WhenFull, serve as serve_control};
 use connectors_gateway::admin::{Admin, Readiness};
 use connectors_gateway::admit::authenticate::Authenticator;
+use connectors_gateway::flags::{Flags, LogFormat, version};
 use connectors_gateway::gateway::Gateway;
 use connectors_gateway::gateway::Parts;
 use connectors_gateway::home::around::{self, Around};
@@ -44,47 +44,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The shared gateway of Connectors: lets workloads use a tool without holding its credential.
-#[derive(Parser)]
-#[command(version = version())]
-struct Flags {
-    /// Folder with gateway.yaml, which must be there unless --manifests is given; environment variables
-    /// CONNECTORS_GATEWAY__GROUP__KEY win over it.
-    #[arg(long, env = "SETTINGS_DIR", default_value = "/etc/connectors-gateway")]
-    settings_dir: PathBuf,
-    /// Namespace of the gateway and of the Secret with its issuing CA.
-    #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
-    namespace: String,
-    /// The Pod's own addresses, which are never a target.
-    #[arg(long, env = "POD_IPS", value_delimiter = ',')]
-    pod_ips: Vec<IpAddr>,
-    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
-    /// The only user that may ask for probes. Default: ServiceAccount connectors-controller of the namespace.
-    #[arg(long, env = "CONTROLLER_USER")]
-    controller_user: Option<String>,
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
-    log_format: LogFormat,
-    /// Without a cluster: folder of Connectors, ConnectorClasses and Secrets as YAML.
-    #[arg(long, requires_all = ["clients", "ca_cert", "ca_key"])]
-    manifests: Option<PathBuf>,
-    /// Without a cluster: YAML list of clients (token, user, pod, connectors).
-    #[arg(long)]
-    clients: Option<PathBuf>,
-    /// Without a cluster: PEM of the issuing CA, then what is above it.
-    #[arg(long)]
-    ca_cert: Option<PathBuf>,
-    /// Without a cluster: PEM of the issuing CA's key.
-    #[arg(long)]
-    ca_key: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Json,
-    Text,
-}
-
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let lines = Lines::new(std::io::stderr());
@@ -102,13 +61,6 @@ fn main() -> anyhow::Result<()> {
     let started = control.block_on(start(&flags, &live, &metrics, &control))?;
     control.spawn(live.follow(metrics));
     serve(&control, started, lines)
-}
-
-/// Security updates of the library arrive by a new build: it must be seen which one is in.
-fn version() -> &'static str {
-    static VERSION: LazyLock<String> =
-        LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), openssl::version::version()));
-    &VERSION
 }
 
 /// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.

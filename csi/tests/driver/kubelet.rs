@@ -12,7 +12,7 @@ use connectors_csi::proto::csi::volume_capability::{AccessType, MountVolume};
 use connectors_csi::proto::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest, VolumeCapability};
 use connectors_csi::proto::registration::registration_client::RegistrationClient;
 use connectors_csi::proto::registration::{InfoRequest, PluginInfo, RegistrationStatus};
-use connectors_csi::{Error, Settings, run};
+use connectors_csi::{Error, LogFormat, Settings, run};
 use connectors_testenv::eventually;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -215,6 +215,7 @@ pub fn settings(folder: &Path) -> Settings {
         cluster_domain: "cluster.local".into(),
         kubernetes_service_host: Some("10.96.0.1".into()),
         get_is_use: false,
+        log_format: LogFormat::Json,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What holds where neither file nor environment says anything else. The same values stand beside each key.
+//! What holds where neither file nor environment says anything else.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -52,7 +52,7 @@ impl Live {
     fn reload(&self, metrics: &Metrics) {
         match Settings::load(&self.directory, self.required) {
             Ok(settings) => {
-                tracing::info!(?settings, "settings changed; those marked restart wait for one");
+                tracing::info!(?settings, "settings changed; some wait for a restart");
                 self.current.store(Arc::new(settings));
                 self.error.store(None);
                 metrics.settings_valid.set(1);
