@@ -70,7 +70,7 @@ lint: prerequisites ## format, clippy, what is generated from the types, depende
 	$(CRDGEN) --check
 	cargo test --quiet --locked --test dependencies
 
-crds: prerequisites ## write config/crd and docs/reference.md from the types in api/
+crds: prerequisites ## write config/crd, the reference pages and the chart's rules for settings from the types
 	$(CRDGEN)
 
 images: binaries ## image archives in target/images for the demo and the tests: quick to build, not to ship

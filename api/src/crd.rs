@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions of both kinds, made from the types. `crdgen` writes them into config/crd.
+//! The CustomResourceDefinitions of both kinds, made from the types. `crdgen` (`reference/`) writes them
+//! into config/crd.
 //!
 //! Whatever the published schemas accept is accepted, and a field that no type here knows is stored. What is
 //! added (rules with a message of their own, bounds that keep the estimated cost of the rules low) passes all

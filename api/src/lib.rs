@@ -1,6 +1,6 @@
 //! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
 //!
-//! `connector`, `class`: the custom resources, `crd` their definitions, `reference` a page of these.
+//! `connector`, `class`: the custom resources, `crd` their definitions.
 //! `conditions`: types and reasons of a status. `names`: fixed names of objects, ports, audiences, annotations.
 //! `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
@@ -26,7 +26,6 @@ pub mod names;
 pub mod places;
 pub mod probe;
 pub mod proxy_auth;
-pub mod reference;
 pub mod rules;
 pub mod target;
 #[cfg(feature = "template")]

@@ -1,6 +1,6 @@
 //! The chart installs what `config/default` does, and refuses values that make no sense.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::Output;
 
 use connectors_testenv::{ControlPlane, tool};
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::settings_page::settings;
 use crate::{folder, printed};
 
 const NAMESPACE: &str = "connectors-system";
@@ -188,6 +189,12 @@ async fn wrong_values_are_refused_with_a_sentence() {
         ("gateway.settings.limits.conections=5", "conections"),
         ("gateway.settings.timeouts.hed=5s", "hed"),
         ("gateway.settings.targets.in_cluster=allow", "/gateway/settings/targets/in_cluster"),
+        ("gateway.settings.targets.allow[0].host=x", "host"),
+        ("gateway.settings.timeouts.connect=soon", "/gateway/settings/timeouts/connect"),
+        ("gateway.settings.timeouts.connect=0s", "/gateway/settings/timeouts/connect"),
+        ("gateway.settings.limits.connectors_per_login=17", "/gateway/settings/limits/connectors_per_login"),
+        ("gateway.settings.upstream.unverified=maybe", "'pin', 'deny', 'skip'"),
+        ("gateway.settings.tokens.audience=", "/gateway/settings/tokens/audience"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("driver.kubelet=var/lib/kubelet", "/driver/kubelet"),
         ("driver.namespace=Connectors", "/driver/namespace"),
@@ -203,34 +210,25 @@ async fn wrong_values_are_refused_with_a_sentence() {
     }
 }
 
-/// The gateway takes no file with a key that it does not know.
-#[test]
-fn the_schema_has_each_setting_of_the_operations_page_and_no_other() {
-    let schema = std::fs::read_to_string(folder("charts/connectors/values.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&schema).unwrap();
-    let groups = schema.pointer("/properties/gateway/properties/settings/properties").unwrap();
-    let known: BTreeSet<String> = groups
-        .as_object()
-        .unwrap()
-        .iter()
-        .flat_map(|(group, schema)| match schema["properties"].as_object() {
-            Some(keys) => keys.keys().map(|key| format!("{group}.{key}")).collect(),
-            None => vec![group.clone()],
-        })
-        .collect();
-    let page = std::fs::read_to_string(folder("docs/operations.md")).unwrap();
-    let table = page.split("| key |").nth(1).unwrap().split("\n\n").next().unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let written: BTreeSet<String> = rows
-        .flat_map(|row| {
-            let mut names = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
-            let first = names.next().unwrap();
-            let group = first.split_once('.').map_or("", |(group, _)| group);
-            let others: Vec<String> = names.map(|name| format!("{group}.{name}")).collect();
-            std::iter::once(first.to_owned()).chain(others)
-        })
-        .collect();
-    assert_eq!(known, written, "left: the schema, right: docs/operations.md");
+#[tokio::test]
+async fn each_setting_of_the_reference_may_be_given_as_a_value() {
+    let mut wanted = json!({});
+    for (name, default) in settings() {
+        let default = default.unwrap_or(json!(4));
+        match name.split_once('.') {
+            _ if name.contains("[]") => {}
+            Some((group, key)) => wanted[group][key] = default,
+            None => wanted[&name] = default,
+        }
+    }
+    let rule = json!({"cidrs": ["10.0.0.0/8"], "hosts": ["a.example"], "ports": [443], "namespaces": ["a"]});
+    wanted["targets"]["allow"] = json!([rule]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), json!({"gateway": {"settings": wanted}}).to_string()).unwrap();
+    let objects = objects(&rendered(NAMESPACE, &["-f", file.path().to_str().unwrap()]).await);
+    let text = &find(&objects, "ConfigMap", "connectors-gateway")["data"]["gateway.yaml"];
+    let installed: Value = serde_yaml_ng::from_str(text.as_str().unwrap()).unwrap();
+    assert_eq!(installed, wanted);
 }
 
 #[tokio::test]

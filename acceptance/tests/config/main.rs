@@ -1,6 +1,6 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
-//! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring` and `promises` hold what is written
-//! against the sources. What only a running node can show is in `node_product`.
+//! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring`, `promises`,
+//! `settings_page` and `status_page` hold what is written against the sources. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
@@ -12,6 +12,7 @@ mod install;
 mod monitoring;
 mod projects;
 mod promises;
+mod settings_page;
 mod status_page;
 
 use connectors_testenv::ControlPlane;

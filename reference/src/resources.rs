@@ -1,8 +1,10 @@
-//! docs/reference.md: every field of both kinds in tables, made from the definitions of `crd`. Pure; `crdgen`
+//! docs/reference.md: every field of both kinds in tables, made from the definitions of `api::crd`. Pure; `main`
 //! writes it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
+
+use crate::schema::{line, meaning, plain, rules, type_of};
 
 const HEAD: &str = "\
 # Reference of the custom resources
@@ -10,23 +12,14 @@ const HEAD: &str = "\
 <!-- Generated from the types in api/src by `make crds`; do not edit. -->
 
 Every field, as the API server knows it. [classes.md](classes.md) says how a class is written,
-[connector-status.md](connector-status.md) what a status means, [operations.md](operations.md#gateway-settings) has the settings of the gateway.
+[connector-status.md](connector-status.md) what a status means, [reference-settings.md](reference-settings.md) has the settings of the gateway and the flags of all parts.
 
 Behind `[]` is what each item of a list has, behind `.*` what each value of a map has. `any` is any JSON. A field that stands nowhere here is
 stored and not looked at. *required* is meant within the object that the field is in.
 ";
 const TABLE: &str = "| field | type | rules | meaning |\n|---|---|---|---|\n";
-/// Keywords of a schema that a number follows, and the words around that.
-const BOUNDS: [(&str, &str, &str); 6] = [
-    ("minimum", "at least ", ""),
-    ("maximum", "at most ", ""),
-    ("minLength", "at least ", " characters"),
-    ("maxLength", "at most ", " characters"),
-    ("minItems", "at least ", " items"),
-    ("maxItems", "at most ", " items"),
-];
 
-pub fn reference(crds: &[CustomResourceDefinition]) -> String {
+pub fn page(crds: &[CustomResourceDefinition]) -> String {
     let kinds = crds.iter().map(|crd| kind(&serde_json::to_value(crd).unwrap_or_default()));
     std::iter::once(HEAD.to_owned()).chain(kinds).collect()
 }
@@ -74,45 +67,7 @@ fn inside(path: &str, schema: &Value) -> Vec<String> {
 fn row(path: &str, schema: &Value, required: bool) -> String {
     let required = required.then(|| "required".to_owned());
     let rules: Vec<String> = required.into_iter().chain(rules(schema)).collect();
-    let cells = [format!("`{path}`"), format!("`{}`", type_of(schema)), rules.join("; "), meaning(schema)];
-    format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
-}
-
-fn type_of(schema: &Value) -> String {
-    match (schema.get("items"), schema.get("additionalProperties")) {
-        (Some(items), _) => format!("[]{}", type_of(items)),
-        (None, Some(values)) => format!("map[string]{}", type_of(values)),
-        (None, None) => schema.get("format").or(schema.get("type")).map_or_else(|| "any".to_owned(), plain),
-    }
-}
-
-/// What the API server checks, in words.
-fn rules(schema: &Value) -> Vec<String> {
-    let list = |key: &str| schema[key].as_array().into_iter().flatten();
-    let quoted = |values: Vec<String>| format!("`{}`", values.join("`, `"));
-    let choices = schema.get("enum").map(|_| format!("one of {}", quoted(list("enum").map(plain).collect())));
-    let default = schema.get("default").map(|value| format!("default `{}`", plain(value)));
-    let bounds = BOUNDS
-        .iter()
-        .filter_map(|(key, before, after)| Some(format!("{before}{}{after}", plain(schema.get(key)?))));
-    let pattern = schema.get("pattern").map(|pattern| format!("matches `{}`", plain(pattern)));
-    let keys = list("x-kubernetes-list-map-keys").map(|key| format!("one for each `{}`", plain(key)));
-    let messages = list("x-kubernetes-validations").filter_map(|rule| rule.get("message")).map(plain);
-    let items = schema.get("items").into_iter().flat_map(rules).map(|rule| format!("each {rule}"));
-    let own = choices.into_iter().chain(default).chain(bounds).chain(pattern).chain(keys).chain(messages);
-    own.chain(items).collect()
-}
-
-fn meaning(schema: &Value) -> String {
-    let said = |schema: &Value| Some(plain(schema.get("description")?));
-    let each = schema.get("items").and_then(said);
-    let text = [said(schema), each].into_iter().flatten().collect::<Vec<_>>().join(" Each: ");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// A text without its quotation marks, anything else as JSON.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    line([format!("`{path}`"), format!("`{}`", type_of(schema)), rules.join("; "), meaning(schema)])
 }
 
 #[cfg(test)]
@@ -155,7 +110,7 @@ mod tests {
 | `spec.method` | `string` | one of `GET`, `POST`; default `GET` |  |
 | `spec.time` | `int64` |  |  |
 ";
-        let text = reference(&[serde_json::from_value(crd).unwrap()]);
+        let text = page(&[serde_json::from_value(crd).unwrap()]);
         assert_eq!(text.strip_prefix(HEAD), Some(expected), "{text}");
     }
 }
