@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::probes::{ask, http, request};
+use crate::ports::{ask, http};
+use crate::probes::request;
 use crate::process::{Process, ended, free_address, terminate, write};
 use crate::tokens::signed_again;
 use crate::world::{PATIENCE, World, connector, installed, manifests, run, secret_role};

@@ -12,6 +12,7 @@ mod grants;
 mod kubectl;
 mod logs;
 mod outage;
+mod ports;
 mod probes;
 mod process;
 mod settings;
