@@ -1,14 +1,15 @@
 //! Reverse mode: the connector's own host or a path names the connector, `Authorization` brings the
 //! ServiceAccount's token. On both ports, in both protocols.
 
-use std::time::Duration;
+mod https;
+mod kept;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::http::{H1, H2};
+use crate::http::H1;
 use crate::target::{Target, field, read_head};
 use crate::upgrade_load::{WEBSOCKET, agreement, request};
 use crate::world::{SECRET, STRANGER, TOKEN, UNANSWERED, VIEWER, World, connector};
@@ -52,17 +53,6 @@ async fn a_connectors_host_or_path_leads_to_its_target_with_its_credential() {
                 }
             }
         }
-    }
-}
-
-#[tokio::test]
-async fn the_https_port_speaks_http2_to_those_who_ask_for_it() {
-    let (world, _target) = World::with_target(true).await;
-    for (version, expected) in [("--http2", "2"), ("--http1.1", "1.1")] {
-        let arguments =
-            [version, "-H", &bearer(TOKEN), "--output", "/dev/null", "--write-out", "%{http_version}"];
-        let (_, spoken) = world.direct("https://c-target.demo.svc/head", &arguments).await;
-        assert_eq!(spoken, expected);
     }
 }
 
@@ -143,60 +133,6 @@ async fn who_is_refused_is_told_why_and_the_target_sees_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_request_leaves_the_connection_to_the_next_one() {
-    let (world, target) = World::with_target(false).await;
-    let mut stream = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
-    let refused = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\nhello");
-    let (head, _) = exchange(&mut stream, &refused).await;
-    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
-    for token in [TOKEN, STRANGER, TOKEN] {
-        let next = format!(
-            "POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n{}\r\n\r\nhello",
-            bearer(token)
-        );
-        let (head, body) = exchange(&mut stream, &next).await;
-        let expected = if token == TOKEN { "HTTP/1.1 200 " } else { "HTTP/1.1 403 " };
-        assert!(
-            head.starts_with(expected) && (token != TOKEN || body == b"hello"),
-            "each request by its own token: {head}"
-        );
-    }
-    assert_eq!(target.seen.heads().len(), 2);
-}
-
-#[tokio::test]
-async fn who_proves_to_be_nobody_does_not_keep_a_connection() {
-    let world = World::with(|settings| settings.timeouts.head = Duration::from_millis(300)).await;
-    let target = Target::http(&world.leaf(), false).await;
-    world.connect("target", &target.url());
-    let get = |token: &str| format!("GET /head HTTP/1.1\r\nHost: {HOST}\r\n{}\r\n\r\n", bearer(token));
-    let mut known = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
-    exchange(&mut known, &get(TOKEN)).await;
-    let mut unknown = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
-    let (head, _) = exchange(&mut unknown, &get("guessed")).await;
-    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
-    let closed = tokio::time::timeout(Duration::from_secs(5), unknown.read_to_end(&mut Vec::new())).await;
-    assert_eq!(closed.expect("kept").unwrap(), 0);
-    let (head, _) = exchange(&mut known, &get(TOKEN)).await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    // In HTTP/2 too, and so is one that never begins.
-    for first in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b"PRI "] {
-        let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
-        let mut tls = world.tls(stream, HOST, H2).await.unwrap();
-        tls.write_all(first).await.unwrap();
-        let closed = tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut Vec::new())).await;
-        assert!(closed.is_ok(), "{first:?} is kept");
-    }
-}
-
-async fn exchange(stream: &mut TcpStream, request: &str) -> (String, Vec<u8>) {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let head = read_head(stream).await;
-    let body = crate::target::read_body(stream, &head).await.unwrap();
-    (head, body)
-}
-
-#[tokio::test]
 async fn two_authorizations_are_no_login() {
     let (world, target) = World::with_target(false).await;
     let head = format!(
@@ -206,31 +142,6 @@ async fn two_authorizations_are_no_login() {
     );
     let answer = world.raw(head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert_eq!(target.seen.connections(), 0);
-}
-
-#[tokio::test]
-async fn the_https_port_has_certificates_for_its_own_names_only() {
-    let (world, _target) = World::with_target(false).await;
-    world.connect("second", "https://localhost:1");
-    for name in [HOST, "c-second.demo.svc.cluster.local", "connectors-gateway.connectors-system.svc"] {
-        let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
-        world.tls(stream, name, H1).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-    }
-    for name in ["localhost", "c-other.demo.svc", "c-target.demo.svc.example", "kubernetes.default.svc"] {
-        let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
-        assert!(world.tls(stream, name, H1).await.is_err(), "{name}");
-    }
-}
-
-#[tokio::test]
-async fn a_host_other_than_the_handshakes_belongs_on_another_connection() {
-    let (world, target) = World::with_target(false).await;
-    world.connect("second", &target.url());
-    let login = bearer(TOKEN);
-    let (status, text) =
-        world.direct(&format!("https://{HOST}/head"), &["-H", &login, "-H", "Host: c-second.demo.svc"]).await;
-    assert_eq!(status, 421, "{text}");
     assert_eq!(target.seen.connections(), 0);
 }
 
@@ -301,26 +212,6 @@ async fn converse(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite 
         stream.read_exact(&mut back).await.unwrap();
         assert_eq!(&back, b"hello");
     }
-}
-
-/// Go writes an HTTP/1.1 CONNECT to an https proxy after it has negotiated h2 with it.
-#[tokio::test]
-async fn a_connect_on_the_https_port_opens_a_tunnel_whatever_alpn_said() {
-    let (world, target) = World::with_target(false).await;
-    for alpn in [H1, H2] {
-        let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
-        let mut tls = world.tls(stream, HOST, alpn).await.unwrap();
-        tls.write_all(crate::world::connect_head("target", &target.authority(), TOKEN).as_bytes())
-            .await
-            .unwrap();
-        let head = read_head(&mut tls).await;
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    }
-    let proxy = format!("https://demo%2Ftarget:{TOKEN}@{HOST}:{}", world.https);
-    let here = format!("{HOST}:{}:127.0.0.1", world.https);
-    let url = format!("{}/head", target.url());
-    let seen = String::from_utf8(world.curl_by(&proxy, &["--resolve", &here, &url]).await).unwrap();
-    assert_eq!(field(&seen, "authorization"), Some(format!("Bearer {SECRET}").as_str()), "{seen}");
 }
 
 /// Names that come to one Service name: whose it is the controller says, and nobody's requests go elsewhere.
