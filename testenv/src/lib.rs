@@ -27,4 +27,4 @@ pub use control_plane::ControlPlane;
 pub use eventually::{Look, eventually, within};
 pub use packages::{Step, packages};
 pub use token::{signed_again, signing_key};
-pub use tools::{tool, tool_names};
+pub use tools::{manifest, tool, tool_names};

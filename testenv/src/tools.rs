@@ -3,12 +3,14 @@
 //! version.
 
 mod build;
+mod manifests;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 pub(crate) use build::{cache, digest, lock};
+pub use manifests::manifest;
 
 /// A pinned go.mod. One has everything that must run together; whose dependencies would move the others' has
 /// its own.

@@ -1,6 +1,7 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
 //! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring`, `promises`,
-//! `settings_page` and `status_page` hold what is written against the sources. What only a running node can show is in `node_product`.
+//! `settings_page` and `status_page` hold what is written against the sources; `pages` and `use_in` do what pages say. What only a
+//! running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
@@ -10,11 +11,14 @@ mod chart;
 mod flux;
 mod install;
 mod monitoring;
+mod pages;
 mod projects;
 mod promises;
 mod settings_page;
 mod status_page;
+mod use_in;
 
+use connectors_acceptance::pages::{block, shell};
 use connectors_testenv::ControlPlane;
 
 /// A folder of the repository, wherever the tests are started from.
@@ -34,7 +38,8 @@ async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
 /// Installs the product as docs/installation.md says, by one command, and waits until the API server serves its
 /// kinds.
 async fn install(cluster: &ControlPlane) -> String {
-    let said = printed(cluster, &["apply", "-k", &folder("config/default")]).await;
+    let commands = block("docs/installation.md", "kubectl apply -k config/default").unwrap().text;
+    let said = shell(&commands, &[("KUBECONFIG", cluster.kubeconfig().into())]).await.unwrap();
     printed(cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     said
 }

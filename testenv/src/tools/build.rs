@@ -57,7 +57,7 @@ fn path(tool: &Tool) -> Result<PathBuf> {
 
 /// One folder per state of a module: what is built from other versions, flags or by another Go is never
 /// mixed.
-fn folder(module: &Module) -> Result<PathBuf> {
+pub(super) fn folder(module: &Module) -> Result<PathBuf> {
     let key = [module.go_mod, module.go_sum, module.ldflags, go_version()?].join("\0");
     Ok(cache()?.join("tools").join(digest(&key)))
 }
@@ -120,7 +120,7 @@ fn go_build(tool: &Tool, source: &Path, output: &Path) -> Command {
 }
 
 /// Go's own folder counts too: root's PATH often lacks it.
-fn go() -> PathBuf {
+pub(super) fn go() -> PathBuf {
     let usual = PathBuf::from("/usr/local/go/bin/go");
     let on_path = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("go").is_file()));

@@ -1,0 +1,84 @@
+//! The pages that need no node: how to install, and the quick start in its two languages. The others are followed
+//! in `node_product` and in `use_in`.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use connectors_acceptance::pages::{Block, Case, How, Page, block, follow, read, shell};
+use connectors_testenv::ControlPlane;
+use connectors_testenv::pki::Identity;
+
+use crate::printed;
+
+const PAGE: &str = "docs/installation.md";
+const BY_HELM: &str = "helm install connectors";
+
+const INSTALLATION: Page = Page {
+    path: PAGE,
+    values: &[("<your values>", "\"$SCRATCH/values.yaml\"")],
+    before: "",
+    cases: &[
+        Case(
+            "ctr --namespace",
+            How::Not("a node's containerd and a registry: testenv imports the images by the same ctr"),
+        ),
+        Case(
+            "kubectl apply -k config/crd",
+            How::Not("the other way to install: each test of this program begins with it"),
+        ),
+        Case(
+            "kubectl create namespace connectors-system\n",
+            How::Not("before an installation: in the next test"),
+        ),
+        Case("kubectl get connectorclass k8s", How::Not("needs running Pods: node_product does it")),
+        Case("helm show crds", How::After("echo 'gateway: {replicas: 3}' >\"$SCRATCH/values.yaml\"")),
+    ],
+};
+
+#[tokio::test]
+async fn the_installation_goes_as_its_page_says() {
+    let cluster = ControlPlane::start().await.unwrap();
+    follow(&INSTALLATION, &[("KUBECONFIG", cluster.kubeconfig().into())]).await.unwrap();
+    // The last thing that the page did was an upgrade with a value.
+    let replicas = [
+        "get",
+        "deployment",
+        "connectors-gateway",
+        "-n",
+        "connectors-system",
+        "-o",
+        "jsonpath={.spec.replicas}",
+    ];
+    assert_eq!(printed(&cluster, &replicas).await, "3");
+}
+
+#[tokio::test]
+async fn a_root_of_ones_own_is_put_in_place_before_helm_as_the_page_says() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let root = Identity::self_signed("root");
+    std::fs::write(folder.path().join("root.crt"), root.cert.to_pem().unwrap()).unwrap();
+    std::fs::write(folder.path().join("root.key"), root.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let secret = block(PAGE, "kubectl create namespace connectors-system\n").unwrap().text;
+    let helm = block(PAGE, BY_HELM).unwrap().text;
+    let there = "kubectl get secret connectors-ca -n connectors-system -o 'jsonpath={.data.tls\\.crt}'";
+    let script = format!("(cd '{}'\n{secret})\n{helm}\n{there}", folder.path().display());
+    let root = BASE64_STANDARD.encode(root.cert.to_pem().unwrap());
+    let said = shell(&script, &[("KUBECONFIG", cluster.kubeconfig().into())]).await.unwrap();
+    assert!(said.contains(&root), "Helm left the certificate as it is: {said}");
+}
+
+#[test]
+fn both_languages_of_the_quick_start_have_the_same_commands_and_outputs() {
+    // What stands in `<…>` is translated.
+    let same = |block: Block| {
+        let mut parts = block.text.split('<');
+        let first = parts.next().unwrap_or_default().to_owned();
+        let text = parts.fold(first, |text, part| {
+            format!("{text}<{}", part.split_once('>').map_or(part, |(_, rest)| rest))
+        });
+        (block.language, text)
+    };
+    let [english, chinese] = ["docs/quick-start.md", "docs/zh/quick-start.md"]
+        .map(|page| read(page).unwrap().into_iter().map(same).collect::<Vec<_>>());
+    assert!(english.len() > 12, "{} blocks", english.len());
+    assert_eq!(english, chinese);
+}
