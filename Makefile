@@ -39,7 +39,7 @@ load-exec: root release-archives ## 1 GiB through kubectl exec, directly and thr
 	timeout 1200 $(CLUSTERS) load-tests/exec.sh
 
 # The images first: lint then finds macros and build scripts compiled. A test that waits leaves the machine to others.
-test: ALSO = need prometheus promtool --version;
+test: ALSO = need prometheus promtool --version; need gettext-base envsubst --version;
 test: images lint ## everything that CI checks: lint, unit tests, a real API server, a real node
 	@.ci/test
 

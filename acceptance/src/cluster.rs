@@ -5,10 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use connectors_testenv::{tool, within};
+use connectors_testenv::within;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+use crate::pages::{block, shell};
 
 /// Manifests of the quick start, as its user applies them.
 pub const CONNECTOR: &str = include_str!("../../config/samples/connector.yaml");
@@ -38,17 +40,16 @@ impl Cluster {
             .into();
         let mut cluster = Cluster { address: String::new(), token: String::new(), target };
         for words in [
-            "create serviceaccount reader -n default",
-            "create clusterrole reader --verb get,list,watch --resource pods,namespaces",
-            "create clusterrolebinding reader --clusterrole reader --serviceaccount default:reader",
+            "create serviceaccount caller -n default",
+            "create clusterrole caller --verb get,list,watch --resource pods,namespaces",
+            "create clusterrolebinding caller --clusterrole caller --serviceaccount default:caller",
+            "run only-at-the-target --image any",
         ] {
             cluster.at_target(words).await?;
         }
         cluster.token = cluster.new_token().await?;
         cluster.address = std::env::var("TARGET_URL").context("testenv sets TARGET_URL with --target")?;
-        cluster.helm("install connectors charts/connectors -n connectors-system --create-namespace").await?;
-        let label = "pod-security.kubernetes.io/enforce=restricted";
-        cluster.kubectl(&format!("label namespace connectors-system {label}")).await?;
+        shell(&block("docs/installation.md", "helm install connectors")?.text, &[]).await?;
         cluster.set_targets(Value::Null).await?;
         for workload in [
             "-n connectors-system deployment/connectors-gateway",
@@ -77,20 +78,12 @@ impl Cluster {
 
     /// A further token of the same account.
     pub async fn new_token(&self) -> Result<String> {
-        self.at_target("create token reader -n default --duration 1h").await
+        self.at_target("create token caller -n default --duration 1h").await
     }
 
     /// kubectl with these words, on the cluster that has Connectors. Its output without the last line end.
     pub async fn kubectl(&self, words: &str) -> Result<String> {
         run(kubectl(words), None).await
-    }
-
-    /// The same of helm. Its tool was built outside: inside there is no network to fetch with.
-    pub async fn helm(&self, words: &str) -> Result<String> {
-        let helm = tokio::task::spawn_blocking(|| tool("helm")).await??;
-        let mut command = Command::new(helm);
-        command.args(words.split_whitespace()).current_dir(FOLDER);
-        run(command, None).await
     }
 
     pub async fn at_target(&self, words: &str) -> Result<String> {

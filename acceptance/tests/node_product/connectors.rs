@@ -25,7 +25,7 @@ pub async fn of_another_namespace(cluster: &Cluster) -> Result<()> {
         .await?;
     cluster.until_running("guest").await?;
     let who = cluster.exec("guest", "inspect-k8s-access", WHO).await?;
-    ensure!(who == READER, "the target saw {who:?}");
+    ensure!(who == CALLER, "the target saw {who:?}");
     let proxy = cluster.exec("guest", "inspect-k8s-access", "grep proxy-url /opt/kube/kubeconfig").await?;
     ensure!(
         proxy.contains("//shared%2Fk8s-connector:")
@@ -37,7 +37,7 @@ pub async fn of_another_namespace(cluster: &Cluster) -> Result<()> {
 
 /// Asks the target who it is that calls, and its answer.
 pub const WHO: &str = "kubectl auth whoami -o jsonpath={.status.userInfo.username}";
-pub const READER: &str = "system:serviceaccount:default:reader";
+pub const CALLER: &str = "system:serviceaccount:default:caller";
 
 pub async fn with_a_wrong_secret(cluster: &Cluster) -> Result<()> {
     let right_type = "type: connectors.cpaas.io/bearer-token";
@@ -111,7 +111,7 @@ pub async fn with_a_rotated_secret(cluster: &Cluster) -> Result<()> {
     cluster.until_ready(namespace).await?;
     cluster.running_pod(namespace, |yaml| yaml).await?;
     let who = cluster.exec(namespace, "inspect-k8s-access", WHO).await?;
-    ensure!(who == READER, "the target saw {who:?}");
+    ensure!(who == CALLER, "the target saw {who:?}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 mod client_matrix;
 mod connectors;
 mod mounts;
+mod pages;
 mod path_address;
 mod quick_start;
 mod restarts;
@@ -64,6 +65,7 @@ fn peaceful(cluster: &Cluster) -> Vec<Check<'_>> {
             "the_pod_finds_the_documented_kubeconfig_and_no_other_token",
             Box::pin(quick_start::documented_kubeconfig(cluster)),
         ),
+        ("what_the_pages_say_can_be_typed_as_it_stands", Box::pin(pages::followed(cluster))),
         ("helm_test_passes_and_leaves_nothing_behind", Box::pin(quick_start::helm_test(cluster))),
         ("an_address_with_a_path_keeps_its_path", Box::pin(path_address::keeps_its_path(cluster))),
         (

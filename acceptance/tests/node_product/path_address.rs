@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_openssl::SslStream;
 
-use crate::connectors::{READER, WHO};
+use crate::connectors::{CALLER, WHO};
 use connectors_acceptance::cluster::{Cluster, ON_THE_NODE};
 
 const PATH: &str = "/kubernetes/global";
@@ -31,7 +31,7 @@ pub async fn keeps_its_path(cluster: &Cluster) -> Result<()> {
     let server = cluster.exec(namespace, "inspect-k8s-access", "grep server: /opt/kube/kubeconfig").await?;
     ensure!(server.trim() == format!("server: {address}"), "{server}");
     let who = cluster.exec(namespace, "inspect-k8s-access", WHO).await?;
-    ensure!(who == READER, "the target saw {who:?}");
+    ensure!(who == CALLER, "the target saw {who:?}");
     let outside = format!("kubectl --server {} get namespaces", address.replace(PATH, "/other"));
     ensure!(
         cluster.exec(namespace, "inspect-k8s-access", &outside).await.is_err(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::connectors::{READER, WHO};
+use crate::connectors::{CALLER, WHO};
 use crate::quick_start::claims;
 use connectors_acceptance::cluster::{Cluster, SOON};
 use connectors_testenv::within;
@@ -22,7 +22,7 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
     cluster.kubectl("delete pod -n connectors-csi --all --timeout 60s").await?;
     ensure!(token().await? == first, "the mount lost its files with the driver");
     ensure!(
-        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER,
+        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == CALLER,
         "the mount is of no use without the driver"
     );
     cluster.new_tokens(1740).await?;
@@ -39,7 +39,7 @@ pub async fn of_the_driver(cluster: &Cluster) -> Result<()> {
         .await?;
     ensure!(in_kubeconfig == "1", "the kubeconfig does not hold the new token");
     ensure!(
-        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == READER,
+        cluster.exec(namespace, "inspect-k8s-access", WHO).await? == CALLER,
         "the refreshed mount is of no use"
     );
     let restarts = cluster
@@ -85,7 +85,7 @@ pub async fn of_a_gateway(cluster: &Cluster) -> Result<()> {
     let gone = format!("get {first} -n connectors-system --ignore-not-found -o name");
     within(SOON, "the gateway has drained and every call meanwhile succeeded", || async {
         let who = cluster.exec(namespace, "inspect-k8s-access", WHO).await?;
-        ensure!(who == READER, "the target saw {who:?}");
+        ensure!(who == CALLER, "the target saw {who:?}");
         Ok(cluster.kubectl(&gone).await?.is_empty().then_some(()))
     })
     .await?;
