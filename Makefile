@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release release-images load load-exec binaries archives release-archives quickstart ready root prerequisites
+.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release release-images load load-exec load-wan binaries archives release-archives quickstart ready root prerequisites
 
 export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
@@ -37,6 +37,10 @@ load: root release-archives ## the load test with k6, against a cluster of its o
 
 load-exec: root release-archives ## 1 GiB through kubectl exec, directly and through the gateway, on a cluster of its own
 	timeout 1200 $(CLUSTERS) load-tests/exec.sh
+
+load-wan: root release-archives ## what kubectl takes to targets far away, directly and through the gateway; draws docs/pictures/wan.svg
+	PROGRAMS=bench release/compile.sh $(TRIPLE)
+	BENCH=target/$(TRIPLE)/release/bench IMAGES=$(FOLDER) timeout 600 $(CLUSTERS) load-tests/wan.sh
 
 # The images first: lint then finds macros and build scripts compiled. A test that waits leaves the machine to others.
 test: ALSO = need prometheus promtool --version; need gettext-base envsubst --version;
@@ -89,7 +93,7 @@ release-archives: binaries
 	@$(MAKE) --no-print-directory --silent archives BINARIES=target/$(TRIPLE)/release FOLDER=$(RELEASED)
 
 # What is measured or shipped.
-release-images load load-exec: FOLDER := $(RELEASED)
+release-images load load-exec load-wan: FOLDER := $(RELEASED)
 
 # For example: make release VERSION=0.1.0 REGISTRY=registry.example/connectors. CONTRIBUTING.md says what comes before and after.
 release: ALSO = need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc --version; need libssl-dev:arm64 test -e /usr/lib/aarch64-linux-gnu/libssl.a; \

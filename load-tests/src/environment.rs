@@ -13,24 +13,30 @@ pub fn describe(options: &Options) -> Result<Vec<(&'static str, String)>> {
     let line = |start: &str| {
         haproxy.lines().find_map(|line| line.strip_prefix(start)).unwrap_or("unknown").trim().to_owned()
     };
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=12"])
-        .unwrap_or_else(|| "unknown".to_owned());
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    Ok(vec![
-        ("CPU", format!("{cpus} × {}", cpu_model())),
-        (
-            "kernel",
-            std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        ),
-        ("commit", commit),
+    let mut environment = machine();
+    environment.extend([
         ("gateway", format!("{}, {}", options.gateway.display(), openssl_of(&options.gateway)?)),
         ("HAProxy", format!("{}, {}", line("HAProxy version "), line("Running on OpenSSL version :"))),
         ("client, target and bare server", openssl::version::version().to_owned()),
         ("records per request", format!("{:?}", options.records).to_lowercase()),
         ("open files allowed", crate::process::raise_open_files().to_string()),
         ("load before", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
-    ])
+    ]);
+    Ok(environment)
+}
+
+/// What every measurement has in common.
+pub fn machine() -> Vec<(&'static str, String)> {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=12"])
+        .unwrap_or_else(|| "unknown".to_owned());
+    vec![
+        ("CPU", format!("{cpus} × {}", cpu_model())),
+        ("kernel", kernel.trim().to_owned()),
+        ("commit", commit),
+    ]
 }
 
 fn haproxy(program: &Path) -> Result<String> {

@@ -1,6 +1,7 @@
 //! What the gateway costs beside HAProxy, bare servers and no proxy at all. Each measurement is a file of its
 //! own; `lab` starts what they measure, `report` prints what they found. load-tests/README.md says how to run
-//! and how to read it; `make bench` runs it.
+//! and how to read it; `make bench` runs it. `make load-wan` uses two more commands: `delay` as a relay, and
+//! `wan`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line: its output is a table")]
 
@@ -23,6 +24,7 @@ mod requests;
 mod server;
 mod stopped;
 mod stream;
+mod wan;
 mod watches;
 
 use std::path::PathBuf;
@@ -53,6 +55,10 @@ enum What {
     Run(Options),
     /// What `run` starts beside itself: a target, which is the bare server too.
     Serve(server::Options),
+    /// Relays TCP as if the target were far away.
+    Relay(delay::Options),
+    /// Tells and draws what load-tests/wan.sh has measured.
+    Wan(wan::Options),
 }
 
 #[derive(Args, Clone)]
@@ -125,6 +131,8 @@ impl Options {
 async fn main() -> Result<()> {
     match Command::parse().what {
         What::Serve(options) => server::run(options).await,
+        What::Relay(options) => delay::run(&options).await,
+        What::Wan(options) => wan::run(options),
         What::Run(options) => run(options).await,
     }
 }
