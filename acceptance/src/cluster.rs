@@ -51,29 +51,39 @@ impl Cluster {
         cluster.address = std::env::var("TARGET_URL").context("testenv sets TARGET_URL with --target")?;
         shell(&block("docs/installation.md", "helm install connectors")?.text, &[]).await?;
         cluster.set_targets(Value::Null).await?;
+        cluster.rolled_out().await?;
+        Ok(cluster)
+    }
+
+    pub async fn rolled_out(&self) -> Result<()> {
         for workload in [
             "-n connectors-system deployment/connectors-gateway",
             "-n connectors-system deployment/connectors-controller",
             "-n connectors-csi daemonset/connectors-csi",
         ] {
-            if let Err(error) = cluster.kubectl(&format!("rollout status {workload} --timeout 120s")).await {
-                bail!("{error:#}\n{}", cluster.explain().await);
+            if let Err(error) = self.kubectl(&format!("rollout status {workload} --timeout 120s")).await {
+                bail!("{error:#}\n{}", self.explain().await);
             }
         }
-        Ok(cluster)
+        Ok(())
     }
 
     /// The gateway's `targets`: a target on the node is allowed in one namespace. kubelet delivers it after a while to
     /// Pods that run already.
     pub async fn set_targets(&self, deny: Value) -> Result<()> {
-        let targets = json!({"allow": [{"namespaces": [ON_THE_NODE], "cidrs": ["0.0.0.0/0"]}], "deny": deny});
-        let targets = if deny.is_null() { json!({"allow": targets["allow"]}) } else { targets };
-        let edit = json!({"data": {"gateway.yaml": json!({"targets": targets}).to_string()}});
+        let edit = json!({"data": {"gateway.yaml": Cluster::settings(&deny).to_string()}});
         self.kubectl(&format!(
             "patch configmap connectors-gateway -n connectors-system --type merge -p {edit}"
         ))
         .await
         .map(drop)
+    }
+
+    /// Streams may go on for as long as with the shipped settings.
+    pub fn settings(deny: &Value) -> Value {
+        let targets = json!({"allow": [{"namespaces": [ON_THE_NODE], "cidrs": ["0.0.0.0/0"]}], "deny": deny});
+        let targets = if deny.is_null() { json!({"allow": targets["allow"]}) } else { targets };
+        json!({"targets": targets, "timeouts": {"drain": "4m"}})
     }
 
     /// A further token of the same account.

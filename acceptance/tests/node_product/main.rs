@@ -16,6 +16,7 @@ mod settings;
 mod streams;
 mod surroundings;
 mod tokens;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -108,7 +109,10 @@ fn disturbing(cluster: &Cluster) -> Vec<Check<'_>> {
 }
 
 fn ending_streams(cluster: &Cluster) -> Vec<Check<'_>> {
-    vec![("a_gateway_that_goes_leaves_the_other", Box::pin(restarts::of_a_gateway(cluster)))]
+    vec![
+        ("a_gateway_that_goes_leaves_the_other", Box::pin(restarts::of_a_gateway(cluster))),
+        ("an_upgrade_cuts_no_stream_and_fails_no_request", Box::pin(upgrade::of_everything(cluster))),
+    ]
 }
 
 async fn one_by_one(checks: Vec<Check<'_>>, words: &[String]) -> usize {
