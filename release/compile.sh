@@ -15,4 +15,5 @@ for target; do
   export "CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER=$(tools "$target")-gcc"
 done
 export CFLAGS="-ffile-prefix-map=$PWD=/connectors -ffile-prefix-map=$cargo_home=/cargo"
-cargo build --release --locked "${arguments[@]}"
+# mimalloc's C has the time of its compilation in it. Not the commit's: what was compiled for an earlier one is not compiled again.
+SOURCE_DATE_EPOCH=0 cargo build --release --locked "${arguments[@]}"
