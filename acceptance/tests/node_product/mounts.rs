@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::connectors::{READER, WHO};
+use crate::connectors::{CALLER, WHO};
 use crate::restarts::REPUBLISHED;
 use connectors_acceptance::cluster::{CONNECTOR, Cluster, SOON};
 use connectors_testenv::within;
@@ -65,6 +65,6 @@ pub async fn one_connector_gone(cluster: &Cluster) -> Result<()> {
     let logins = file("grep -c -F -f /opt/kube/context.token /opt/kube/kubeconfig").await?;
     ensure!(logins == "2", "{logins} logins of the kubeconfig hold the new token");
     let who = file(WHO).await?;
-    ensure!(who == READER, "the target saw {who:?}");
+    ensure!(who == CALLER, "the target saw {who:?}");
     cluster.kubectl(&format!("delete pod inspect-k8s-access -n {namespace} --timeout 60s")).await.map(drop)
 }

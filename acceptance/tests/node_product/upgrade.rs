@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use connectors_acceptance::cluster::{Cluster, SOON};
+use connectors_acceptance::pages::shell;
 
 const NAMESPACE: &str = "upgrade";
 const POD: &str = "inspect-k8s-access";
@@ -101,11 +102,8 @@ async fn upgrade(cluster: &Cluster) -> Result<()> {
     cluster.kubectl("apply --server-side --force-conflicts -f charts/connectors/crds").await?;
     let values = values.path().display();
     // Other tests have edited by kubectl what is the chart's.
-    cluster
-        .helm(&format!(
-            "upgrade connectors charts/connectors -n connectors-system --force-conflicts -f {values}"
-        ))
-        .await?;
+    let upgrade = "helm upgrade connectors charts/connectors -n connectors-system --force-conflicts";
+    shell(&format!("{upgrade} -f {values}"), &[]).await?;
     cluster.rolled_out().await
 }
 
