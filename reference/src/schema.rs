@@ -15,7 +15,9 @@ const BOUNDS: [(&str, &str, &str); 8] = [
 ];
 
 pub fn type_of(schema: &Value) -> String {
-    match (schema.get("items"), schema.get("additionalProperties")) {
+    // `false` says that there are no others.
+    let values = schema.get("additionalProperties").filter(|values| values.is_object());
+    match (schema.get("items"), values) {
         (Some(items), _) => format!("[]{}", type_of(items)),
         (None, Some(values)) => format!("map[string]{}", type_of(values)),
         (None, None) => named(schema),

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_row_with_its_default_and_when_it_takes_effect() {
-        let rule = json!({"type": "object", "description": "A rule.", "properties": {
+        let rule = json!({"type": "object", "additionalProperties": false, "description": "A rule.", "properties": {
             "hosts": {"type": "array", "items": {"type": "string"}, "default": [], "description": "Names."},
         }});
         let list =

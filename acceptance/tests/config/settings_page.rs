@@ -18,7 +18,7 @@ pub fn settings() -> BTreeMap<String, Option<Value>> {
         (quoted(1).unwrap().to_owned(), default)
     });
     let settings: BTreeMap<String, Option<Value>> = settings.collect();
-    assert!(settings.len() > 40, "{settings:?}");
+    assert!(settings.len() > 30, "{settings:?}");
     settings
 }
 
