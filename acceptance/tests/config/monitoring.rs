@@ -13,8 +13,9 @@ use crate::{folder, printed};
 const DASHBOARDS: [&str; 3] = ["gateway", "tenants", "controller"];
 
 /// Where the metrics of a prefix are defined.
-const SOURCES: [(&str, &str); 2] = [
+const SOURCES: [(&str, &str); 3] = [
     ("connectors_gateway_", "gateway/src/metrics.rs"),
+    ("connectors_gateway_", "gateway/src/metrics/requests.rs"),
     ("connectors_controller_", "controller/src/metrics.rs"),
 ];
 
@@ -138,10 +139,11 @@ fn every_metric_of_alerts_and_dashboards_is_one_that_exists() {
 fn defines(prefix: &str, source: &str, metric: &str) -> bool {
     let Some(name) = metric.strip_prefix(prefix) else { return false };
     let made = |how: &str, name: &str| source.contains(&format!("{how}\"{name}\""));
-    let plain = ["(to,", "(registry,", "IntGaugeVec::new(opts(", "_opts(opts(", "CounterVec::new(opts("];
+    let plain = ["(to,", "(registry,", "IntGaugeVec::new(opts(", "_opts(opts(", "CounterVec::new(opts(", "[(", "),("];
     plain.iter().any(|how| made(how, name))
         || ["_bucket", "_sum", "_count"].iter().filter_map(|end| name.strip_suffix(end)).any(|name| {
             made("HistogramOpts::new(", &format!("{prefix}{name}")) || made("common_opts:opts(", name)
+                || made("),(", name)
         })
 }
 

@@ -201,7 +201,7 @@ mod tests {
             (52 * MIB, 64 * KIB),
             (32 * MIB, 64 * KIB),
             (103 * MIB, 16 * KIB),
-            (60 * MIB, 16 * KIB),
+            (70 * MIB, 16 * KIB),
             (129 * MIB, 4 * KIB),
             (100 * MIB, 4 * KIB),
             (30 * MIB, 64 * KIB),
