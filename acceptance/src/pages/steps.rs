@@ -25,7 +25,7 @@ pub enum How {
     After(&'static str),
     /// Typed into this other shell, such as one in a Pod.
     Inside(&'static str),
-    /// Without this line, which was run before: the test says where.
+    /// Without this line: the test says where that is run.
     Without(&'static str),
     /// Applied for good, then these shell lines.
     Applied(&'static str),
