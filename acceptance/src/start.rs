@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 /// Runs this program again, with `words` and the variable `inside` set, beside a node that has the images of
 /// `make images`. The target needs no node: an API server that lists Pods is enough.
 pub fn again_beside_a_node(inside: &str, words: &[String]) -> Result<ExitCode> {
-    let mut command = Command::new(testenv()?);
+    let mut command = Command::new(built("testenv")?);
     command.args(["run", "--home", "node", "--target", "control-plane"]);
     for component in ["gateway", "controller", "csi"] {
         let image = format!("{}/../target/images/connectors-{component}.tar", env!("CARGO_MANIFEST_DIR"));
@@ -36,11 +36,11 @@ pub fn again_beside_a_node(inside: &str, words: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Beside the folder of the test programs: `make images` builds it, and so does cargo for all tests together.
-fn testenv() -> Result<PathBuf> {
+/// A program of the workspace, beside this one or the folder of the test programs: `make images` builds it, and so does
+/// cargo for all tests together.
+pub fn built(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let folder = program.ancestors().nth(2).context("a test program is in target/<triple>/<profile>/deps")?;
-    let testenv = folder.join("testenv");
-    ensure!(testenv.exists(), "{} is missing: `make images` builds it", testenv.display());
-    Ok(testenv)
+    let mut folders = program.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let beside = folders.find(|path| path.is_file());
+    beside.with_context(|| format!("{name} is not beside {}: `make images` builds it", program.display()))
 }

@@ -16,7 +16,7 @@ mod packages;
 pub mod pki;
 mod plan;
 mod prerequisites;
-mod process;
+pub mod process;
 mod say;
 mod scratch;
 pub mod session;

@@ -35,6 +35,16 @@ impl Identity {
         issue(None, name, &[], authority).expect("a root")
     }
 
+    /// The same, and it ends so many hours from now.
+    pub fn ending_root(name: &str, hours: i64) -> Identity {
+        let made = issue(None, name, &[], |builder| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            builder.set_not_after(&*Asn1Time::from_unix(now.cast_signed() + hours * 3600)?)?;
+            authority(builder)
+        });
+        made.expect("a root")
+    }
+
     /// The same without key identifiers, as some tools make them.
     pub fn bare_root(name: &str) -> Identity {
         let mut bare = Identity::root(name);

@@ -34,7 +34,7 @@ static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
 
 /// A command that is killed when this process dies. The shell line closes the gap between fork and the call
 /// that asks for the signal: a parent that died in between is no longer the parent.
-pub(crate) fn bound(program: impl AsRef<OsStr>) -> Command {
+pub fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "sh", "-c", r#"test "$PPID" = "$0" && exec "$@""#]);
     command.arg(std::process::id().to_string()).arg(program);
@@ -42,7 +42,7 @@ pub(crate) fn bound(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Spawns a [`bound`] command.
-pub(crate) fn spawn(command: Command) -> io::Result<Child> {
+pub fn spawn(command: Command) -> io::Result<Child> {
     let (answer, reply) = channel();
     let gone = || io::Error::other("the thread that starts processes is gone");
     SPAWNER.send((command, answer)).map_err(|_| gone())?;

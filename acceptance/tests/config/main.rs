@@ -1,7 +1,7 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
 //! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring`, `promises`,
-//! `settings_page` and `status_page` hold what is written against the sources; `pages` and `use_in` do what pages say. What only a
-//! running node can show is in `node_product`.
+//! `settings_page` and `status_page` hold what is written against the sources; `pages` and `use_in` do what pages say; `queries`
+//! asks a Prometheus what dashboards and alerts ask. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
@@ -14,6 +14,7 @@ mod monitoring;
 mod pages;
 mod projects;
 mod promises;
+mod queries;
 mod settings_page;
 mod status_page;
 mod use_in;
