@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo shell test test-clients test-upgrades fuzz bench lint crds images release release-images load load-exec load-wan binaries archives release-archives quickstart ready root prerequisites
+.PHONY: help demo shell test pictures test-clients test-upgrades fuzz bench lint crds images release release-images load load-exec load-wan binaries archives release-archives quickstart ready root prerequisites
 
 export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
@@ -46,6 +46,10 @@ load-wan: root release-archives ## what kubectl takes to targets far away, direc
 test: ALSO = need prometheus promtool --version; need gettext-base envsubst --version;
 test: images lint ## everything that CI checks: lint, unit tests, a real API server, a real node
 	@.ci/test
+
+pictures: ALSO = need prometheus prometheus --version;
+pictures: binaries ## docs/pictures: the dashboards, drawn over a run with load and trouble (minutes)
+	cargo run --locked --bin pictures
 
 # Without --package for the same reason as above.
 test-clients: ALSO = need python3-pip python3 -m pip --version; need npm npm --version; need maven mvn --version; need openjdk-17-jdk-headless javac --version;

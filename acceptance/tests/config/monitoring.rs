@@ -110,6 +110,21 @@ fn each_alert_says_how_bad_it_is_and_has_its_section_in_the_operations_page() {
 }
 
 #[test]
+fn each_dashboard_is_drawn_in_the_docs_with_all_its_panels() {
+    let page = text("docs/operations.md");
+    for name in DASHBOARDS {
+        let picture = format!("pictures/dashboard-{name}.svg");
+        assert!(page.contains(&format!("]({picture})")), "docs/operations.md does not show {picture}");
+        let drawn = text(&format!("docs/{picture}"));
+        for panel in list(&dashboard(name)["panels"]) {
+            let title = word(&panel["title"]).replace('&', "&amp;").replace('<', "&lt;");
+            assert!(drawn.contains(&format!(">{title}</text>")), "{picture} has no {title}: make pictures");
+        }
+        assert!(drawn.matches("class=\"l\"").count() > 10, "{picture} has hardly a line: make pictures");
+    }
+}
+
+#[test]
 fn dashboards_can_be_read_by_people_and_prometheus() {
     let place = tempfile::tempdir().unwrap();
     let mut rules = Vec::new();
