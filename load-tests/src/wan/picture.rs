@@ -16,17 +16,19 @@ const FIELD: [f64; 2] = [368.0, 262.0];
 const MARGIN: f64 = 16.0;
 
 const STYLE: &str = "\
-svg{--paper:#fff;--frame:#d1d9e0;--words:#1f2328;--less:#59636e;--direct:#c2410c;--gateway:#0b62c4;--reverse:#0f7b5c}
+text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}
+.head{font-size:16px;font-weight:600}.number{font-size:12px;font-weight:600;stroke-width:4px;paint-order:stroke}
+.line{fill:none;stroke-width:2.5}.line.nothing-open{stroke-width:1.5;stroke-dasharray:5 4}
+.most{stroke-width:1.5;opacity:.5}.point{stroke-width:2}
+text{fill:#1f2328}.less{fill:#59636e}.paper{fill:#fff;stroke:#d1d9e0}.grid{stroke:#d1d9e0}
+.direct{stroke:#c2410c}.kubeconfig,.nothing-open{stroke:#0b62c4}.kubeconfig-reverse{stroke:#0f7b5c}
+.of-direct,.point.direct{fill:#c2410c}.of-kubeconfig,.point.kubeconfig{fill:#0b62c4}
+.point.kubeconfig-reverse{fill:#0f7b5c}.point.nothing-open{fill:#fff}.number{stroke:#fff}
 @media (prefers-color-scheme:dark){
-svg{--paper:#0d1117;--frame:#3d444d;--words:#e6edf3;--less:#9198a1;--direct:#ff9a5c;--gateway:#6cb6ff;--reverse:#4fd1a5}}
-text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:var(--words)}
-.head{font-size:16px;font-weight:600}.less{fill:var(--less)}
-.number{font-size:12px;font-weight:600;stroke:var(--paper);stroke-width:4px;paint-order:stroke}
-.paper{fill:var(--paper);stroke:var(--frame)}.grid{stroke:var(--frame)}
-.line{fill:none;stroke-width:2.5}.most{stroke-width:1.5;opacity:.5}.point{stroke-width:2}
-.direct{stroke:var(--direct)}.kubeconfig,.nothing-open{stroke:var(--gateway)}.kubeconfig-reverse{stroke:var(--reverse)}
-.point.direct,.of-direct{fill:var(--direct)}.point.kubeconfig,.of-kubeconfig{fill:var(--gateway)}.point.kubeconfig-reverse{fill:var(--reverse)}
-.point.nothing-open{fill:var(--paper)}.line.nothing-open{stroke-width:1.5;stroke-dasharray:5 4}
+text{fill:#e6edf3}.less{fill:#9198a1}.paper{fill:#0d1117;stroke:#3d444d}.grid{stroke:#3d444d}
+.direct{stroke:#ff9a5c}.kubeconfig,.nothing-open{stroke:#6cb6ff}.kubeconfig-reverse{stroke:#4fd1a5}
+.of-direct,.point.direct{fill:#ff9a5c}.of-kubeconfig,.point.kubeconfig{fill:#6cb6ff}
+.point.kubeconfig-reverse{fill:#4fd1a5}.point.nothing-open{fill:#0d1117}.number{stroke:#0d1117}}
 ";
 
 /// From figures to places.
@@ -144,9 +146,9 @@ fn legend(svg: &mut String) {
     for way in Way::ALL {
         let title = title(way);
         line(svg, way, &[[x, 58.0], [x + 26.0, 58.0]]);
-        text(svg, "", "start", [x + 33.0, 62.0], title);
+        text(svg, "", "start", [x + 36.0, 62.0], title);
         // No font is at hand to ask: a letter of this size is about so wide.
-        x += 33.0 + title.len() as f64 * 6.9 + 18.0;
+        x += 36.0 + title.len() as f64 * 6.9 + 15.0;
     }
 }
 
