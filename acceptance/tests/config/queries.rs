@@ -65,7 +65,8 @@ async fn every_query_of_dashboards_and_alerts_finds_something_under_load_and_in_
 fn follows_the_rules(exposed: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("promtool: install prometheus (Debian)");
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("promtool: {error}: apt-get install prometheus"));
     child.stdin.take().unwrap().write_all(exposed.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
