@@ -1,5 +1,5 @@
 //! What somebody at a terminal reads when the gateway refuses: real kubectl with an empty cache, so that it
-//! asks for discovery first, over both kinds of kubeconfig. The README's table of symptoms is held against it.
+//! asks for discovery first, over both kinds of kubeconfig. The table of docs/troubleshooting.md is held against it.
 
 use connectors_gateway::settings::Plaintext;
 use connectors_testenv::pki::Identity;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::target::Target;
 use crate::world::{SECRET, STRANGER, TOKEN, VIEWER, World, connector};
 
-const README: &str = include_str!("../../../README.md");
+const SYMPTOMS: &str = include_str!("../../../docs/troubleshooting.md");
 
 /// One refusal: whose login, to which connector and address, and what kubectl prints.
 struct Case {
@@ -22,7 +22,7 @@ struct Case {
     arguments: &'static [&'static str],
     /// Both kubeconfigs: by proxy-url, and in reverse mode.
     printed: [&'static str; 2],
-    /// The README's words for it.
+    /// The words of docs/troubleshooting.md for it.
     symptom: &'static str,
 }
 
@@ -187,7 +187,11 @@ async fn kubectl_with_an_empty_cache_prints_the_sentence_of_each_refusal_and_the
         let printed = case.printed[usize::from(reverse)];
         assert!(said.contains(printed), "{}, reverse {reverse}: {said}", case.what);
         assert!(!said.contains("unknown"), "{}, reverse {reverse}: {said}", case.what);
-        let row = README.lines().find(|line| line.starts_with('|') && line.contains(case.symptom));
-        assert!(row.is_some(), "README.md has no row for {:?}, which kubectl prints as {said}", case.symptom);
+        let row = SYMPTOMS.lines().find(|line| line.starts_with('|') && line.contains(case.symptom));
+        assert!(
+            row.is_some(),
+            "docs/troubleshooting.md has no row for {:?}, which kubectl prints as {said}",
+            case.symptom
+        );
     }
 }
