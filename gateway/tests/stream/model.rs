@@ -49,7 +49,7 @@ enum Step {
         user: usize,
         change: Change,
     },
-    /// Time passes, as much as tokens take to end and answers to be forgotten.
+    /// Time passes, as much as short tokens take to end and answers to be forgotten.
     Wait,
     Request {
         user: usize,
@@ -81,17 +81,17 @@ enum Way {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![14 => by_owners(), 9 => by_the_cluster(), 16 => by_users()]
+    prop_oneof![16 => by_owners(), 9 => by_the_cluster(), 30 => by_users()]
 }
 
 fn by_owners() -> impl Strategy<Value = Step> {
     let (connector, user) = (0..CONNECTORS.len(), 0..USERS);
     let to = prop_oneof![3 => Just(Grantee::Account), 1 => Just(Grantee::Pod)];
     prop_oneof![
-        4 => (connector.clone(), 0..2usize).prop_map(|(connector, target)| Step::Write { connector, target }),
+        6 => (connector.clone(), 0..2usize).prop_map(|(connector, target)| Step::Write { connector, target }),
         2 => connector.clone().prop_map(|connector| Step::Rotate { connector }),
         1 => connector.clone().prop_map(|connector| Step::Delete { connector }),
-        4 => (user.clone(), connector.clone(), to).prop_map(|(user, connector, to)| Step::Grant { user, connector, to }),
+        10 => (user.clone(), connector.clone(), to).prop_map(|(user, connector, to)| Step::Grant { user, connector, to }),
         1 => (user, connector).prop_map(|(user, connector)| Step::Revoke { user, connector }),
         1 => Just(Step::BreakClass),
         2 => Just(Step::MendClass),
@@ -102,25 +102,26 @@ fn by_the_cluster() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![
         12 => Just(Kind::Usual),
         1 => Just(Kind::Short),
-        2 => Just(Kind::Ended),
-        2 => Just(Kind::ForAnotherAudience),
+        1 => Just(Kind::Ended),
+        1 => Just(Kind::ForAnotherAudience),
     ];
     let change = prop_oneof![
-        5 => kind.prop_map(Change::Token),
-        2 => Just(Change::CreatePod),
+        3 => kind.prop_map(Change::Token),
+        1 => Just(Change::CreatePod),
         1 => Just(Change::DeletePod),
-        1 => Just(Change::RecreateAccount),
+        2 => Just(Change::RecreateAccount),
     ];
     prop_oneof![
-        9 => (0..USERS, change).prop_map(|(user, change)| Step::Identity { user, change }),
-        1 => Just(Step::Wait),
+        3 => (0..USERS, change).prop_map(|(user, change)| Step::Identity { user, change }),
+        2 => Just(Step::Wait),
     ]
 }
 
 fn by_users() -> impl Strategy<Value = Step> {
-    let inside = prop_oneof![2 => Just(None), 1 => (0..USERS).prop_map(Some)];
+    let target = prop_oneof![5 => 0..2usize, 1 => Just(NOBODY)];
+    let inside = prop_oneof![2 => Just(None::<usize>), 1 => (0..USERS).prop_map(Some)];
     let way = prop_oneof![
-        3 => (0..3usize, any::<bool>(), inside)
+        3 => (target, any::<bool>(), inside)
             .prop_map(|(target, kept, inside)| Way::Tunnel { target, kept, inside }),
         1 => Just(Way::Reverse),
     ];
@@ -244,7 +245,7 @@ fn run(fault: Fault, cases: u32, seeds: Option<&'static str>) -> Result<usize, (
     let persistence = seeds.map(|seeds| Box::new(FileFailurePersistence::Direct(seeds)) as Box<_>);
     let config =
         Config { cases, failure_persistence: persistence, max_shrink_time: 5_000, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&proptest::collection::vec(step(), 20..80), |steps| {
+    let outcome = TestRunner::new(config).run(&proptest::collection::vec(step(), 40..120), |steps| {
         let walked = runtime.block_on(async { walk(&mut *harness.lock().await, &steps).await });
         walked.map_err(TestCaseError::fail)
     });

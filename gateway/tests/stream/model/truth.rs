@@ -12,7 +12,7 @@ const GRANT: Duration = Duration::from_millis(1200);
 /// For so long the walks' gateway uses what it was told of a token (`authorization.fresh`).
 pub const REMEMBERED: Duration = Duration::from_millis(20);
 /// The same, with time for an answer that was on its way.
-const FORGOTTEN: Duration = Duration::from_millis(250);
+const FORGOTTEN: Duration = Duration::from_millis(200);
 /// All other tokens live longer.
 const SHORT: Duration = Duration::from_secs(2);
 
