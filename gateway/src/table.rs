@@ -89,12 +89,15 @@ impl Builder {
     }
 
     /// The connectors that were made first, at most so many: the same in every gateway, and none of them loses its
-    /// place to one that is made later.
+    /// place to one that is made later. Of those that cannot be read, the age is not known: they come last.
     pub fn oldest(&self, most: usize) -> Vec<ConnectorRef> {
-        let aged = self.connectors.iter().map(|(name, item)| (&item.meta().creation_timestamp, name));
+        let aged = self.connectors.iter().map(|(name, item)| {
+            let made = &item.meta().creation_timestamp;
+            (made.is_none(), made, name)
+        });
         let mut aged: Vec<_> = aged.collect();
         aged.sort_unstable();
-        aged.into_iter().take(most).map(|(_, name)| name.clone()).collect()
+        aged.into_iter().take(most).map(|(_, _, name)| name.clone()).collect()
     }
 
     /// Compiles what changed and makes a new snapshot.
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_those_that_were_made_first_and_then_those_whose_names_come_first() {
+    fn the_oldest_come_first_then_the_first_names_and_last_whose_age_is_unknown() {
         let mut builder = Builder::new("cluster.local", "connectors-system");
         for (name, made) in
             [("c", "2026-01-01"), ("b", "2026-01-02"), ("d", "2026-01-02"), ("a", "2026-01-03")]
@@ -317,12 +320,16 @@ mod tests {
             let made = format!(r#""name": "{name}", "creationTimestamp": "{made}T00:00:00Z", "uid""#);
             builder.put_connector(connector(&[(r#""name": "k8s", "uid""#, &made)]));
         }
+        builder.put_connector(connector(&[
+            (r#""name": "k8s", "uid""#, r#""name": "unreadable", "uid""#),
+            (r#""https://target:6443""#, "[]"),
+        ]));
         let oldest = |most: usize| {
             builder.oldest(most).into_iter().map(|connector| connector.name).collect::<Vec<_>>()
         };
         assert_eq!(oldest(0), Vec::<String>::new());
         assert_eq!(oldest(2), ["c", "b"]);
-        assert_eq!(oldest(9), ["c", "b", "d", "a"]);
+        assert_eq!(oldest(9), ["c", "b", "d", "a", "unreadable"]);
     }
 
     #[test]
