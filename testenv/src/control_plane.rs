@@ -7,6 +7,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -16,6 +17,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::io::AsyncWriteExt;
 
+use crate::eventually::within;
 use crate::say::say;
 use crate::scratch::Scratch;
 use crate::tools::tools;
@@ -58,8 +60,17 @@ impl ControlPlane {
         let plane = ControlPlane::start().await?;
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crd");
         plane.done(&["apply", "--server-side", "-k", folder]).await?;
-        plane.done(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).await?;
+        plane.established().await?;
         Ok(plane)
+    }
+
+    /// Waits until the kinds of all CRDs are served. kubectl's own wait fails where a CRD has no conditions yet.
+    pub async fn established(&self) -> Result<()> {
+        let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        within(Duration::from_secs(60), "all CRDs are Established", async || {
+            Ok(self.kubectl(&wait).await?.status.success().then_some(()))
+        })
+        .await
     }
 
     /// `https://127.0.0.1:<port>`

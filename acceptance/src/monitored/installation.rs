@@ -68,10 +68,9 @@ impl Installation {
             folder: tempfile::tempdir()?,
             processes: Vec::new(),
         };
-        let crds = "wait --for=condition=Established crd --all --timeout=60s";
-        for words in ["apply -k config/crd", crds, "apply -k config/default"] {
-            installation.kubectl(words).await?;
-        }
+        installation.kubectl("apply -k config/crd").await?;
+        installation.plane.established().await?;
+        installation.kubectl("apply -k config/default").await?;
         for (secret, hours) in [("connectors-ca", 30 * 24), ("connectors-gateway-ca", 12)] {
             let ending = Identity::ending_root(secret, hours);
             let data = json!({"tls.crt": ending.pem(), "tls.key": ending.key_pem()});

@@ -41,6 +41,6 @@ async fn printed(cluster: &ControlPlane, arguments: &[&str]) -> String {
 async fn install(cluster: &ControlPlane) -> String {
     let commands = block("docs/installation.md", "kubectl apply -k config/default").unwrap().text;
     let said = shell(&commands, &[("KUBECONFIG", cluster.kubeconfig().into())]).await.unwrap();
-    printed(cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    cluster.established().await.unwrap();
     said
 }

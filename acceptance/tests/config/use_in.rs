@@ -55,7 +55,11 @@ const PAGES: [Page; 5] = [
                 How::File(
                     "cp \"$ARGO_CD\" install.yaml
                      kubectl apply --server-side --validate=strict -k .
-                     kubectl wait --for condition=Established crd --all --timeout 30s",
+                     # Fails where a CRD has no conditions yet.
+                     for try in $(seq 30); do
+                       kubectl wait --for condition=Established crd --all --timeout 30s && break
+                       sleep 1
+                     done",
                 ),
             ),
         ],
@@ -102,7 +106,7 @@ async fn prepared() -> (ControlPlane, Vec<(&'static str, OsString)>) {
     });
     let [kustomizations, controller, argo_cd] = files.await.unwrap().map(Result::unwrap);
     printed(&cluster, &["apply", "--server-side", "-f", kustomizations.to_str().unwrap()]).await;
-    printed(&cluster, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    cluster.established().await.unwrap();
     let env = vec![
         ("KUBECONFIG", cluster.kubeconfig().into()),
         ("FLUX_CONTROLLER", controller.into()),
