@@ -40,7 +40,7 @@ load-exec: root release-archives ## 1 GiB through kubectl exec, directly and thr
 
 load-wan: root release-archives ## what kubectl takes to targets far away, directly and through the gateway; draws docs/pictures/wan.svg
 	PROGRAMS=bench release/compile.sh $(TRIPLE)
-	BENCH=target/$(TRIPLE)/release/bench IMAGES=$(FOLDER) timeout 600 $(CLUSTERS) load-tests/wan.sh
+	BENCH=target/$(TRIPLE)/release/bench IMAGES=$(FOLDER) timeout 1200 $(CLUSTERS) load-tests/wan.sh
 
 # The images first: lint then finds macros and build scripts compiled. A test that waits leaves the machine to others.
 test: ALSO = need prometheus promtool --version; need gettext-base envsubst --version;
@@ -132,7 +132,7 @@ prerequisites:
 	@missing=; need() { "$${@:2}" >/dev/null 2>&1 || missing+=" $$1"; }; \
 	need gcc cc --version; need g++ c++ --version; need cmake cmake --version; need pkg-config pkg-config --version; \
 	need libssl-dev test -e /usr/lib/$$(cc -print-multiarch)/libssl.a; need curl curl --version; need gnutls-bin gnutls-serv --version; need procps ps --version; \
-	need buildah buildah --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
+	need buildah buildah --version; need git git --version; need binutils $$(cc -print-multiarch)-strip --version; need dpkg dpkg-query --version; need ca-certificates test -s $(AUTHORITIES); $(ALSO) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "install these first (Debian calls them):$$missing"; exit 1; fi; \
 	echo "installing$$missing"; [[ "$$missing" != *:arm64* ]] || dpkg --add-architecture arm64; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null

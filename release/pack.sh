@@ -17,7 +17,8 @@ mkdir "$BILLS"
 # The same content gives the same archive.
 archive() { tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -C "$1" -c "${@:2}"; }
 
-# One archive of a part for all targets: who imports it takes what fits.
+# One archive of a part for all targets: who imports it takes what fits. Its name is the one in full that Kubernetes gives an image that is named
+# without a registry: a runtime that imports it finds it under that.
 images() {
   local part=$1 name=docker.io/library/connectors-$1:$VERSION pair images=()
   for pair in "${@:2}"; do

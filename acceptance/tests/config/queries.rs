@@ -13,7 +13,7 @@ const CALM: [(&str, &str, &str); 3] = [
     (
         "ConnectorsGatewayStreamBytesHeld",
         "connectors_gateway_stream_bytes_held",
-        "256 MiB would have to wait in the gateway; `make bench` has a measurement in which they do",
+        "120 MiB would have to wait in the gateway; `make bench` has a measurement in which they do",
     ),
     (
         "connectors_gateway_connections_open > 8000",
