@@ -9,7 +9,6 @@ pub(crate) mod kept;
 mod sending;
 mod upgrade;
 
-use std::future::pending;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use self::sending::{Sending, Sent};
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
+use crate::http::http2::NoRoom;
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Framing, Persistence};
 use crate::record::Record;
@@ -205,7 +205,8 @@ impl Exchange<'_> {
             Err(Broken::Sink(_)) => {
                 sending.end(Sent::Partly);
                 sending.due.notify_one();
-                pending().await
+                let NoRoom = body.waits().await;
+                Error::NoRoom
             }
         }
     }
@@ -214,7 +215,12 @@ impl Exchange<'_> {
     async fn send_body(&self, body: &mut Body<'_>, sink: &mut Sink<'_>) -> std::result::Result<(), Broken> {
         let Again { bytes, whole } = self.kept.again();
         if whole || !bytes.is_empty() {
-            sink.data(bytes, whole).await.map_err(Broken::Sink)?;
+            let (mut source, kept) = (body.source(), bytes.len());
+            tokio::select! {
+                biased;
+                sent = sink.data(bytes, whole) => sent.map_err(Broken::Sink)?,
+                full = source.gather(kept) => return Err(full.into()),
+            }
         }
         if whole {
             return Ok(());
@@ -293,7 +299,11 @@ impl Exchange<'_> {
                 return Ok(answer);
             }
             headers::toward_client(answer.status, &mut answer.headers);
-            reply.interim(answer.status, answer.headers).await?;
+            tokio::select! {
+                biased;
+                sent = reply.interim(answer.status, answer.headers) => sent?,
+                () = fast_sleep(limit) => return Err(Error::ClientGone("it does not read".to_owned())),
+            }
         }
         Err(Error::Protocol {
             host: self.grant.dial.host.clone(),

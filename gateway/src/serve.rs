@@ -94,9 +94,13 @@ async fn forward(
     record: &Record,
 ) -> Result<()> {
     let carries = request.framing != Framing::None;
-    let mut grant = meanwhile(body, carries, admit::admit(passage, request)).await?;
+    let mut grant = tokio::select! {
+        biased;
+        grant = admit::admit(passage, request) => grant?,
+        error = asks(passage, body), if carries => return Err(error),
+    };
     if carries {
-        body.belongs_to(&grant.dial.share);
+        body.belongs_to(&grant.dial.share)?;
     }
     prepare(passage, request, &grant, record)?;
     if let Some(protocol) = request.upgrade {
@@ -130,6 +134,18 @@ async fn forward(
         }
     }
     Err(Error::Internal("a request was tried too often".to_owned()))
+}
+
+/// What comes of the body while it is found out whether it may go anywhere counts against those who sent it.
+async fn asks(passage: &Passage, body: &mut Body<'_>) -> Error {
+    let share = passage.gateway.upstream.budget.of(passage.principal.namespace());
+    match body.belongs_to(&share) {
+        Ok(()) => {
+            let NoRoom = body.waits().await;
+            Error::NoRoom
+        }
+        Err(error) => error,
+    }
 }
 
 /// What comes of the body while this is found out waits here, and counts against what streams may hold.

@@ -153,7 +153,7 @@ impl Upstream {
             authority: Authority::try_from(target.authority())
                 .map_err(|error| Error::Internal(format!("{origin}: {error}")))?,
             namespace: route.connector.namespace.clone(),
-            share: self.budget.of(&route.connector),
+            share: self.budget.of(&route.connector.namespace),
             in_cluster,
             server_name: route.server_name(target).to_owned(),
             anchors,

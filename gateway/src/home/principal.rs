@@ -22,3 +22,11 @@ pub struct PodRef {
     pub name: Arc<str>,
     pub uid: Arc<str>,
 }
+
+impl Principal {
+    /// That of its ServiceAccount; nothing for who is none.
+    pub fn namespace(&self) -> &str {
+        let account = self.user.strip_prefix("system:serviceaccount:");
+        account.and_then(|account| account.split_once(':')).map_or("", |(namespace, _)| namespace)
+    }
+}

@@ -2,7 +2,8 @@
 //! more than what it counts. A scrape adds the parts up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -88,13 +89,13 @@ impl Requests {
         let part = self.part();
         part.to_target.fetch_add(to_target, Relaxed);
         part.to_client.fetch_add(to_client, Relaxed);
-        part.ended.fetch_add(1, Relaxed);
+        part.ended.fetch_add(1, Release);
     }
 
     /// Requests in progress. One that began on one thread may end on another.
     pub fn open(&self) -> u64 {
         // What has ended first: nothing ends that has not begun.
-        let ended = self.sum(|part| &part.ended);
+        let ended = self.0.parts.iter().map(|part| part.ended.load(Acquire)).fold(0, u64::wrapping_add);
         self.sum(|part| &part.begun).saturating_sub(ended)
     }
 

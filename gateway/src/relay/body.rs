@@ -28,7 +28,7 @@ pub type Writer<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
 pub enum Broken {
     Source(String),
     Sink(String),
-    /// Neither: the reader has stopped, and its connector's streams hold all that they may.
+    /// Neither: the reader has stopped, and the streams of its namespace hold all that they may.
     NoRoom,
 }
 
@@ -78,7 +78,7 @@ impl Source<'_> {
     }
 
     /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already.
-    async fn gather(&mut self, taken: usize) -> NoRoom {
+    pub async fn gather(&mut self, taken: usize) -> NoRoom {
         match self.stream() {
             Some(body) => body.gather(taken).await,
             None => pending().await,

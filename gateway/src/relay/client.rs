@@ -42,11 +42,13 @@ impl Body<'_> {
         }
     }
 
-    /// The connector that it is for.
-    pub fn belongs_to(&mut self, share: &Arc<Share>) {
-        if let Body::H2(stream) = self {
-            stream.belongs_to(share.clone());
-        }
+    /// Whose it is from now on.
+    pub fn belongs_to(&mut self, share: &Arc<Share>) -> Result<()> {
+        let room = match self {
+            Body::H1 { .. } => true,
+            Body::H2(stream) => stream.belongs_to(share.clone()),
+        };
+        if room { Ok(()) } else { Err(Error::NoRoom) }
     }
 
     /// Its end cannot be found any more (HTTP/1.1).

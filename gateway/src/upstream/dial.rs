@@ -20,7 +20,7 @@ pub struct Dial {
     /// For `Host` and `:authority`.
     pub authority: Authority,
     pub(super) namespace: String,
-    /// Of what HTTP/2 streams may hold: the connector's.
+    /// Of what HTTP/2 streams may hold.
     pub(crate) share: Arc<Share>,
     /// As in `Candidate`.
     pub(super) in_cluster: bool,

@@ -255,10 +255,10 @@ async fn streams_whose_readers_have_stopped_get_smaller_windows_before_memory_ru
     stalled(&target).await;
     let most = held_now();
     assert!(most > 64 << 20 && most < ROOM, "{} MiB are held", most >> 20);
-    // A connector that holds nothing is told nothing of that.
+    // A namespace that holds nothing is told nothing of that.
     let neighbour = Target::script(&world.leaf(), &[], H2, serve).await;
-    world.connect("second", &neighbour.url());
-    let mut client = H2Client::open(&world, "second", &neighbour.authority()).await;
+    world.connect("next/target", &neighbour.url());
+    let mut client = H2Client::open(&world, "next/target", &neighbour.authority()).await;
     let endless = Request::get(format!("{}/endless", neighbour.url())).body(()).unwrap();
     held.push(client.send(endless, None).await.unwrap());
     let taken = stalled(&neighbour).await;
@@ -278,7 +278,7 @@ async fn bodies_that_wait_for_a_target_that_cannot_be_reached_are_bounded_too() 
     let authority = format!("localhost:{}", hole.local_addr().unwrap().port());
     let neighbour = Target::http(&world.leaf(), true).await;
     world.connect("target", &format!("https://{authority}"));
-    world.connect("second", &neighbour.url());
+    world.connect("next/target", &neighbour.url());
     let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
     let mut sending = Vec::new();
     let mut over = 0;
@@ -300,7 +300,10 @@ async fn bodies_that_wait_for_a_target_that_cannot_be_reached_are_bounded_too() 
         over += 1;
     }
     assert!(over > 0);
-    let mut client = H2Client::open(&world, "second", &neighbour.authority()).await;
+    let mut client = H2Client::open(&world, "next/target", &neighbour.authority()).await;
+    // Once it is known that this client may go there, what it sends is the other namespace's.
+    let get = Request::get(neighbour.url()).body(()).unwrap();
+    assert_eq!(client.send(get, None).await.unwrap().0.as_u16(), 200);
     let body = Some(Bytes::from_static(&[0; STREAM_WINDOW as usize]));
     let post = Request::post(neighbour.url()).body(()).unwrap();
     assert_eq!(client.send(post, body).await.unwrap().0.as_u16(), 200);

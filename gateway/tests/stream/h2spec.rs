@@ -47,7 +47,7 @@ const EXCEPTIONS: [(&str, &str); 12] = [
 /// DATA behind the end of its request: an error of the connection with PROTOCOL_ERROR while the answer is on
 /// its way, which h2spec does not take, and of the stream with STREAM_CLOSED once it has ended, which it
 /// does. Who is first is nobody's rule.
-const RACES: [&str; 5] = [
+const RACES: [&str; 6] = [
     // Its request is refused before its body has come, and RST_STREAM with NO_ERROR then says that nobody waits
     // for that (RFC 9113, 8.1): the frame with the wrong padding may meet a stream that has ended.
     "6.1: Sends a DATA frame with invalid pad length",
@@ -59,6 +59,8 @@ const RACES: [&str; 5] = [
     "4.2: Sends large size frame that exceeds the SETTINGS_MAX_FRAME_SIZE",
     "5.1: half closed (remote): Sends a DATA frame",
     "6.1: Sends a DATA frame on the stream that is not in 'open' or 'half-closed (local)' state",
+    // Two frames: a refusal that comes before the second ends the stream with NO_ERROR (RFC 9113, 8.1).
+    "8.1.2.6: Sends a HEADERS frame that contains the 'content-length' header field which does not equal the sum of the multiple DATA frame payload lengths",
 ];
 
 /// The port wants a name in the handshake that a client of 127.0.0.1 does not give: what h2spec sends is

@@ -99,7 +99,7 @@ impl World {
             pod: Some(format!("demo/{name}-pod")),
             connectors: connectors.iter().map(|one| (*one).to_owned()).collect(),
         };
-        let all = ["demo/target", "demo/second", "demo/broken"];
+        let all = ["demo/target", "demo/second", "demo/broken", "next/target"];
         let clients = vec![
             client(TOKEN, "default", &all),
             client(STRANGER, "stranger", &[]),
@@ -158,15 +158,12 @@ impl World {
         self.target_ca.leaf(&["localhost", "127.0.0.1"])
     }
 
-    /// Connector `demo/<name>` for an address, with the credential and the targets' CA.
+    /// Connector `demo/<name>`, or one with its namespace, for an address, with the credential and the targets' CA.
     pub fn connect(&self, name: &str, address: &str) {
-        self.apply(&connector(
-            name,
-            address,
-            &format!("caCertSecretRef: {{name: {name}-ca}}"),
-            SECRET,
-            &self.target_ca.pem(),
-        ));
+        let (namespace, name) = name.split_once('/').unwrap_or(("demo", name));
+        let ca = format!("caCertSecretRef: {{name: {name}-ca}}");
+        let manifests = connector(name, address, &ca, SECRET, &self.target_ca.pem());
+        self.apply(&manifests.replace("namespace: demo", &format!("namespace: {namespace}")));
     }
 
     pub fn apply(&self, manifests: &str) {
@@ -187,7 +184,7 @@ impl World {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A tunnel through connector `demo/<connector>`, with TLS inside.
+    /// A tunnel through connector `demo/<connector>`, or one with its namespace, with TLS inside.
     pub async fn tunnel(&self, connector: &str, authority: &str, alpn: &[u8]) -> Tls {
         let stream = self.opened(connector, authority, TOKEN).await;
         let host = authority.rsplit_once(':').unwrap().0;
@@ -280,7 +277,8 @@ impl Target {
 }
 
 pub fn connect_head(connector: &str, authority: &str, token: &str) -> String {
-    let login = STANDARD.encode(format!("demo/{connector}:{token}"));
+    let namespace = if connector.contains('/') { "" } else { "demo/" };
+    let login = STANDARD.encode(format!("{namespace}{connector}:{token}"));
     format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n")
 }
 

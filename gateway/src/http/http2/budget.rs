@@ -1,7 +1,7 @@
-//! What HTTP/2 streams hold for readers that have stopped, and what each connector may of it: one that holds much gets
+//! What HTTP/2 streams hold for readers that have stopped, and what the connectors of each namespace may of it: who holds much gets
 //! smaller windows, then loses the streams that read on all the same, while the others have theirs. A share is full when
 //! it is as large as the room that is left (dynamic thresholds, as switches share their buffers: Choudhury and Hahne,
-//! 1998): one connector alone may have half of all, and what it has leaves room for the next.
+//! 1998): one namespace alone may have half of all, and what it has leaves room for the next.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use connectors_api::proxy_auth::ConnectorRef;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -21,6 +20,8 @@ pub const STREAM_WINDOW: u32 = 256 << 10;
 const MOST: usize = 256 << 20;
 /// What a stream may hold where there is no room any more: others who use the connector get on, slowly.
 const LEAST: u32 = 4 << 10;
+/// What a share may be however little room others have left.
+const FLOOR: usize = 2 << 20;
 
 /// A peer that has been told of one window must acknowledge it before it is told of the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -36,12 +37,12 @@ pub struct Budget {
 
 #[derive(Default)]
 struct Shares {
-    of: HashMap<ConnectorRef, Weak<Share>>,
+    of: HashMap<String, Weak<Share>>,
     /// Those that nobody has any more are looked for when there are so many.
     full: usize,
 }
 
-/// Of one connector.
+/// Of one namespace.
 pub struct Share {
     all: IntGauge,
     held: AtomicUsize,
@@ -89,9 +90,10 @@ impl Budget {
         Budget { nobodys: Arc::new(Share::new(all.clone())), all, shares: Mutex::default() }
     }
 
-    pub fn of(&self, connector: &ConnectorRef) -> Arc<Share> {
+    /// Of what belongs to this namespace.
+    pub fn of(&self, namespace: &str) -> Arc<Share> {
         let Shares { of, full } = &mut *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = of.get(connector).and_then(Weak::upgrade) {
+        if let Some(known) = of.get(namespace).and_then(Weak::upgrade) {
             return known;
         }
         if of.len() >= *full {
@@ -99,7 +101,7 @@ impl Budget {
             *full = 2 * of.len() + 64;
         }
         let share = Arc::new(Share::new(self.all.clone()));
-        of.insert(connector.clone(), Arc::downgrade(&share));
+        of.insert(namespace.to_owned(), Arc::downgrade(&share));
         share
     }
 
@@ -126,7 +128,7 @@ impl Share {
         self.held.fetch_add(added, Ordering::Relaxed);
         let held = self.held.fetch_sub(removed, Ordering::Relaxed) - removed;
         self.all.add(i64::try_from(added).unwrap_or(i64::MAX) - i64::try_from(removed).unwrap_or(i64::MAX));
-        let room = MOST.saturating_sub(usize::try_from(self.all.get()).unwrap_or_default());
+        let room = MOST.saturating_sub(usize::try_from(self.all.get()).unwrap_or_default()).max(FLOOR);
         let now = *self.window.borrow();
         let next = next(held, room, now);
         if next != now {
@@ -160,7 +162,7 @@ impl Drop for Held {
     }
 }
 
-/// Smaller at once; larger again when half of what made it smaller is gone. One connector alone comes to the three
+/// Smaller at once; larger again when half of what made it smaller is gone. One namespace alone comes to the three
 /// bounds with 51, 102 and 128 MiB.
 fn next(held: usize, room: usize, now: u32) -> u32 {
     let at = |held: usize| match held {
@@ -183,10 +185,6 @@ mod tests {
         Budget::new(IntGauge::new("held", "bytes").unwrap())
     }
 
-    fn connector(name: &str) -> ConnectorRef {
-        ConnectorRef::new("demo", name).unwrap()
-    }
-
     fn window(share: &Share) -> u32 {
         share.windows().1
     }
@@ -194,7 +192,7 @@ mod tests {
     #[test]
     fn windows_get_smaller_as_memory_fills_and_larger_when_half_of_it_is_free_again() {
         let budget = budget();
-        let share = budget.of(&connector("one"));
+        let share = budget.of("one");
         let mut held = Held::new(share.clone());
         for (bytes, expected) in [
             (51 * MIB, 256 * KIB),
@@ -220,7 +218,7 @@ mod tests {
         let budget = budget();
         let mut all = Vec::new();
         for (name, most) in [("one", 128), ("two", 64), ("three", 32), ("four", 16)] {
-            let share = budget.of(&connector(name));
+            let share = budget.of(name);
             assert_eq!(window(&share), 256 * KIB, "{name} is told of others' trouble");
             let mut held = Held::new(share);
             let had = (1..=MOST / MIB).take_while(|mib| held.set(mib * MIB)).count();
@@ -229,7 +227,17 @@ mod tests {
             all.push(held);
         }
         assert!(!all[0].set(129 * MIB), "the first may take what the others have left");
-        let mut another = Held::new(budget.of(&connector("one")));
+        // Twenty more, and there would be nothing left for the next.
+        for number in 0..20 {
+            let mut held = Held::new(budget.of(&format!("more{number}")));
+            let had = (1..=MOST / MIB).take_while(|mib| held.set(mib * MIB)).count();
+            held.set(had * MIB);
+            all.push(held);
+        }
+        let share = budget.of("late");
+        assert!(Held::new(share.clone()).set(FLOOR), "whoever comes late has nothing");
+        assert_eq!(window(&share), 256 * KIB);
+        let mut another = Held::new(budget.of("one"));
         assert!(another.set(LEAST as usize), "nobody else gets on who uses the first");
         assert!(!another.set(LEAST as usize + 1));
         drop((all, another));
@@ -237,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_connectors_as_long_as_somebody_has_it_and_is_forgotten_then() {
+    fn a_share_is_a_namespaces_as_long_as_somebody_has_it_and_is_forgotten_then() {
         let budget = budget();
-        let one = budget.of(&connector("one"));
-        assert!(Arc::ptr_eq(&one, &budget.of(&connector("one"))));
+        let one = budget.of("one");
+        assert!(Arc::ptr_eq(&one, &budget.of("one")));
         for number in 0..1000 {
-            drop(budget.of(&connector(&format!("c{number}"))));
+            drop(budget.of(&format!("c{number}")));
         }
         assert!(budget.shares.lock().unwrap().of.len() < 100);
-        assert!(Arc::ptr_eq(&one, &budget.of(&connector("one"))));
+        assert!(Arc::ptr_eq(&one, &budget.of("one")));
     }
 }

@@ -28,7 +28,7 @@ enum End {
     Trailers(HeaderMap),
 }
 
-/// Its connector's streams hold all that they may.
+/// The streams of its namespace hold all that they may.
 #[derive(Debug)]
 pub struct NoRoom;
 
@@ -44,10 +44,10 @@ impl Inflow {
         Inflow { stream, ahead: BytesMut::new(), held: Held::new(share), end: None }
     }
 
-    /// It is known whose it is.
-    pub fn belongs_to(&mut self, share: Arc<Share>) {
+    /// It is known whose it is. False if there is no room for what was read ahead.
+    pub fn belongs_to(&mut self, share: Arc<Share>) -> bool {
         self.held = Held::new(share);
-        self.held.set(self.ahead.len());
+        self.held.set(self.ahead.len())
     }
 
     /// Nothing follows, and that is known.
