@@ -277,7 +277,8 @@ impl Target {
 }
 
 pub fn connect_head(connector: &str, authority: &str, token: &str) -> String {
-    let namespace = if connector.contains('/') { "" } else { "demo/" };
+    let first = connector.split(',').next().unwrap_or_default();
+    let namespace = if first.contains('/') { "" } else { "demo/" };
     let login = STANDARD.encode(format!("{namespace}{connector}:{token}"));
     format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n")
 }
