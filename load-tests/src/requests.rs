@@ -1,5 +1,6 @@
-//! CPU seconds per 100,000 requests of 1 KiB over kept connections: HAProxy, then the gateway in a tunnel and
-//! in reverse mode. Handshakes and a warm-up lie before the count.
+//! CPU seconds per 100,000 requests of 1 KiB over kept connections, how many a second these were, and the time
+//! that 99 of 100 stay below: HAProxy, then the gateway in a tunnel and in reverse mode. Handshakes and a
+//! warm-up lie before the count.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,9 +10,10 @@ use futures::future::try_join_all;
 
 use crate::client::Connection;
 use crate::lab::{Lab, Peer, REVERSE, TUNNEL};
+use crate::latency::times;
 use crate::process::Process;
 use crate::protocol::Protocol;
-use crate::report::{Bound, Figure};
+use crate::report::{Bound, Figure, quantile};
 
 const REQUESTS: usize = 20_000;
 const WARM_UP: usize = 1_000;
@@ -55,19 +57,22 @@ async fn compare(
     }
     let mut cpu = Figure::new(what.clone(), "CPU s per 100,000 requests", names.iter().copied());
     cpu = cpu.goal(TUNNEL, bound).goal(REVERSE, bound);
-    let mut rate = Figure::new(what, "requests per second", names);
+    let mut rate = Figure::new(what.clone(), "requests per second", names.iter().copied());
+    let mut late = Figure::new(what, "µs, 99 of 100", names);
     for run in &mut runs {
         run.work(lab.options.count(WARM_UP)).await?;
     }
     for _ in 0..lab.options.rounds {
         for (way, run) in runs.iter_mut().enumerate() {
             let (before, started) = (run.process.cpu()?, Instant::now());
-            let count = run.work(lab.options.count(REQUESTS)).await?;
+            let times = run.work(lab.options.count(REQUESTS)).await?;
+            let count = times.len() as f64;
             rate.add(way, count / started.elapsed().as_secs_f64());
             cpu.add(way, (run.process.cpu()? - before) * 100_000.0 / count);
+            late.add(way, quantile(&times, 0.99));
         }
     }
-    Ok(vec![cpu, rate])
+    Ok(vec![cpu, rate, late])
 }
 
 impl Run {
@@ -87,10 +92,10 @@ impl Run {
         Ok(Run { process: peer.process, workers })
     }
 
-    /// So many requests, shared by the workers; gives how many it were.
-    async fn work(&mut self, count: usize) -> Result<f64> {
+    /// At least so many requests, shared by the workers; gives the time of each.
+    async fn work(&mut self, count: usize) -> Result<Vec<f64>> {
         let each = count.div_ceil(self.workers.len());
-        try_join_all(self.workers.iter_mut().map(|worker| worker.repeat(each))).await?;
-        Ok((each * self.workers.len()) as f64)
+        let times = try_join_all(self.workers.iter_mut().map(|worker| times(worker, each))).await?;
+        Ok(times.concat())
     }
 }

@@ -1,4 +1,6 @@
-//! Readers that stop hold up nobody but themselves, and little is held for them.
+//! Readers that stop hold up nobody but themselves, and little is held for them. `uploads` is what clients send.
+
+mod uploads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +11,7 @@ use connectors_gateway::http::http2::STREAM_WINDOW;
 use futures::StreamExt;
 use http::Request;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 
 use crate::http::{self as client, H1, H2, H2Client, collect};
 use connectors_testenv::eventually;
@@ -267,44 +269,4 @@ async fn streams_whose_readers_have_stopped_get_smaller_windows_before_memory_ru
     others_are_served(&world, &target, &client).await;
     drop(held);
     eventually("all is given back", async || held_now() == 0).await;
-}
-
-/// Nobody reads such bodies yet: no target is there to send them to.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_wait_for_a_target_that_cannot_be_reached_are_bounded_too() {
-    let world = World::with(|settings| settings.timeouts.connect = Duration::from_secs(20)).await;
-    // Takes connections and says nothing.
-    let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let authority = format!("localhost:{}", hole.local_addr().unwrap().port());
-    let neighbour = Target::http(&world.leaf(), true).await;
-    world.connect("target", &format!("https://{authority}"));
-    world.connect("next/target", &neighbour.url());
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
-    let mut sending = Vec::new();
-    let mut over = 0;
-    for _ in 0..4 {
-        let client = H2Client::open(&world, "target", &authority).await;
-        for _ in 0..STREAMS {
-            let (mut client, url) = (client.clone(), format!("https://{}/", authority));
-            sending.push(tokio::spawn(async move {
-                let body = Bytes::from_static(&[0; STREAM_WINDOW as usize]);
-                client.send(Request::post(url).body(()).unwrap(), Some(body)).await.map(|(status, ..)| status)
-            }));
-        }
-    }
-    eventually("bodies are taken and counted", async || gauge.get() > 64 << 20).await;
-    eventually("what does not fit is refused", async || sending.iter().any(|one| one.is_finished())).await;
-    assert!(gauge.get() < ROOM as i64, "{} MiB are held", gauge.get() >> 20);
-    for one in sending.into_iter().filter(|one| one.is_finished()) {
-        assert!(matches!(one.await.unwrap(), Err(_) | Ok(http::StatusCode::SERVICE_UNAVAILABLE)));
-        over += 1;
-    }
-    assert!(over > 0);
-    let mut client = H2Client::open(&world, "next/target", &neighbour.authority()).await;
-    // Once it is known that this client may go there, what it sends is the other namespace's.
-    let get = Request::get(neighbour.url()).body(()).unwrap();
-    assert_eq!(client.send(get, None).await.unwrap().0.as_u16(), 200);
-    let body = Some(Bytes::from_static(&[0; STREAM_WINDOW as usize]));
-    let post = Request::post(neighbour.url()).body(()).unwrap();
-    assert_eq!(client.send(post, body).await.unwrap().0.as_u16(), 200);
 }

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use connectors_testenv::eventually;
 use http::Request;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use crate::http::{self as client, H1, H2Client};
+use crate::records::Log;
 use crate::target::{Target, field, read_body, read_head};
-use crate::world::World;
+use crate::world::{TOKEN, World};
 
 #[tokio::test]
 async fn events_of_a_watch_arrive_as_they_are_sent() {
@@ -218,6 +221,40 @@ async fn interim_answers_pass_and_endless_ones_are_cut() {
         last = read_head(&mut tls).await;
     }
     assert!(last.starts_with("HTTP/1.1 502"), "{last}");
+}
+
+/// Segments as small as some networks have them: the kernel's buffers hold less than sixteen such heads.
+fn narrow() -> TcpSocket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    TcpSocket::from_std_stream(socket.into())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_interim_answers_is_given_up() {
+    let log = Log::of_access();
+    let world = World::with(|settings| settings.timeouts.response_header = Duration::from_secs(1)).await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        read_head(&mut tls).await;
+        let hints = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(60 << 10));
+        for _ in 0..15 {
+            tls.write_all(hints.as_bytes()).await.unwrap();
+        }
+        // Its answer is not late: it has just been given one after the other.
+        let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let stream = narrow().connect(([127, 0, 0, 1], world.port).into()).await.unwrap();
+    let stream = world.opened_over(stream, "target", &target.authority(), TOKEN).await;
+    let mut tls = world.tls(stream, "localhost", H1).await.unwrap();
+    tls.write_all(client::get("/", &target.authority()).as_bytes()).await.unwrap();
+    eventually("its request has ended", async || !log.access().is_empty()).await;
+    let record = &log.access()[0];
+    assert!(record.to_string().contains("it does not read"), "{record}");
+    drop(tls);
 }
 
 #[tokio::test]

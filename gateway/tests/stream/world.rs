@@ -43,6 +43,8 @@ pub const STRANGER: &str = "token-of-a-stranger";
 pub const VIEWER: &str = "token-of-a-viewer";
 /// The API server does not answer what is asked of this one.
 pub const UNANSWERED: &str = "token-in-an-outage";
+/// A principal of another namespace, of whom the API server does not say what it may.
+pub const WAITING: &str = "token-of-one-who-waits";
 /// What the connectors hold; no client ever sees it.
 pub const SECRET: &str = "the-real-credential";
 
@@ -93,17 +95,18 @@ impl World {
         settings.targets.allow =
             vec![TargetRule { cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRule::default() }];
         tune(&mut settings);
-        let client = |token: &str, name: &str, connectors: &[&str]| Client {
+        let client = |token: &str, (namespace, name): (&str, &str), connectors: &[&str]| Client {
             token: token.into(),
-            user: format!("system:serviceaccount:demo:{name}"),
-            pod: Some(format!("demo/{name}-pod")),
+            user: format!("system:serviceaccount:{namespace}:{name}"),
+            pod: Some(format!("{namespace}/{name}-pod")),
             connectors: connectors.iter().map(|one| (*one).to_owned()).collect(),
         };
         let all = ["demo/target", "demo/second", "demo/broken", "next/target"];
         let clients = vec![
-            client(TOKEN, "default", &all),
-            client(STRANGER, "stranger", &[]),
-            client(VIEWER, "viewer", &[]),
+            client(TOKEN, ("demo", "default"), &all),
+            client(STRANGER, ("demo", "stranger"), &[]),
+            client(VIEWER, ("demo", "viewer"), &[]),
+            client(WAITING, ("elsewhere", "waiting"), &[]),
         ];
         let metrics = Arc::new(Metrics::new().unwrap());
         let (mut parts, standalone) =
@@ -355,6 +358,9 @@ impl Reviews for ApiServerOfTest {
         self.accesses.fetch_add(1, Ordering::SeqCst);
         if question.verb == "get" && principal.user.ends_with(":viewer") {
             return Ok(true);
+        }
+        if principal.user.ends_with(":waiting") {
+            return std::future::pending().await;
         }
         self.standalone.access(principal, question).await
     }
