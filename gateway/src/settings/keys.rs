@@ -228,7 +228,8 @@ pub struct UpstreamSettings {
     pub forwarded: bool,
     /// Idle HTTP/1.1 connections kept for each address of a target; each worker has its share.
     pub pool_size: usize,
-    /// An idle upstream connection is closed after this time, divided by `threads`: each worker keeps its own.
+    /// An idle upstream connection is closed after this time. Where a worker has several to one address, all but
+    /// one are closed after this time divided by `threads`.
     #[serde(with = "duration")]
     #[schemars(with = "MayBeZero")]
     pub idle: Duration,

@@ -60,6 +60,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a connection may be idle. Where workers are many, so are the connections: each rests for less, but
+/// for one of each worker, or whoever is alone with many workers would find none open.
+#[derive(Clone, Copy)]
+struct Rest {
+    next: Duration,
+    others: Duration,
+}
+
+impl Rest {
+    fn new(idle: Duration, workers: usize) -> Rest {
+        Rest { next: idle, others: idle / u32::try_from(workers).unwrap_or(1) }
+    }
+
+    /// `next`: of the one that the next request would take.
+    fn of(self, next: bool) -> Duration {
+        if next { self.next } else { self.others }
+    }
+}
+
 impl Pools {
     pub fn new(settings: Arc<ArcSwap<Settings>>) -> Arc<Pools> {
         let workers = settings.load().worker_threads();
@@ -95,10 +114,9 @@ impl Pools {
         let pools = self.clone();
         tokio::spawn(async move {
             loop {
-                // Where workers are many, so are the connections: each rests for less.
-                let idle = pools.settings.load().upstream.idle / u32::try_from(pools.workers).unwrap_or(1);
-                tokio::time::sleep((idle / 4).clamp(SOON, SWEEP)).await;
-                pools.sweep(idle);
+                let rest = Rest::new(pools.settings.load().upstream.idle, pools.workers);
+                tokio::time::sleep((rest.others / 4).clamp(SOON, SWEEP)).await;
+                pools.sweep(rest);
                 if pools.are_empty() {
                     pools.sweeping.store(false, Ordering::Relaxed);
                     // Unless one came in between that saw the sweep going on.
@@ -114,11 +132,11 @@ impl Pools {
         lock(&self.pools).values().all(|pool| pool.is_empty())
     }
 
-    fn sweep(&self, idle: Duration) {
+    fn sweep(&self, rest: Rest) {
         // What is closed is closed when no lock is held.
         let mut closed = Vec::new();
         lock(&self.pools).retain(|_, pool| {
-            closed.push(pool.sweep(idle));
+            closed.push(pool.sweep(rest));
             Arc::strong_count(pool) > 1 || !pool.is_empty()
         });
     }
@@ -156,8 +174,8 @@ impl Pool {
         &self.shares[index]
     }
 
-    fn sweep(&self, longest: Duration) -> Vec<Closed> {
-        self.shares.iter().map(|share| share.sweep(longest)).collect()
+    fn sweep(&self, rest: Rest) -> Vec<Closed> {
+        self.shares.iter().map(|share| share.sweep(rest)).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -166,13 +184,18 @@ impl Pool {
 }
 
 impl Share {
-    fn sweep(&self, longest: Duration) -> Closed {
+    fn sweep(&self, rest: Rest) -> Closed {
         let (mut idle, mut shared) = (lock(&self.idle), lock(&self.shared));
-        let old = idle
-            .extract_if(.., |idle| idle.since.elapsed() >= longest || !is_quiet(&mut idle.stream))
-            .collect();
-        let over = shared.extract_if(.., |shared| shared.is_over(longest)).collect();
-        (old, over)
+        // The next request takes the last of these, and the first of those.
+        let mut after = idle.len();
+        let old = idle.extract_if(.., |idle| {
+            after -= 1;
+            idle.since.elapsed() >= rest.of(after == 0) || !is_quiet(&mut idle.stream)
+        });
+        let old = old.collect();
+        let mut first = true;
+        let over = shared.extract_if(.., |shared| shared.is_over(rest.of(std::mem::take(&mut first))));
+        (old, over.collect())
     }
 
     fn clear(&self) -> Closed {
@@ -208,7 +231,11 @@ mod tests {
     use super::*;
 
     fn pools(most: usize, idle: Duration) -> Arc<Pools> {
-        let mut settings = Settings { threads: Some(1), ..Settings::default() };
+        pools_of(1, most, idle)
+    }
+
+    fn pools_of(workers: usize, most: usize, idle: Duration) -> Arc<Pools> {
+        let mut settings = Settings { threads: Some(workers), ..Settings::default() };
         (settings.upstream.pool_size, settings.upstream.idle) = (most, idle);
         Pools::new(Arc::new(ArcSwap::from_pointee(settings)))
     }
@@ -267,5 +294,15 @@ mod tests {
         // And begins anew.
         let _far = kept(&pools, &place(&pools));
         assert!(pools.sweeping.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn with_many_workers_all_connections_but_the_next_one_rest_for_a_part_of_the_time() {
+        let pools = pools_of(50, 100, Duration::from_secs(5));
+        let pool = place(&pools);
+        let (mut first, mut second) = (kept(&pools, &pool), kept(&pools, &pool));
+        let closed = tokio::time::timeout(Duration::from_secs(2), first.read(&mut [0])).await;
+        assert_eq!(closed.expect("it rests as if it were alone").unwrap(), 0);
+        assert!(same(pool.idle(), &mut second).await, "whoever comes next finds none open");
     }
 }
