@@ -99,9 +99,9 @@ impl Fields<'_> {
         self.0.push_str("\":");
     }
 
-    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
+    fn bare(&mut self, field: &Field, value: &str) {
         self.name(field);
-        let _ = write!(self.0, "{value}");
+        self.0.push_str(value);
     }
 }
 
@@ -122,15 +122,15 @@ impl Visit for Fields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.bare(field, value);
+        self.bare(field, itoa::Buffer::new().format(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.bare(field, value);
+        self.bare(field, itoa::Buffer::new().format(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.bare(field, value);
+        self.bare(field, if value { "true" } else { "false" });
     }
 }
 

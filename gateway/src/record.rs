@@ -14,6 +14,7 @@ use crate::admit::passage::Passage;
 use crate::error::status::Form;
 use crate::error::{Blame, Error};
 use crate::gateway::Gateway;
+use crate::http::headers;
 
 /// Query keys whose values say what was asked and can hold no secret. Of others (exec's `command`) only the
 /// name is kept.
@@ -108,11 +109,11 @@ impl Record {
         tracing::info!(
             target: "access",
             audit_id = self.audit_id.to_str().unwrap_or_default(),
-            client = self.passage.client.address.map(tracing::field::display),
+            client = self.passage.texts.client.as_deref(),
             user = &*principal.user,
             pod = pod.map(|pod| &*pod.name),
             pod_namespace = pod.map(|pod| &*pod.namespace),
-            connector = %self.passage.connector,
+            connector = &*self.passage.texts.connector,
             host = &*self.passage.host(),
             protocol = self.protocol,
             method = self.method.as_str(),
@@ -168,7 +169,11 @@ pub fn turned_away(
 
 /// A random UUID, as the API server makes them.
 fn audit_id() -> HeaderValue {
-    HeaderValue::try_from(Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static(""))
+    let mut text = Uuid::encode_buffer();
+    let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    let mut id = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+    headers::comes_once(&mut id);
+    id
 }
 
 /// As Kubernetes' audit says it, from what the URL shows. Exec over WebSocket is a GET and still creates.
@@ -220,6 +225,18 @@ mod tests {
             ("/login?token=abc", "/login?token=-"),
         ] {
             assert_eq!(sanitized(&path(asked)), recorded);
+        }
+    }
+
+    /// Its table is for what comes again (RFC 7541, 6.2.3).
+    #[test]
+    fn an_audit_id_is_a_random_uuid_that_takes_no_place_in_the_table_of_http2() {
+        let ids = [audit_id(), audit_id()];
+        assert_ne!(ids[0], ids[1]);
+        for id in ids {
+            let uuid = id.to_str().unwrap().parse::<Uuid>().unwrap();
+            assert_eq!(uuid.get_version_num(), 4);
+            assert!(id.is_sensitive());
         }
     }
 

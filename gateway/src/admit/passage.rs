@@ -27,11 +27,18 @@ pub struct Passage {
     pub connector: ConnectorRef,
     pub aim: Aim,
     pub client: Client,
+    pub texts: Texts,
     /// The first Authorization inside was looked at.
     pub looked: AtomicBool,
     /// The requests of its connector; `grant` looks whether they are still these.
     pub counted: ArcSwap<ByCode>,
     pub(super) standing: ArcSwapOption<Standing>,
+}
+
+/// What is the same in each record of its requests, as it stands there.
+pub struct Texts {
+    pub client: Option<Box<str>>,
+    pub connector: Box<str>,
 }
 
 /// The other end of the client's connection.
@@ -79,6 +86,10 @@ impl Passage {
         client: Client,
     ) -> Passage {
         let expired = false;
+        let texts = Texts {
+            client: client.address.map(|address| address.to_string().into()),
+            connector: connector.to_string().into(),
+        };
         let counted = ArcSwap::new(gateway.parts.metrics.connectors.of(&connector));
         Passage {
             gateway,
@@ -87,6 +98,7 @@ impl Passage {
             connector,
             aim,
             client,
+            texts,
             looked: AtomicBool::new(false),
             counted,
             standing: ArcSwapOption::empty(),

@@ -155,6 +155,19 @@ pub fn set_audit_id(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(AUDIT_ID, id);
 }
 
+/// The target's own id of a request, on its way to a client.
+pub fn audit_id_once(headers: &mut HeaderMap) {
+    if let Some(id) = headers.get_mut(AUDIT_ID) {
+        comes_once(id);
+    }
+}
+
+/// Of a value that no other message has. HTTP/2's encoder would keep each in its table, in place of what comes again,
+/// and look through all of them for the next: a twentieth of a small request's instructions (callgrind).
+pub fn comes_once(value: &mut HeaderValue) {
+    value.set_sensitive(true);
+}
+
 /// Adds us to the gateways that a request has passed; refuses one that has been here. `installation`: our id.
 pub fn pass_hop(headers: &mut HeaderMap, installation: &HeaderValue) -> Result<()> {
     if headers.contains_key(HOPS) {
@@ -305,6 +318,16 @@ mod tests {
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn a_targets_audit_id_takes_no_place_in_the_table_of_http2() {
+        let mut headers = HeaderMap::from_iter([
+            (AUDIT_ID, HeaderValue::from_static("1")),
+            (header::DATE, HeaderValue::from_static("today")),
+        ]);
+        audit_id_once(&mut headers);
+        assert!(headers[AUDIT_ID].is_sensitive() && !headers[header::DATE].is_sensitive());
     }
 
     #[test]

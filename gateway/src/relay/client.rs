@@ -14,6 +14,7 @@ use super::body::{H1Sink, H1Source, Sink, Source, Writer};
 use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
+use crate::http::headers;
 use crate::http::http2::{Inflow, NoRoom, Share};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
@@ -115,6 +116,7 @@ impl Reply<'_> {
             Reply::H2 { respond, stream, answered } => {
                 let end = framing == Framing::None;
                 *answered = true;
+                headers::audit_id_once(&mut headers);
                 let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
                 Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened)) })
             }
