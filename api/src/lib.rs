@@ -5,11 +5,12 @@
 //! `access`: what RBAC is asked. `proxy_auth`, `target`, `attributes`: grammars that a writer and a reader share.
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `places`: for what may wait long (feature `places`). `impersonation`: whom a connector's users may speak as.
-//! `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
+//! `aliases`: whether YAML of a stranger is more than it looks. `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
 //! `cluster_ranges`: which addresses are the home cluster's. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
 //! (that of a class with both features).
 
 pub mod access;
+pub mod aliases;
 pub mod attributes;
 pub mod ca_certificates;
 pub mod class;

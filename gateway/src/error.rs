@@ -67,7 +67,7 @@ pub enum Error {
     ClientGone(String),
     #[error("connector {connector} is not usable: {why}")]
     Unusable { connector: ConnectorRef, why: String },
-    #[error("the streams of its namespace hold all that they may for readers that have stopped")]
+    #[error("the requests of its namespace that wait hold all that they may")]
     NoRoom,
     #[error("the API server did not answer a review")]
     ReviewUnavailable,

@@ -1,6 +1,6 @@
 //! Sixth stage: carries an admitted request. Full duplex, one task per stream, any protocol on either leg.
-//! `client` and `answer` are the two sides, `body` what flows between them, `sending` whether the request has
-//! been sent. `upgrade` carries bytes in place of two bodies.
+//! `client` and `answer` are the two sides, `body` what flows between them, `upload` sends the
+//! request's, `sending` is whether it has been sent. `upgrade` carries bytes in place of two bodies.
 
 mod answer;
 pub mod body;
@@ -8,10 +8,10 @@ pub(crate) mod client;
 pub(crate) mod kept;
 mod sending;
 mod upgrade;
+mod upload;
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::HeaderMap;
@@ -20,9 +20,9 @@ use pingora_timeout::fast_timeout::fast_sleep;
 use tokio::sync::Notify;
 
 pub use self::answer::{Answer, AnswerReader, put_head, send_head};
-use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy, copy_noted};
+use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
-use self::kept::{Again, Kept};
+use self::kept::Kept;
 use self::sending::{Sending, Sent};
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
@@ -35,9 +35,6 @@ use crate::upstream::{Left, Session, Taken};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
 const MAX_INTERIM: usize = 16;
-/// A client that leaves is noticed so much later than it could be, and a target has so much longer for its
-/// answer.
-const UNWATCHED: Duration = Duration::from_millis(10);
 
 /// How one try ended, short of an error.
 pub(crate) enum Turn {
@@ -82,7 +79,11 @@ impl Exchange<'_> {
         reply: &mut Reply<'_>,
     ) -> Result<Turn> {
         match (session, self.request.upgrade) {
-            (Session::H1 { stream, .. }, Some(protocol)) => self.upgrade(protocol, stream, body, reply).await,
+            (Session::H1 { stream, .. }, Some(protocol)) => tokio::select! {
+                biased;
+                turn = self.upgrade(protocol, stream, body, reply) => turn,
+                NoRoom = self.waits() => Err(Error::NoRoom),
+            },
             (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,
             (Session::H2 { lent, taken }, _) => {
                 let (authority, host) = (&self.grant.dial.authority, &self.grant.dial.host);
@@ -109,8 +110,14 @@ impl Exchange<'_> {
         let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
         put_head(&mut out, self.request, self.grant.dial.authority.as_str());
         let (end, sent, persistence) = if self.request.framing == Framing::None {
-            let cut = |error: std::io::Error| self.cut(error, taken);
-            H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await.map_err(cut)?;
+            let mut sink = H1Sink { io: stream, out: &mut out, encoder: Encoder::None };
+            tokio::select! {
+                biased;
+                sent = sink.flush() => sent.map_err(|error| self.cut(error, taken))?,
+                NoRoom = self.waits() => return Err(Error::NoRoom),
+            }
+            // An answer may take for ever.
+            drop(std::mem::take(&mut out));
             let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
             let mut answers = self.answers(source, taken);
             let (end, sent) = self.duplex(body, reply, None, &mut answers).await?;
@@ -140,6 +147,11 @@ impl Exchange<'_> {
             persistence: Persistence::KeepAlive,
             upgrade: self.request.upgrade.is_some(),
         }
+    }
+
+    /// Resolves if the target's namespace has no room for one more that waits.
+    async fn waits(&self) -> NoRoom {
+        self.grant.dial.share.clone().bears(self.request.weight()).await
     }
 
     fn cut(&self, error: std::io::Error, taken: Taken) -> Error {
@@ -181,51 +193,6 @@ impl Exchange<'_> {
     /// Not so a client that waits for leave to send its body, and has been given another answer.
     fn sends(&self) -> bool {
         self.record.up.load(Ordering::Relaxed) > 0 || !client::expects_continue(&self.request.headers)
-    }
-
-    /// Sends the body, then watches for the client to leave. Comes back with an error only.
-    async fn upload(&self, body: &mut Body<'_>, sink: Option<Sink<'_>>, sending: &Sending) -> Error {
-        let carried = match sink {
-            Some(mut sink) => self.send_body(body, &mut sink).await,
-            None => Ok(()),
-        };
-        match carried {
-            Ok(()) => {
-                sending.end(Sent::Whole);
-                // Most answers are there before a client could leave or a target be late: they cost no look
-                // at it.
-                fast_sleep(UNWATCHED).await;
-                sending.due.notify_one();
-                Error::ClientGone(body.gone().await)
-            }
-            Err(Broken::NoRoom) => Error::NoRoom,
-            Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
-            Err(Broken::Source(why)) => Error::ClientGone(why),
-            // The target takes no more: its answer may say why.
-            Err(Broken::Sink(_)) => {
-                sending.end(Sent::Partly);
-                sending.due.notify_one();
-                let NoRoom = body.waits().await;
-                Error::NoRoom
-            }
-        }
-    }
-
-    /// What earlier tries have read, then the rest.
-    async fn send_body(&self, body: &mut Body<'_>, sink: &mut Sink<'_>) -> std::result::Result<(), Broken> {
-        let Again { bytes, whole } = self.kept.again();
-        if whole || !bytes.is_empty() {
-            let (mut source, kept) = (body.source(), bytes.len());
-            tokio::select! {
-                biased;
-                sent = sink.data(bytes, whole) => sent.map_err(Broken::Sink)?,
-                full = source.gather(kept) => return Err(full.into()),
-            }
-        }
-        if whole {
-            return Ok(());
-        }
-        copy_noted(&mut body.source(), sink, &self.record.up, |frame| self.kept.note(frame)).await
     }
 
     async fn download(

@@ -36,7 +36,8 @@ pub(crate) async fn serve(
     protocol: &'static str,
 ) -> bool {
     let carries = request.framing != Framing::None;
-    let passage = match meanwhile(&mut body, carries, mode.passage(&mut request)).await {
+    let waits = mode.gateway().upstream.budget.nobodys().bears(request.weight());
+    let passage = match meanwhile(&mut body, carries, waits, mode.passage(&mut request)).await {
         Ok(passage) => passage,
         Err(error) => {
             let form = form(&request);
@@ -97,7 +98,7 @@ async fn forward(
     let mut grant = tokio::select! {
         biased;
         grant = admit::admit(passage, request) => grant?,
-        error = asks(passage, body), if carries => return Err(error),
+        error = asks(passage, request, body) => return Err(error),
     };
     if carries {
         body.belongs_to(&grant.dial.share)?;
@@ -110,9 +111,10 @@ async fn forward(
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     let kept = Kept::default();
     for attempt in 1..=MAX_TRIES {
+        let waits = grant.dial.share.clone().bears(request.weight());
         let mut session = tokio::select! {
             biased;
-            session = meanwhile(body, carries, upstream.session(&grant.dial, want)) => session?,
+            session = meanwhile(body, carries, waits, upstream.session(&grant.dial, want)) => session?,
             // Or a client that resets its streams at once would leave as many dials behind.
             why = reply.gone() => return Err(Error::ClientGone(why)),
         };
@@ -136,27 +138,31 @@ async fn forward(
     Err(Error::Internal("a request was tried too often".to_owned()))
 }
 
-/// What comes of the body while it is found out whether it may go anywhere counts against those who sent it.
-async fn asks(passage: &Passage, body: &mut Body<'_>) -> Error {
-    let share = passage.gateway.upstream.budget.of(passage.principal.namespace());
-    match body.belongs_to(&share) {
-        Ok(()) => {
-            let NoRoom = body.waits().await;
-            Error::NoRoom
-        }
-        Err(error) => error,
+/// While it is found out whether a request may go anywhere, it and what comes of its body count against those who
+/// sent it.
+async fn asks(passage: &Passage, request: &Request, body: &mut Body<'_>) -> Error {
+    let share = passage.gateway.upstream.budget.of_senders(passage.principal.namespace());
+    let carries = request.framing != Framing::None;
+    if carries && let Err(error) = body.belongs_to(&share) {
+        return error;
+    }
+    tokio::select! {
+        NoRoom = share.bears(request.weight()) => Error::NoRoom,
+        NoRoom = body.waits(), if carries => Error::NoRoom,
     }
 }
 
-/// What comes of the body while this is found out waits here, and counts against what streams may hold.
+/// A request and what comes of its body wait here while this is found out, and count against what may wait.
 async fn meanwhile<T>(
     body: &mut Body<'_>,
     carries: bool,
+    waits: impl Future<Output = NoRoom>,
     finding: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     tokio::select! {
         biased;
         found = finding => found,
+        NoRoom = waits => Err(Error::NoRoom),
         NoRoom = body.waits(), if carries => Err(Error::NoRoom),
     }
 }

@@ -1,6 +1,7 @@
 //! Whether a rendered file is what its name says: one document. What a value adds to a file that it should
 //! not have is seen here at the latest, whatever the class prints it with.
 
+use connectors_api::aliases;
 use serde::Deserialize;
 use serde_yaml_ng::{Deserializer, Value};
 
@@ -30,8 +31,11 @@ fn format(file: &str) -> Option<Format> {
     yaml.then_some(Format::Yaml)
 }
 
-/// The reader bounds depth and aliases, and refuses a key that comes twice.
+/// The reader bounds depth and refuses a key that comes twice.
 fn is_one_yaml(content: &str) -> bool {
+    if !Deserializer::from_str(content).all(|document| aliases::are_few(document, content.len())) {
+        return false;
+    }
     let mut documents = Deserializer::from_str(content);
     let first = documents
         .next()
@@ -54,8 +58,11 @@ mod tests {
                 ))
                 .collect::<String>()
         );
+        let quadratic = format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(8000), "*a,".repeat(6000));
         for (file, content, format) in [
             ("kubeconfig", "a: b\n", None),
+            ("kubeconfig", "a: &a {b: c}\nd: *a\n", None),
+            ("values.yaml", &quadratic, Some("YAML")),
             ("kubeconfig", "---\na: b\n", None),
             ("kubeconfig", r#"{"a": "b"}"#, None),
             ("kubeconfig", "a: b\n---\nc: d\n", Some("YAML")),

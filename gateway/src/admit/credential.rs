@@ -65,6 +65,9 @@ const KIBIBYTES: u64 = 64 << 10;
 /// About what OpenSSL takes for one.
 const CERTIFICATE_KIBIBYTES: usize = 5;
 const CA_KEY: &str = "ca.crt";
+/// Of a line that each request has twice while it waits. Tokens with many groups have 8 KiB, and few servers take
+/// more than 16 in a head.
+const LONGEST: usize = 16 << 10;
 
 type Loaded<T> = Result<Arc<T>, CredentialError>;
 
@@ -281,6 +284,12 @@ fn credential(source: &CredentialSource, content: &SecretContent) -> Result<Cred
         AuthScheme::Bearer => bearer(value("token")?),
         AuthScheme::Basic => basic(value("username")?, value("password")?),
     };
+    if line.len() > LONGEST {
+        return Err(CredentialError::Unusable(format!(
+            "secret {name:?} makes an Authorization of {} bytes, {LONGEST} at most are sent",
+            line.len()
+        )));
+    }
     let authorization = header(line).ok_or_else(|| {
         CredentialError::Unusable(format!("secret {name:?} holds characters that no HTTP header can carry"))
     })?;
@@ -366,11 +375,18 @@ mod tests {
     #[test]
     fn a_secret_that_cannot_be_sent_is_refused_by_name_and_never_quoted() {
         let header_splitting = "s3cret\r\nX-Evil: 1";
+        let long = format!("s3cret{}", "x".repeat((16 << 10) - 7));
         for (scheme, data, words) in [
             (AuthScheme::Bearer, &[("password", "s3cret")][..], "no key \"token\""),
             (AuthScheme::Bearer, &[("token", "")], "no key \"token\""),
             (AuthScheme::Basic, &[("username", "s3cret")], "no key \"password\""),
             (AuthScheme::Bearer, &[("token", header_splitting)], "no HTTP header can carry"),
+            (AuthScheme::Bearer, &[("token", &long)], "an Authorization of 16390 bytes"),
+            (
+                AuthScheme::Basic,
+                &[("username", "s3cret"), ("password", &long)],
+                "an Authorization of 21862 bytes",
+            ),
             (
                 AuthScheme::Bearer,
                 &[("token", "s3cret"), ("ca.crt", "-----BEGIN CERTIFICATE-----")],

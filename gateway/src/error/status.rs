@@ -148,9 +148,9 @@ pub fn unusable(connector: &ConnectorRef, why: &str) -> Failure {
     later(message)
 }
 
-/// Of memory for bodies, the namespace's part.
+/// Of memory for what waits, the namespace's part.
 pub fn no_room() -> Failure {
-    later("other requests through connectors of this namespace have stopped reading, and what waits for them is all that may wait: try again".to_owned())
+    later("other requests through connectors of this namespace wait for their answers or have stopped reading, and that is all that may wait: try again".to_owned())
 }
 
 /// The home API server does not answer and nothing is known of the client.

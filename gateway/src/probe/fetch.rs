@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
+use connectors_api::aliases;
 use connectors_api::connector::Pin;
 use connectors_api::target::Target;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -15,6 +16,7 @@ use openssl::x509::X509;
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::SslStream;
 use serde_json::Value;
+use serde_yaml_ng::Deserializer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admit::credential::Credential;
@@ -243,8 +245,34 @@ async fn cluster_info(stream: &mut SslStream<Socket>, target: &Target) -> Vec<X5
 /// `data.kubeconfig` of the ConfigMap holds one cluster with its CA.
 fn authorities(body: &[u8]) -> Option<Vec<X509>> {
     let config_map: Value = serde_json::from_slice(body).ok()?;
-    let kubeconfig: Value =
-        serde_yaml_ng::from_str(config_map.pointer("/data/kubeconfig")?.as_str()?).ok()?;
+    let text = config_map.pointer("/data/kubeconfig")?.as_str()?;
+    // Nothing vouches for whoever has sent it.
+    if !aliases::are_few(Deserializer::from_str(text), text.len()) {
+        return None;
+    }
+    let kubeconfig: Value = serde_yaml_ng::from_str(text).ok()?;
     let pem = kubeconfig.pointer("/clusters/0/cluster/certificate-authority-data")?.as_str()?;
     X509::stack_from_pem(&STANDARD.decode(pem).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(kubeconfig: &str) -> Option<usize> {
+        let config_map = serde_json::json!({"data": {"kubeconfig": kubeconfig}}).to_string();
+        authorities(config_map.as_bytes()).map(|found| found.len())
+    }
+
+    #[test]
+    fn a_target_shows_its_ca_and_not_a_bomb() {
+        let pem = STANDARD.encode(connectors_testenv::pki::Identity::root("target CA").pem());
+        let cluster = format!("clusters:\n- name: ''\n  cluster: {{certificate-authority-data: {pem}}}\n");
+        assert_eq!(shown(&cluster), Some(1));
+        // Read, it would have 48 million values.
+        let bomb = format!("a: &a [{}]\nb: [{}]\n{cluster}", "1,".repeat(8000), "*a,".repeat(6000));
+        assert_eq!(shown(&bomb), None);
+        assert_eq!(shown("clusters: []"), None);
+        assert_eq!(shown(": :"), None);
+    }
 }

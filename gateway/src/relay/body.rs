@@ -9,6 +9,7 @@ use futures::FutureExt;
 use h2::SendStream;
 use http::HeaderMap;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::coop::consume_budget;
 
 use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
@@ -82,6 +83,14 @@ impl Source<'_> {
         match self.stream() {
             Some(body) => body.gather(taken).await,
             None => pending().await,
+        }
+    }
+
+    /// What is at hand costs no wait: a body of many small pieces would keep the worker from all others. Not so over
+    /// HTTP/2, where the library ends a connection for small frames that nobody takes from it.
+    async fn gives_way(&mut self) {
+        if let Source::H1(_) = self {
+            consume_budget().await;
         }
     }
 
@@ -234,6 +243,7 @@ pub async fn copy_noted(
     };
     let mut at_hand = buffered(source);
     loop {
+        source.gives_way().await;
         let frame = match at_hand {
             Some(frame) => frame.map_err(Broken::Source)?,
             None => {
@@ -280,3 +290,6 @@ async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Fram
         why = sink.gone() => Err(Broken::Sink(why)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,12 +217,20 @@ fn host_matches(glob: &str, host: &str) -> bool {
     }
 }
 
+/// 64:ff9b:1::/48 (RFC 8215): where in it an IPv4 address stands is each network's own affair.
+const LOCAL_NAT64: [u16; 3] = [0x64, 0xff9b, 1];
+
 fn denied_by_default(ip: IpAddr) -> bool {
     METADATA.contains(&ip)
         || match ip {
             IpAddr::V4(v4) => special_v4(v4),
             IpAddr::V6(v6) => {
-                v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()
+                let translated = v6.segments()[..3] == LOCAL_NAT64;
+                v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.is_unicast_link_local()
+                    || translated
             }
         }
 }
@@ -232,7 +240,8 @@ fn special_v4(v4: Ipv4Addr) -> bool {
     v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
 }
 
-/// NAT64 (64:ff9b::/96), 6to4 (2002::/16) and the deprecated IPv4-compatible form carry an IPv4 address.
+/// NAT64 (64:ff9b::/96), 6to4 (2002::/16), SIIT (::ffff:0:0:0/96) and the
+/// deprecated IPv4-compatible form carry an IPv4 address.
 fn embedded(ip: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = ip else { return None };
     let [a, b, c, d, e, f, g, h] = v6.segments();
@@ -243,7 +252,7 @@ fn embedded(ip: IpAddr) -> Option<IpAddr> {
     match (a, b) {
         (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => Some(from(g, h)),
         (0x2002, _) => Some(from(b, c)),
-        (0, 0) if (c, d, e, f) == (0, 0, 0, 0) => Some(from(g, h)),
+        (0, 0) if (c, d) == (0, 0) && matches!((e, f), (0, 0) | (0xffff, 0)) => Some(from(g, h)),
         _ => None,
     }
 }
@@ -318,6 +327,10 @@ mod tests {
             "192.0.0.192",
             "fd00:ec2::23",
             "fd20:ce::254",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "::ffff:0:169.254.169.254",
+            "::ffff:0:10.96.0.10",
         ] {
             assert!(!allowed(&targets, "target.example", ip), "{ip}");
         }

@@ -1,15 +1,16 @@
-//! What HTTP/2 streams hold for readers that have stopped, and what the connectors of each namespace may of it: who holds much gets
-//! smaller windows, then loses the streams that read on all the same, while the others have theirs. A share is full when
+//! What waits in the gateway: HTTP/2 bodies for readers that have stopped, and requests for their answers; and what
+//! the connectors of each namespace may of it. Who holds much gets smaller windows, then loses the streams that read on all the same, while the others have theirs. A share is full when
 //! it is as large as the room that is left (dynamic thresholds, as switches share their buffers: Choudhury and Hahne,
 //! 1998): one namespace alone may have half of all, and what it has leaves room for the next.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::NoRoom;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -20,6 +21,9 @@ pub const STREAM_WINDOW: u32 = 256 << 10;
 const MOST: usize = 256 << 20;
 /// What a stream may hold where there is no room any more: others who use the connector get on, slowly.
 const LEAST: u32 = 4 << 10;
+/// A request that waits and is no larger has twice the room: where bodies have taken all, others who use the connector
+/// get on.
+const SMALL: usize = 16 << 10;
 /// What a share may be however little room others have left.
 const FLOOR: usize = 2 << 20;
 
@@ -90,7 +94,13 @@ impl Budget {
         Budget { nobodys: Arc::new(Share::new(all.clone())), all, shares: Mutex::default() }
     }
 
-    /// Of what belongs to this namespace.
+    /// Of what those of this namespace have sent and nobody has let in yet. Not the one of its connectors, which
+    /// those of other namespaces may fill.
+    pub fn of_senders(&self, namespace: &str) -> Arc<Share> {
+        self.of(&format!("{namespace}/"))
+    }
+
+    /// Of what goes through connectors of this namespace.
     pub fn of(&self, namespace: &str) -> Arc<Share> {
         let Shares { of, full } = &mut *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = of.get(namespace).and_then(Weak::upgrade) {
@@ -122,8 +132,18 @@ impl Share {
         (Windows { wanted, owes: None }, first)
     }
 
-    /// True if there is room for what was added, if anything was.
-    fn change(&self, from: usize, to: usize) -> bool {
+    /// Counts so much from the first time on that it is polled, and for as long as it is: whoever has not to wait is not
+    /// counted. Resolves if there is no room.
+    pub async fn bears(self: Arc<Share>, bytes: usize) -> NoRoom {
+        let (held, room) = self.change(0, bytes);
+        // Given back when this is dropped.
+        let _held = Held { share: self, bytes };
+        let room = if bytes <= SMALL { 2 * room } else { room };
+        if held <= room { pending().await } else { NoRoom }
+    }
+
+    /// What it holds then, and what room there is.
+    fn change(&self, from: usize, to: usize) -> (usize, usize) {
         let (added, removed) = (to.saturating_sub(from), from.saturating_sub(to));
         self.held.fetch_add(added, Ordering::Relaxed);
         let held = self.held.fetch_sub(removed, Ordering::Relaxed) - removed;
@@ -134,7 +154,7 @@ impl Share {
         if next != now {
             self.window.send_if_modified(|window| std::mem::replace(window, next) != next);
         }
-        added == 0 || held <= room || to <= LEAST as usize
+        (held, room)
     }
 }
 
@@ -152,7 +172,11 @@ impl Held {
     /// False if there is no room for more.
     pub fn set(&mut self, bytes: usize) -> bool {
         let before = std::mem::replace(&mut self.bytes, bytes);
-        before == bytes || self.share.change(before, bytes)
+        if before == bytes {
+            return true;
+        }
+        let (held, room) = self.share.change(before, bytes);
+        bytes < before || held <= room || bytes <= LEAST as usize
     }
 }
 
@@ -176,6 +200,8 @@ fn next(held: usize, room: usize, now: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     const MIB: usize = 1 << 20;
@@ -241,6 +267,27 @@ mod tests {
         assert!(another.set(LEAST as usize), "nobody else gets on who uses the first");
         assert!(!another.set(LEAST as usize + 1));
         drop((all, another));
+        assert_eq!(budget.all.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn small_requests_get_on_where_bodies_have_taken_all_and_are_bounded_themselves() {
+        let budget = budget();
+        let share = budget.of("one");
+        let mut bodies = Held::new(share.clone());
+        let full = (1..=MOST / MIB).take_while(|mib| bodies.set(mib * MIB)).count();
+        bodies.set(full * MIB);
+        let waits = |bytes| {
+            let mut waits = Box::pin(share.clone().bears(bytes));
+            waits.as_mut().now_or_never().is_none().then_some(waits)
+        };
+        let mut small: Vec<_> = std::iter::from_fn(|| waits(8 << 10)).take(100_000).collect();
+        assert_eq!(small.len() * 8 / 1024, 42, "MiB");
+        assert!(waits(64 << 10).is_none(), "large ones get on too");
+        small.truncate(100);
+        assert!(waits(8 << 10).is_some());
+        assert!(waits(64 << 10).is_none(), "large ones get on too");
+        drop((small, bodies));
         assert_eq!(budget.all.get(), 0);
     }
 
