@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::runtime::controller::Action;
-
 use crate::error::Error;
 
 /// Someone else wrote at the same time: their version arrives within milliseconds.
@@ -48,18 +46,18 @@ impl Schedule {
         Schedule { period, failures: Mutex::default() }
     }
 
-    pub fn next(&self, key: &str, left: Left) -> Action {
+    pub fn next(&self, key: &str, left: Left) -> Duration {
         match left {
             Left::Settled => {
                 self.forget(key);
-                Action::requeue(jittered(self.period))
+                jittered(self.period)
             }
             Left::Failing => self.again(key, AFTER_FAILURE),
             Left::Unanswered => self.again(key, AFTER_SILENCE),
         }
     }
 
-    pub fn after(&self, key: &str, error: &Error) -> Action {
+    pub fn after(&self, key: &str, error: &Error) -> Duration {
         self.again(key, if error.is_conflict() { AFTER_CONFLICT } else { AFTER_ERROR })
     }
 
@@ -68,7 +66,7 @@ impl Schedule {
         self.failures().remove(key);
     }
 
-    fn again(&self, key: &str, first: Duration) -> Action {
+    fn again(&self, key: &str, first: Duration) -> Duration {
         let mut failures = self.failures();
         let now = Instant::now();
         if failures.len() >= MANY && failures.len() == failures.capacity() {
@@ -77,7 +75,7 @@ impl Schedule {
         let failed = failures.entry(key.to_owned()).or_insert(Failures { count: 0, last: now });
         let delay = first.saturating_mul(1 << failed.count.min(16)).min(self.period);
         *failed = Failures { count: failed.count.saturating_add(1), last: now };
-        Action::requeue(jittered(delay))
+        jittered(delay)
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
@@ -94,26 +92,18 @@ fn jittered(time: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    /// `Action` has no getter: its debug form shows the duration.
-    fn between(action: &Action, low: f64, high: f64) -> bool {
-        let text = format!("{action:?}");
-        let digits: String = text
-            .chars()
-            .skip_while(|c| !c.is_ascii_digit())
-            .take_while(|c| c.is_ascii_digit() || *c == '.')
-            .collect();
-        let unit = if text.contains("ms") { 0.001 } else { 1.0 };
-        (low..=high).contains(&(digits.parse::<f64>().expect("a duration") * unit))
+    fn between(after: Duration, low: f64, high: f64) -> bool {
+        (low..=high).contains(&after.as_secs_f64())
     }
 
     #[test]
     fn failures_are_tried_again_ever_later_but_never_later_than_the_period() {
         let schedule = Schedule::new(Duration::from_secs(60));
         for expected in [5.0, 10.0, 20.0, 40.0, 60.0, 60.0] {
-            let action = schedule.next("a", Left::Failing);
-            assert!(between(&action, expected * 0.9, expected * 1.1), "{action:?} for {expected}");
+            let after = schedule.next("a", Left::Failing);
+            assert!(between(after, expected * 0.9, expected * 1.1), "{after:?} for {expected}");
         }
-        assert!(between(&schedule.next("b", Left::Unanswered), 0.9, 1.1), "objects are counted apart");
+        assert!(between(schedule.next("b", Left::Unanswered), 0.9, 1.1), "objects are counted apart");
     }
 
     /// Whoever creates and deletes under ever new names leaves nothing behind.
@@ -132,7 +122,7 @@ mod tests {
         for _ in 0..5 {
             schedule.next("a", Left::Failing);
         }
-        assert!(between(&schedule.next("a", Left::Settled), 54.0, 66.0));
-        assert!(between(&schedule.next("a", Left::Failing), 4.5, 5.5));
+        assert!(between(schedule.next("a", Left::Settled), 54.0, 66.0));
+        assert!(between(schedule.next("a", Left::Failing), 4.5, 5.5));
     }
 }

@@ -2,24 +2,20 @@
 //! answers them. Comes after `leader`. Everything runs inside one task, so that losing the Lease ends all of
 //! it at once.
 
+mod answer;
 mod follow;
 mod triggers;
+mod turns;
 
-use std::convert::Infallible;
 use std::fmt::Debug;
-use std::future::Future;
 use std::sync::Arc;
 
 use connectors_api::item::Item;
 use connectors_api::names;
-use connectors_api::places::{OF_ONE_NAMESPACE, Places};
-use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, FutureExt, select_all};
-use futures::stream::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::store;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -28,11 +24,11 @@ use crate::context::{Context, Stores};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::prober::Prober;
-use crate::schedule::Left;
 use crate::settings::Settings;
 use crate::{ca, class_status, classes, namespace, ranges, reconcile};
+use answer::answer;
 use follow::{Follow, addresses_only, readable, without_credentials};
-use triggers::{Queues, Triggers, key};
+use triggers::{Queues, Triggers};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
 pub async fn work(
@@ -147,51 +143,4 @@ async fn complete(stores: &Stores) -> bool {
         stores.bundles.wait_until_ready(),
     );
     matches!(ready, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Ok(())))
-}
-
-/// kube's applier: an object is never reconciled twice at the same time, requests for the same object
-/// collapse into one.
-async fn answer<K, F>(
-    store: Store<K>,
-    queue: UnboundedReceiver<ObjectRef<K>>,
-    context: Arc<Context>,
-    kind: &'static str,
-    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy,
-) where
-    K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
-    F: Future<Output = Result<Left, Error>> + Send + 'static,
-{
-    // What waits for a place takes none: the places are ours, so that no namespace has them all.
-    let config = Config::default().concurrency(0);
-    let places = Arc::new(Places::new(usize::from(context.settings.concurrency), OF_ONE_NAMESPACE));
-    let step = move |object: Arc<K>, context: Arc<Context>| {
-        let key = format!("{kind}/{}", key(&*object));
-        let meta = object.meta();
-        let namespace = meta.namespace.clone().or_else(|| meta.name.clone()).unwrap_or_default();
-        let left = reconcile(object, context.clone());
-        let places = places.clone();
-        async move {
-            let _place = places.take(&namespace).await;
-            Ok::<_, Infallible>(settle(&context, kind, &key, left.await))
-        }
-        .boxed()
-    };
-    let never = |_, error: &Infallible, _| match *error {};
-    applier(step, never, context, store, queue.map(Ok::<_, Infallible>), config).for_each(async |_| {}).await;
-}
-
-fn settle(context: &Context, kind: &str, key: &str, left: Result<Left, Error>) -> Action {
-    context.metrics.reconciled(kind, left.as_ref().map(drop));
-    match left {
-        Ok(left) => context.schedule.next(key, left),
-        // Somebody wrote or deleted it meanwhile: everyday life.
-        Err(error) if error.is_not_found() || error.is_conflict() => {
-            tracing::debug!(key, "{error}");
-            context.schedule.after(key, &error)
-        }
-        Err(error) => {
-            tracing::warn!(key, "{error}");
-            context.schedule.after(key, &error)
-        }
-    }
 }

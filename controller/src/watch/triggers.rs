@@ -36,13 +36,6 @@ pub struct Triggers {
     pub ranges: Arc<Notify>,
 }
 
-/// `namespace/name`, or the name of what has no namespace.
-pub fn key<K: ResourceExt>(object: &K) -> String {
-    object
-        .namespace()
-        .map_or_else(|| object.name_any(), |namespace| format!("{namespace}/{}", object.name_any()))
-}
-
 impl Triggers {
     pub fn new(stores: Stores, settings: Arc<Settings>) -> (Triggers, Queues) {
         let (connectors, connectors_rx) = unbounded();
