@@ -20,6 +20,7 @@ mod probe;
 mod remarks;
 pub mod role;
 mod secret;
+mod seen;
 pub mod service;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use connectors_api::item::{Item, Unreadable};
 use connectors_api::names::is_object_name;
 use connectors_api::{Connector, rules};
 use kube::{Api, Resource, ResourceExt};
+use seen::Seen;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -46,6 +48,7 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
         Err(unreadable) => return Walk::nowhere(unreadable, context).finish().await,
     };
     let namespace = connector.namespace().unwrap_or_default();
+    let seen = Seen::of(&context.stores, &connector);
     let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
 
     let class = class::find(&walk.context.stores.classes, &walk.connector, &mut walk.findings);
@@ -62,7 +65,12 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
     let kept = role::keep(&walk.context, &namespace).await;
     walk.note(kept);
     if let Some(class) = class.as_deref().filter(|_| fits) {
-        probe::ask(&walk.context, &walk.connector, class, &mut walk.findings).await;
+        let probe = probe::ask(&walk.context, &walk.connector, class, &mut walk.findings);
+        tokio::select! {
+            () = probe => {}
+            // Whatever changed has asked for another walk, and the place is free for it.
+            () = seen.overtaken(&walk.context.stores) => return Ok(Left::Settled),
+        }
     }
     if let Some(class) = class.as_deref() {
         let kept = service::keep(&walk.context, &walk.connector, class, &mut walk.findings).await;

@@ -1,6 +1,7 @@
 //! Targets of one tenant that never answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -39,6 +40,12 @@ async fn three_hundred_targets_that_never_answer_delay_nobody_elses_first_check_
     world.until_ready("demo", "k8s").await;
     assert!(begun.elapsed() < Duration::from_secs(5), "the first check took {:?}", begun.elapsed());
     let begun = Instant::now();
+    rotate(&world).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "the rotation took {:?}", begun.elapsed());
+}
+
+/// Until the status has the new version.
+async fn rotate(world: &World) {
     world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
     let version = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().resource_version();
     eventually("the new version", async || {
@@ -47,5 +54,33 @@ async fn three_hundred_targets_that_never_answer_delay_nobody_elses_first_check_
         if found == version { Ok(()) } else { Err(found) }
     })
     .await;
+}
+
+/// Is quick once, and from then on for as long as a probe may take.
+#[derive(Default)]
+struct Slower(AtomicUsize);
+
+#[async_trait]
+impl Prober for Slower {
+    async fn probe(&self, _: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
+        if self.0.fetch_add(1, Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+        }
+        Ok(healthy())
+    }
+
+    fn trust(&self, _: Vec<Vec<u8>>) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_does_not_wait_for_a_probe_that_is_under_way() {
+    let world = World::new().await;
+    let prober = Arc::new(Slower::default());
+    let _running = world.controller(settings("one"), prober.clone());
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    eventually("a second probe", async || prober.0.load(Ordering::Relaxed) > 1).await;
+    let begun = Instant::now();
+    rotate(&world).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "the rotation took {:?}", begun.elapsed());
 }
