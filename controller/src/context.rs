@@ -1,26 +1,23 @@
 //! What every reconcile shares: the API server, caches of what was watched, the gateway's ear, and when to
 //! look again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use connectors_api::item::Item;
+use connectors_api::places::{Place, Places};
 use connectors_api::{Connector, ConnectorClass, names};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-
-/// Enough that namespaces rarely wait for each other; few enough to cost nothing.
-const LOCKS: usize = 64;
 
 pub struct Context {
     pub client: Client,
@@ -30,7 +27,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Arc<Metrics>,
     pub schedule: Schedule,
-    locks: [Mutex<()>; LOCKS],
+    locks: Places,
 }
 
 /// Caches kept by `watch`. Connectors and classes also as what cannot be read, since their status must say
@@ -51,14 +48,22 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Connectors of a namespace that can be read and are not being deleted.
+    /// Connectors of a namespace that can be read and are not being deleted. Looks at those of all namespaces:
+    /// for what is done once per change, not once per Connector.
     pub fn connectors_in(&self, namespace: &str) -> Vec<Arc<Connector>> {
-        let wanted = |meta: &ObjectMeta| {
-            meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none()
-        };
-        let items = self.connectors.state_filter(|item| wanted(item.meta()));
+        let items = self.connectors.state_filter(|item| is_live_in(item, namespace));
         items.iter().filter_map(|item| item.read().ok().cloned()).collect()
     }
+
+    /// Whether there are any of these.
+    pub fn is_used(&self, namespace: &str) -> bool {
+        self.connectors.find(|item| is_live_in(item, namespace) && item.read().is_ok()).is_some()
+    }
+}
+
+fn is_live_in(item: &Item<Connector>, namespace: &str) -> bool {
+    let meta = item.meta();
+    meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none()
 }
 
 impl Context {
@@ -74,7 +79,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             schedule: Schedule::new(settings.recheck),
-            locks: std::array::from_fn(|_| Mutex::new(())),
+            locks: Places::new(Semaphore::MAX_PERMITS, 1),
             client,
             settings,
             stores,
@@ -92,11 +97,8 @@ impl Context {
     }
 
     /// Serialises writes of what a namespace's Connectors share: without it the older of two concurrent views
-    /// could be written last.
-    pub async fn lock(&self, namespace: &str) -> MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        namespace.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or_default();
-        self.locks[place].lock().await
+    /// could be written last. Namespaces do not wait for each other.
+    pub async fn lock(&self, namespace: &str) -> Option<Place> {
+        self.locks.take(namespace).await
     }
 }

@@ -62,7 +62,7 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
         walk.note(read);
         walk.hand_over_rotation().await?;
     }
-    let kept = role::keep(&walk.context, &namespace).await;
+    let kept = role::cover(&walk.context, &walk.connector).await;
     walk.note(kept);
     if let Some(class) = class.as_deref().filter(|_| fits) {
         let probe = probe::ask(&walk.context, &walk.connector, class, &mut walk.findings);
@@ -78,7 +78,7 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
         let kept = flux::keep(&walk.context, &walk.connector, &mut walk.findings).await;
         walk.note(kept);
     }
-    let kept = access::keep(&walk.context, &namespace).await;
+    let kept = access::keep(&walk.context, &namespace, seen.is_there(&walk.context.stores)).await;
     walk.note(kept);
     walk.finish().await
 }
@@ -139,11 +139,18 @@ impl Walk {
 
 /// Secrets of its own namespace that a Connector names: the credential and the CA.
 pub fn secret_names(connector: &Connector) -> Vec<&str> {
+    named(connector).filter(|name| is_object_name(name)).collect()
+}
+
+/// The same for one name of a Secret: each change of a Secret asks this of all Connectors.
+pub fn names_secret(connector: &Connector, name: &str) -> bool {
+    named(connector).any(|named| named == name)
+}
+
+fn named(connector: &Connector) -> impl Iterator<Item = &str> {
     let credential = connector.spec.secret_ref().filter(|reference| {
         let elsewhere = reference.namespace.as_ref().filter(|namespace| !namespace.is_empty());
         elsewhere.is_none() || elsewhere == connector.metadata.namespace.as_ref()
     });
-    let named =
-        credential.map(|reference| reference.name.as_str()).into_iter().chain(connector.spec.ca_secret());
-    named.filter(|name| is_object_name(name)).collect()
+    credential.map(|reference| reference.name.as_str()).into_iter().chain(connector.spec.ca_secret())
 }

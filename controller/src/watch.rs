@@ -82,7 +82,7 @@ fn watch_all(
     watches.add(Api::all(client.clone()), &all, secrets_w, without_credentials, Triggers::secret);
     watches.add(Api::all(client.clone()), &all, namespaces_w, readable, Triggers::namespace);
     watches.add(Api::all(client.clone()), &ours, services_w, follow::ours, Triggers::service);
-    watches.add(Api::all(client.clone()), &ours, roles_w, follow::ours, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, roles_w, follow::role, Triggers::shared);
     watches.add(Api::all(client.clone()), &ours, bindings_w, follow::ours, Triggers::shared);
     watches.add(Api::all(client.clone()), &all, nodes_w, addresses_only, Triggers::node);
     watches.add(own, &bundle, bundles_w, readable, Triggers::bundle);

@@ -22,13 +22,14 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// Group of all ServiceAccounts; with `:<namespace>` behind it, of that namespace's.
 const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
-pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
+/// `used`: there is a Connector.
+pub async fn keep(context: &Context, namespace: &str, used: bool) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
     let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
     let binding = context.stores.bindings.get(&ObjectRef::new(names::USER_ROLE).within(namespace));
-    let groups = match context.stores.connectors_in(namespace).is_empty() {
-        true => BTreeSet::new(),
-        false => groups(
+    let groups = match used {
+        false => BTreeSet::new(),
+        true => groups(
             namespace,
             inner_of(context, namespace).map(|project| members(context, &project)),
             &context.settings,

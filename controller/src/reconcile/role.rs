@@ -3,27 +3,56 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use connectors_api::names;
+use connectors_api::{Connector, names};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use kube::Api;
 use kube::api::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
 
 use super::secret_names;
-use crate::context::Context;
+use crate::context::{Context, Stores};
 use crate::error::Error;
 use crate::keep::{self, Kept};
 
+/// Some ten thousand names. A Role of 512 KiB would no longer be read, and etcd takes none of 1.5 MiB.
+const BYTES_OF_NAMES: usize = 384 << 10;
 const RBAC: &str = "rbac.authorization.k8s.io";
 
+/// For one Connector: written only if its names are not all there. Names that nobody needs any more are taken
+/// out by the walk of the namespace, once for all who changed.
+pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error> {
+    let namespace = connector.namespace().unwrap_or_default();
+    let covered = || {
+        let names =
+            secret_names(connector).into_iter().filter(|name| is_grantable(context, &namespace, name));
+        has_names(&context.stores, &namespace, names)
+    };
+    if covered() {
+        return Ok(());
+    }
+    let _one_at_a_time = context.lock(&namespace).await;
+    // Whoever was before us wrote the names of all.
+    if covered() {
+        return Ok(());
+    }
+    write(context, &namespace).await
+}
+
+/// For a namespace: exactly the names of its Connectors.
 pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
+    write(context, namespace).await
+}
+
+async fn write(context: &Context, namespace: &str) -> Result<(), Error> {
     let secrets = granted(context, namespace);
     let roles: Api<Role> = Api::namespaced(context.client.clone(), namespace);
     let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
-    let role = context.stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
-    let binding = context.stores.bindings.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
+    let name = ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace);
+    let role = context.stores.roles.get(&name);
+    let binding = context.stores.bindings.get(&binding_of(namespace));
     if secrets.is_empty() {
         if let Some(binding) = binding {
             keep::remove(&bindings, &*binding).await?;
@@ -33,24 +62,73 @@ pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
             None => Ok(()),
         };
     }
-    if keep::keep(&roles, role, &desired_role(namespace, secrets), keep::is_labelled).await? == Kept::Foreign
-    {
-        warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
-        return Ok(());
+    let desired = desired_role(namespace, secrets);
+    // By JSON, as `keep` compares, a thousand names take their time, and all others' walks wait for it.
+    if role.as_ref().is_none_or(|role| role.rules != desired.rules) {
+        if keep::keep(&roles, role, &desired, keep::is_labelled).await? == Kept::Foreign {
+            warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
+            return Ok(());
+        }
+        until_seen(context, &name, &desired).await;
     }
     keep_binding(&bindings, binding, &desired_binding(namespace, &context.settings.namespace)).await
 }
 
-/// The connector CA is no tool's credential: naming it in a Connector of our own namespace must not hand it
-/// to the gateway.
+/// The watch is some milliseconds behind. Whoever comes next must see what was written, or would write it
+/// again, against an old version.
+async fn until_seen(context: &Context, name: &ObjectRef<Role>, written: &Role) {
+    let seen = async {
+        while context.stores.roles.get(name).is_none_or(|role| role.rules != written.rules) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // One that the cache does not keep is never seen.
+    drop(tokio::time::timeout(Duration::from_millis(500), seen).await);
+}
+
+fn binding_of(namespace: &str) -> ObjectRef<RoleBinding> {
+    ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace)
+}
+
+/// Are these among the names that the gateway may read? Ours are sorted: others' are put right by the walk of
+/// the namespace.
+fn has_names<'a>(stores: &Stores, namespace: &str, mut names: impl Iterator<Item = &'a str>) -> bool {
+    let role = stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
+    let rule = role.as_ref().and_then(|role| role.rules.as_ref()?.first());
+    let there = rule.and_then(|rule| rule.resource_names.as_deref()).unwrap_or_default();
+    let bound = stores.bindings.get(&binding_of(namespace)).is_some();
+    names.all(|name| bound && there.binary_search_by(|there| there.as_str().cmp(name)).is_ok())
+}
+
 fn granted(context: &Context, namespace: &str) -> BTreeSet<String> {
-    let own = namespace == context.settings.namespace;
     let connectors = context.stores.connectors_in(namespace);
     let named = connectors.iter().flat_map(|connector| secret_names(connector));
-    named
-        .filter(|name| !own || ![names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(name))
-        .map(Into::into)
-        .collect()
+    let names: BTreeSet<_> = named.filter(|name| is_grantable(context, namespace, name)).collect();
+    let fitting = fitting(&names, BYTES_OF_NAMES);
+    if fitting.len() < names.len() {
+        tracing::warn!(
+            namespace,
+            "the gateway may read {} of the {} Secrets that Connectors name: a Role takes no more, delete Connectors",
+            fitting.len(),
+            names.len()
+        );
+    }
+    fitting
+}
+
+fn fitting(names: &BTreeSet<&str>, mut bytes: usize) -> BTreeSet<String> {
+    let fits = |name: &&str| {
+        bytes = bytes.saturating_sub(name.len());
+        bytes > 0
+    };
+    names.iter().copied().take_while(fits).map(Into::into).collect()
+}
+
+/// The connector CA is no tool's credential: naming it in a Connector of our own namespace must not hand it
+/// to the gateway.
+fn is_grantable(context: &Context, namespace: &str, name: &str) -> bool {
+    namespace != context.settings.namespace
+        || ![names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(&name)
 }
 
 fn desired_role(namespace: &str, secrets: BTreeSet<String>) -> Role {
@@ -113,4 +191,20 @@ fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
         "{kind} {name:?} was not made by {} and is left as it is: remove it, or label it",
         names::CONTROLLER
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_takes_names_as_long_as_it_can_be_written_and_read() {
+        let names: Vec<_> = (0..5_000).map(|at| format!("s{at:04}{}", "x".repeat(245))).collect();
+        let names: BTreeSet<_> = names.iter().map(String::as_str).collect();
+        let role = desired_role("demo", fitting(&names, BYTES_OF_NAMES));
+        let bytes = connectors_api::item::size(&role);
+        assert!((300 << 10..450 << 10).contains(&bytes), "{bytes}");
+        let few = names.iter().copied().take(900).collect();
+        assert_eq!(fitting(&few, BYTES_OF_NAMES).len(), 900);
+    }
 }

@@ -38,6 +38,11 @@ impl Seen {
         seen
     }
 
+    /// The Connector was not deleted.
+    pub fn is_there(&self, stores: &Stores) -> bool {
+        self.state(stores).0.is_some()
+    }
+
     /// Ends when something is not as it was. The caches tell nobody, so they are looked at.
     pub async fn overtaken(&self, stores: &Stores) {
         while self.state(stores) == self.state {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::watch_health::explain;
-use connectors_api::{Connector, ConnectorClass};
+use connectors_api::{Connector, ConnectorClass, names};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::api::rbac::v1::Role;
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -23,8 +24,8 @@ use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 
-/// An object that we make is smaller. Whoever makes a larger one in our name costs us a question for each
-/// reconcile, not its memory.
+/// An object that we make is smaller, but for the Role. Whoever makes a larger one in our name costs us a
+/// question for each reconcile, not its memory.
 const MAX_OF_OURS: usize = 32 << 10;
 
 /// One kind of objects, and what is kept of each.
@@ -176,6 +177,28 @@ pub fn readable<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<
 /// The same, of what we make ourselves.
 pub fn ours<K: Resource<DynamicType = ()> + Clone + Serialize>(item: Item<K>) -> Option<K> {
     readable(item.bounded(MAX_OF_OURS))
+}
+
+/// The Role grows with the names of Secrets in Connectors, which are in memory anyway: it is kept whole, without
+/// what others put on it. No other Role of ours is asked for.
+pub fn role(item: Item<Role>) -> Option<Role> {
+    if item.name_any() != names::GATEWAY_SECRETS_ROLE {
+        return None;
+    }
+    let Role { metadata, rules } = readable(item)?;
+    let labels = metadata.labels.unwrap_or_default();
+    let own = labels.into_iter().filter(|(name, _)| name == names::MANAGED_BY_LABEL).collect();
+    Some(Role {
+        metadata: ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            labels: Some(own),
+            ..ObjectMeta::default()
+        },
+        rules,
+    })
 }
 
 /// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does.

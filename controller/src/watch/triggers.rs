@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::Notify;
 
 use crate::context::Stores;
-use crate::reconcile::{secret_names, service};
+use crate::reconcile::{names_secret, service};
 use crate::settings::Settings;
 
 type Meta<K> = PartialObjectMeta<K>;
@@ -87,7 +87,7 @@ impl Triggers {
             self.ca.notify_one();
         }
         self.ask_where(|connector| {
-            connector.metadata.namespace == namespace && secret_names(connector).contains(&name.as_str())
+            connector.metadata.namespace == namespace && names_secret(connector, &name)
         });
     }
 

@@ -14,6 +14,7 @@ mod deep;
 mod flux;
 mod leader;
 mod mistakes;
+mod neighbours;
 mod outage;
 mod prober;
 mod ranges;
