@@ -18,7 +18,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::world::{World, bearer_secret, settings};
+use crate::world::{World, bearer_secret, done, settings};
 
 /// As many requests at a time as an eager tenant has open.
 const AT_ONCE: usize = 16;
@@ -98,6 +98,18 @@ async fn connectors_with_secrets(world: &World, count: usize) {
     .await;
 }
 
+/// How often the API server was asked to make a Role.
+async fn roles_asked_for(world: &World) -> usize {
+    let metrics = done(&world.plane, &["get", "--raw", "/metrics"]).await;
+    let of_roles = metrics.lines().filter(|line| {
+        line.starts_with("apiserver_request_total{")
+            && line.contains(r#"resource="roles""#)
+            && line.contains(r#"verb="POST""#)
+    });
+    let counts = of_roles.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+    counts.sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_secrets_that_change_at_once_delay_no_other_namespaces_rotation() {
     const MANY: usize = 400;
@@ -106,6 +118,7 @@ async fn hundreds_of_secrets_that_change_at_once_delay_no_other_namespaces_rotat
     let _running = world.controller(usual(), Arc::new(Far));
     world.demo("demo", "k8s").await;
     world.until_ready("demo", "k8s").await;
+    let roles = roles_asked_for(&world).await;
     connectors_with_secrets(&world, MANY).await;
     let secrets = world.api::<Secret>("many");
     let relabelled = all(3 * MANY, async |at| {
@@ -124,6 +137,8 @@ async fn hundreds_of_secrets_that_change_at_once_delay_no_other_namespaces_rotat
     let sum: Duration = took.iter().sum();
     assert!(sum < ROTATIONS as u32 * Duration::from_secs(1), "rotations took {took:?}");
     assert!(took.iter().all(|took| *took < Duration::from_secs(5)), "rotations took {took:?}");
+    let roles = roles_asked_for(&world).await - roles;
+    assert!(roles < 10, "the Role was asked for {roles} times");
     eventually("a Role with all names", async || {
         let role = world.api::<Role>("many").get("connectors-gateway-secrets").await.unwrap();
         let names = role.rules.and_then(|rules| rules.into_iter().next()?.resource_names).unwrap_or_default();
