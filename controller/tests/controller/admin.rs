@@ -2,6 +2,7 @@
 //! ready once it works.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use connectors_controller::prober::fake::FakeProber;
 use connectors_testenv::{ControlPlane, eventually};
@@ -11,8 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::world::{GATEWAY_SERVICE, World, config, done, settings};
 
 /// A free port, found by taking and leaving it.
+/// A host of loopback for each: a port that was free may be given to the next who asks.
 pub async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    TcpListener::bind(format!("127.9.{high}.{low}:0")).await.unwrap().local_addr().unwrap()
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Result<String, std::io::Error> {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use connectors_testenv::eventually;
@@ -40,8 +41,12 @@ pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// A host of loopback for each: a port that was free may be given to the next who asks, and a test would talk with the
+/// process of another.
 pub async fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    TcpListener::bind(format!("127.9.{high}.{low}:0")).await.unwrap().local_addr().unwrap().to_string()
 }
 
 fn command(folder: &Path, settings: &str) -> Command {
