@@ -146,6 +146,7 @@ impl Exchange<'_> {
             taken,
             persistence: Persistence::KeepAlive,
             upgrade: self.request.upgrade.is_some(),
+            share: Some(&self.grant.dial.share),
         }
     }
 
@@ -221,6 +222,8 @@ impl Exchange<'_> {
             return Ok(End::Unauthorized);
         }
         self.kept.let_go();
+        // For as long as its reader takes.
+        let _held = answer.held.take();
         headers::toward_client(answer.status, &mut answer.headers);
         if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.grant.route.targets.first()) {
             rewrite.apply(&mut answer.headers, target);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
-pub use budget::{Budget, STREAM_WINDOW, Share, Windows};
+pub use budget::{Budget, Held, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};
 pub use sieve::Sieve;

@@ -193,6 +193,7 @@ fn answers<'a>(source: Source<'a>, request: &'a Request, host: &'a str) -> Answe
         taken: Taken::New,
         persistence: Persistence::KeepAlive,
         upgrade: false,
+        share: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The target's side of one exchange: the request's head out, the answer's head in, over HTTP/1.1 or HTTP/2.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::header::HeaderMap;
@@ -10,7 +12,7 @@ use super::body::{H1Source, Source};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer;
 use crate::http::headers;
-use crate::http::http2::Inflow;
+use crate::http::http2::{Held, Inflow, Share};
 use crate::http::request::Request;
 use crate::http::wire::{self, Framing, Persistence, WireError};
 use crate::upstream::Taken;
@@ -18,12 +20,16 @@ use crate::upstream::multiplex::{Incoming, Lent};
 
 /// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.
 const MAX_HEAD: usize = 64 << 10;
+/// Larger ones are counted while they are here: their target may let them come slowly, or their reader stop.
+const LARGE: usize = 4 << 10;
 
 /// The head of an answer, whichever protocol brought it.
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub framing: Framing,
+    /// Of a large one.
+    pub held: Option<Held>,
 }
 
 /// Where an answer is read from.
@@ -36,6 +42,8 @@ pub struct AnswerReader<'a> {
     pub persistence: Persistence,
     /// An upgrade was asked for: a 101 is an answer.
     pub upgrade: bool,
+    /// Of the target's namespace. A probe has none: those are few.
+    pub share: Option<&'a Arc<Share>>,
 }
 
 /// Puts a request's head into `out`.
@@ -78,10 +86,10 @@ pub fn send_head(
 impl AnswerReader<'_> {
     /// The next head: interim ones (1xx) come first. Cancelling loses nothing.
     pub async fn head(&mut self) -> Result<Answer> {
-        let (host, taken) = (self.host, self.taken);
+        let (host, taken, share) = (self.host, self.taken, self.share);
         let answer = match &mut self.source {
-            Source::H1(h1) => h1_head(h1, self.method, host, taken, &mut self.persistence).await?,
-            Source::Target(incoming) => h2_head(incoming, self.method, host, taken).await?,
+            Source::H1(h1) => h1_head(h1, self.method, host, taken, &mut self.persistence, share).await?,
+            Source::Target(incoming) => h2_head(incoming, self.method, host, taken, share).await?,
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
@@ -103,15 +111,23 @@ impl AnswerReader<'_> {
     }
 }
 
+/// Counts so much of a head, with its copy on the way to the client.
+fn count(held: &mut Option<Held>, share: Option<&Arc<Share>>, bytes: usize) -> Result<()> {
+    let Some(share) = share.filter(|_| bytes > LARGE) else { return Ok(()) };
+    let held = held.get_or_insert_with(|| Held::new(share.clone()));
+    if held.set(2 * bytes) { Ok(()) } else { Err(Error::NoRoom) }
+}
+
 async fn h1_head(
     source: &mut H1Source<'_>,
     method: &Method,
     host: &str,
     taken: Taken,
     persistence: &mut Persistence,
+    share: Option<&Arc<Share>>,
 ) -> Result<Answer> {
     let invalid = |error: WireError| Error::Protocol { host: host.to_owned(), cause: format!("{error:?}") };
-    let mut seen = 0;
+    let (mut seen, mut held) = (0, None);
     loop {
         let head = match wire::may_be_complete(source.buf, seen, MAX_HEAD) {
             true => wire::take_response(source.buf, MAX_HEAD).map_err(invalid)?,
@@ -124,9 +140,10 @@ async fn h1_head(
                 || headers::connection_has(&head.headers, "close");
             *persistence = if ends { Persistence::Close } else { Persistence::KeepAlive };
             *source.decoder = framing.into();
-            return Ok(Answer { status: head.status, headers: head.headers, framing });
+            return Ok(Answer { status: head.status, headers: head.headers, framing, held });
         }
         seen = source.buf.len();
+        count(&mut held, share, seen)?;
         let retry = if source.buf.is_empty() { taken.retry() } else { Retry::Never };
         let cut = |cause: String| Error::Cut { host: host.to_owned(), cause, retry };
         match buffer::fill(source.io, source.buf, buffer::READ_SIZE).await {
@@ -137,7 +154,13 @@ async fn h1_head(
     }
 }
 
-async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Taken) -> Result<Answer> {
+async fn h2_head(
+    incoming: &mut Incoming,
+    method: &Method,
+    host: &str,
+    taken: Taken,
+    share: Option<&Arc<Share>>,
+) -> Result<Answer> {
     let head = incoming.head().await.map_err(|error| Error::Cut {
         host: host.to_owned(),
         cause: error.to_string(),
@@ -153,7 +176,10 @@ async fn h2_head(incoming: &mut Incoming, method: &Method, host: &str, taken: Ta
         None => Framing::Chunked,
     };
     let (parts, ()) = head.into_parts();
-    Ok(Answer { status: parts.status, headers: parts.headers, framing })
+    let bytes = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut held = None;
+    count(&mut held, share, bytes)?;
+    Ok(Answer { status: parts.status, headers: parts.headers, framing, held })
 }
 
 /// What an error of a stream says about its request.

@@ -18,8 +18,8 @@ use crate::http::headers;
 use crate::http::http2::{Inflow, NoRoom, Share};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
-/// Bytes of later requests that a client may send ahead while one is served.
-const MAX_PIPELINED: usize = 64 << 10;
+/// Bytes of later requests that are read ahead while one is served, to see a client leave.
+const MAX_PIPELINED: usize = 8 << 10;
 
 /// Where the request's body comes from.
 pub enum Body<'a> {

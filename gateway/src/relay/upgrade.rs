@@ -24,7 +24,7 @@ use crate::upstream::{Left, Taken};
 
 /// Bytes that a client may send before it has its answer. Clients wait for the 101; one that does not is held
 /// here.
-const MAX_AHEAD: usize = 16 << 10;
+const MAX_AHEAD: usize = 8 << 10;
 
 /// The target's side when it has agreed.
 struct Switched<'a> {

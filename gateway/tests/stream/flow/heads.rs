@@ -1,18 +1,22 @@
-//! Requests that wait for a target which says nothing: what they take is bounded, whatever their heads are.
+//! Requests that wait for a target which says nothing, or not all: what they take is bounded, whatever their heads are.
 
 use std::time::Duration;
 
 use connectors_testenv::eventually;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::{ROOM, STREAMS};
 use crate::both;
-use crate::http::H2Client;
-use crate::target::Target;
-use crate::world::World;
+use crate::http::{H2, H2Client};
+use crate::target::{Target, read_head};
+use crate::world::{TOKEN, World};
 
 const CLIENTS: usize = 6;
+/// Of a head without an end, as much as is waited for.
+const UNENDED: usize = 60 << 10;
 /// Some bytes each on the wire, for HPACK has them in its table after the first.
 const FIELDS: usize = 26;
 
@@ -53,5 +57,51 @@ async fn large_heads_for_a_target_that_says_nothing_are_bounded() {
     assert!(!asked.is_empty());
     asked.iter().for_each(JoinHandle::abort);
     drop((asked, client));
+    eventually("all is given back", async || gauge.get() == 0).await;
+}
+
+/// Without TLS, for there are a thousand of them. Begins each answer and never ends its head.
+async fn endless_heads() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                let begun = format!("HTTP/1.1 200 OK\r\nx-padding: {}", "x".repeat(UNENDED));
+                let _ = stream.write_all(begun.as_bytes()).await;
+                stream.read_u8().await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_of_answers_that_do_not_end_are_bounded() {
+    let world = World::with(|settings| settings.timeouts.response_header = Duration::from_secs(120)).await;
+    let port = endless_heads().await;
+    world.connect("target", &format!("http://127.0.0.1:{port}"));
+    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let mut asked = Vec::new();
+    for _ in 0..CLIENTS {
+        let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();
+        let client = H2Client::over(world.tls(stream, "c-target.demo.svc", H2).await.unwrap()).await;
+        let get = || {
+            let request = Request::get("https://c-target.demo.svc/");
+            request.header("authorization", format!("Bearer {TOKEN}")).body(()).unwrap()
+        };
+        asked.extend((0..STREAMS).map(|_| {
+            let (mut client, request) = (client.clone(), get());
+            tokio::spawn(async move { client.send(request, None).await.ok().map(|(status, ..)| status) })
+        }));
+    }
+    eventually("what does not fit is refused", async || asked.iter().any(JoinHandle::is_finished)).await;
+    assert!(gauge.get() > 64 << 20, "{} MiB are counted", gauge.get() >> 20);
+    assert!(gauge.get() < ROOM as i64, "{} MiB are held", gauge.get() >> 20);
+    let refused = asked.extract_if(.., |one| one.is_finished()).next().unwrap();
+    assert_eq!(refused.await.unwrap(), Some(StatusCode::SERVICE_UNAVAILABLE));
+    asked.iter().for_each(JoinHandle::abort);
+    drop(asked);
     eventually("all is given back", async || gauge.get() == 0).await;
 }
