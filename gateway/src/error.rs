@@ -69,6 +69,9 @@ pub enum Error {
     Unusable { connector: ConnectorRef, why: String },
     #[error("the requests of its namespace that wait hold all that they may")]
     NoRoom,
+    /// The same when the target may have acted on it.
+    #[error("given up in its wait: the requests of its namespace that wait hold all that they may")]
+    GivenUp,
     #[error("the API server did not answer a review")]
     ReviewUnavailable,
     #[error("the gateway has no issuing CA yet")]
@@ -170,6 +173,7 @@ impl Error {
             ClientGone(_) => failed(Blame::Client, status::bad_request("the client went away")),
             Unusable { connector, why } => gateway(Refusal::Unusable, status::unusable(connector, why)),
             NoRoom => gateway(Refusal::Limit, status::no_room()),
+            GivenUp => gateway(Refusal::Limit, status::given_up()),
             ReviewUnavailable => gateway(Refusal::Unavailable, status::unavailable()),
             NoIssuer => gateway(Refusal::Unavailable, status::internal()),
             Internal(_) => failed(Blame::Gateway, status::internal()),

@@ -132,6 +132,7 @@ async fn forward(
             Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record, &kept) => {
                 want = Want::Fresh
             }
+            Err(Error::NoRoom) => return Err(Error::GivenUp),
             Err(error) => return Err(error.told_to_repeat()),
         }
     }

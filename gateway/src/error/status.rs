@@ -153,6 +153,12 @@ pub fn no_room() -> Failure {
     later("other requests through connectors of this namespace wait for their answers or have stopped reading, and that is all that may wait: try again".to_owned())
 }
 
+/// The same of a request that has gone to the target. Without `Retry-After`, by which clients send even a POST again.
+pub fn given_up() -> Failure {
+    let message = "other requests through connectors of this namespace wait for their answers or have stopped reading, and that is all that may wait: this one was given up, and its target may have acted on it";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message.to_owned())
+}
+
 /// The home API server does not answer and nothing is known of the client.
 pub fn unavailable() -> Failure {
     let message =
