@@ -152,6 +152,7 @@ pub struct Metrics {
     pub issuer_not_after: IntGauge,
     pub log_lines_lost: IntCounter,
     pub stream_bytes_held: IntGauge,
+    pub request_bytes_held: IntGauge,
 }
 
 impl Metrics {
@@ -210,7 +211,16 @@ impl Metrics {
                 "issuer_not_after_seconds",
                 "End of the issuing CA, or 0; Unix time.",
             )?,
-            stream_bytes_held: gauge(to, "stream_bytes_held", "Bytes read for HTTP/2 readers that stopped.")?,
+            stream_bytes_held: gauge(
+                to,
+                "stream_bytes_held",
+                "Bytes of bodies and heads for readers that stopped.",
+            )?,
+            request_bytes_held: gauge(
+                to,
+                "request_bytes_held",
+                "Bytes of requests that wait for their answers.",
+            )?,
             log_lines_lost: counter(to, "log_lines_lost_total", "Lines of the log that found no room.")?,
             registry,
         })

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::admit::passage::Passage;
 use crate::error::Result;
 use crate::gateway::Gateway;
+use crate::http::http2::Share;
 use crate::http::request::Request;
 use crate::modes::reverse::Reverse;
 use crate::modes::tunnel::Tunnel;
@@ -47,6 +48,18 @@ impl Mode {
                 Some(reverse.gateway.parts.settings.load().timeouts.head)
             }
             Mode::Reverse(_) | Mode::Tunnel(_) => None,
+        }
+    }
+
+    /// What those whose connection it is may hold, as far as that is known.
+    pub fn sender(&self) -> Arc<Share> {
+        let budget = &self.gateway().upstream.budget;
+        match self {
+            Mode::Tunnel(tunnel) => budget.of_senders(tunnel.first.principal.namespace()),
+            Mode::Reverse(reverse) => match reverse.last() {
+                Some(passage) => budget.of_senders(passage.principal.namespace()),
+                None => budget.nobodys(),
+            },
         }
     }
 

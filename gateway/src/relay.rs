@@ -69,6 +69,8 @@ pub(crate) struct Exchange<'a> {
     pub kept: &'a Kept,
     /// No other try follows.
     pub last: bool,
+    /// What its connection takes: one of HTTP/1.1 is there for it alone.
+    pub session: usize,
 }
 
 impl Exchange<'_> {
@@ -87,12 +89,12 @@ impl Exchange<'_> {
             (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,
             (Session::H2 { lent, taken }, _) => {
                 let (authority, host) = (&self.grant.dial.authority, &self.grant.dial.host);
-                let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host)?;
+                let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host).await?;
                 let carries = self.request.framing != Framing::None;
                 if carries && !self.sends() && client::expects_continue(&self.request.headers) {
                     reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
                 }
-                let upload = carries.then_some(Sink::H2(&mut outgoing));
+                let upload = carries.then_some(Sink::H2(&mut outgoing, lent.outflow()));
                 let mut answers = self.answers(Source::Target(&mut incoming), *taken);
                 let (end, sent) = self.duplex(body, reply, upload, &mut answers).await?;
                 Ok(end.turn(sent == Sent::Whole))
@@ -109,6 +111,7 @@ impl Exchange<'_> {
     ) -> Result<Turn> {
         let (mut buf, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
         put_head(&mut out, self.request, self.grant.dial.authority.as_str());
+        let share = Some(&self.grant.dial.share);
         let (end, sent, persistence) = if self.request.framing == Framing::None {
             let mut sink = H1Sink { io: stream, out: &mut out, encoder: Encoder::None };
             tokio::select! {
@@ -118,7 +121,7 @@ impl Exchange<'_> {
             }
             // An answer may take for ever.
             drop(std::mem::take(&mut out));
-            let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
+            let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder, share });
             let mut answers = self.answers(source, taken);
             let (end, sent) = self.duplex(body, reply, None, &mut answers).await?;
             (end, sent, answers.persistence)
@@ -129,7 +132,7 @@ impl Exchange<'_> {
                 out: &mut out,
                 encoder: Encoder::from(self.request.framing),
             });
-            let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder });
+            let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder, share });
             let mut answers = self.answers(source, taken);
             let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers).await?;
             (end, sent, answers.persistence)
@@ -152,7 +155,7 @@ impl Exchange<'_> {
 
     /// Resolves if the target's namespace has no room for one more that waits.
     async fn waits(&self) -> NoRoom {
-        self.grant.dial.share.clone().bears(self.request.weight()).await
+        self.grant.dial.share.clone().bears(self.request.weight() + self.session).await
     }
 
     fn cut(&self, error: std::io::Error, taken: Taken) -> Error {
@@ -228,7 +231,8 @@ impl Exchange<'_> {
         if let (Some(rewrite), Some(target)) = (&self.request.rewrite, self.grant.route.targets.first()) {
             rewrite.apply(&mut answer.headers, target);
         }
-        let mut sink = reply.head(&self.request.method, answer.status, answer.headers, answer.framing)?;
+        let mut sink =
+            reply.head(&self.request.method, answer.status, answer.headers, answer.framing).await?;
         self.record.answered(answer.status.as_u16());
         if answer.framing == Framing::None {
             // Whatever a target sends behind a head that ends its answer is no part of it.

@@ -1,10 +1,11 @@
 //! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
-//! peer that is gone without a word; `budget` is what streams may hold. `serve/h2` serves clients
+//! peer that is gone without a word; `budget` is what streams may hold, `outflow` what is on its way to the socket. `serve/h2` serves clients
 //! with it, `upstream/multiplex` asks targets.
 
 mod budget;
 mod gather;
 mod inflow;
+mod outflow;
 mod sieve;
 
 use std::future::pending;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 pub use budget::{Budget, Held, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};
+pub use outflow::{Outflow, weight};
 pub use sieve::Sieve;
 
 /// Bytes of one stream that may wait for a peer that takes no more from its socket: two TLS records.

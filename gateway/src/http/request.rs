@@ -5,6 +5,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
 use super::headers::Protocol;
+use super::http2::weight;
 use super::rewrite::Rewrite;
 use super::wire::Framing;
 use crate::error::{Error, Result};
@@ -30,16 +31,12 @@ pub struct Request {
     pub rewrite: Option<Rewrite>,
 }
 
-/// What a request takes that waits, beside its head: tasks, streams, a connection to its target.
+/// What a request takes that waits, beside its head: a task, two streams.
 const WAITS: usize = 8 << 10;
-/// Of a field in a map of them.
-const FIELD: usize = 32;
-
 impl Request {
     /// Bytes of memory while it waits. Its head is there twice: as it came, and as it goes.
     pub fn weight(&self) -> usize {
-        let fields = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-        WAITS + 2 * (self.path.as_str().len() + fields.sum::<usize>())
+        WAITS + 2 * (self.path.as_str().len() + weight(&self.headers))
     }
 
     /// Asks what the API server has, which client-go reads without looking for a Status.

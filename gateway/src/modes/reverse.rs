@@ -76,6 +76,11 @@ impl Reverse {
         self.last.load().is_some()
     }
 
+    /// Of the last request that has.
+    pub fn last(&self) -> Option<Arc<Passage>> {
+        self.last.load_full()
+    }
+
     pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
         if request.method == http::Method::CONNECT {
             return Err(Error::Malformed(

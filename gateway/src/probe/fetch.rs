@@ -107,9 +107,9 @@ impl Gateway {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, body, &target.host).await,
             Session::H2 { mut lent, .. } => {
                 let (mut incoming, mut outgoing) =
-                    send_head(&mut lent, &request, &dial.authority, &target.host)?;
+                    send_head(&mut lent, &request, &dial.authority, &target.host).await?;
                 if !body.is_empty() {
-                    let sent = Sink::H2(&mut outgoing).data(body, true).await;
+                    let sent = Sink::H2(&mut outgoing, lent.outflow()).data(body, true).await;
                     sent.map_err(|cause| Error::Protocol { host: target.host.clone(), cause })?;
                 }
                 collect(answers(Source::Target(&mut incoming), &request, &target.host)).await
@@ -181,7 +181,7 @@ async fn ask_h1<S: AsyncRead + AsyncWrite + Send + Unpin>(
     out.extend_from_slice(&body);
     let sent = H1Sink { io: stream, out: &mut out, encoder: Encoder::None }.flush().await;
     sent.map_err(|error| Error::Unreachable { host: host.to_owned(), cause: error.kind().to_string() })?;
-    let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder });
+    let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder, share: None });
     collect(answers(source, request, host)).await
 }
 

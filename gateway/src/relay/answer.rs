@@ -12,9 +12,9 @@ use super::body::{H1Source, Source};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer;
 use crate::http::headers;
-use crate::http::http2::{Held, Inflow, Share};
+use crate::http::http2::{Held, Inflow, Share, weight};
 use crate::http::request::Request;
-use crate::http::wire::{self, Framing, Persistence, WireError};
+use crate::http::wire::{self, Framing, MAX_FIELDS, Persistence, WireError};
 use crate::upstream::Taken;
 use crate::upstream::multiplex::{Incoming, Lent};
 
@@ -60,7 +60,7 @@ pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
 
 /// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the
 /// target has seen nothing of it.
-pub fn send_head(
+pub async fn send_head(
     lent: &mut Lent,
     request: &Request,
     authority: &Authority,
@@ -76,7 +76,7 @@ pub fn send_head(
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
     headers::toward_h2(head.headers_mut());
-    lent.send(head, request.framing == Framing::None).map_err(|error| Error::Cut {
+    lent.send(head, request.framing == Framing::None).await.map_err(|error| Error::Cut {
         host: host.to_owned(),
         cause: error.to_string(),
         retry: Retry::Always,
@@ -140,6 +140,7 @@ async fn h1_head(
                 || headers::connection_has(&head.headers, "close");
             *persistence = if ends { Persistence::Close } else { Persistence::KeepAlive };
             *source.decoder = framing.into();
+            count(&mut held, share, weight(&head.headers))?;
             return Ok(Answer { status: head.status, headers: head.headers, framing, held });
         }
         seen = source.buf.len();
@@ -176,9 +177,13 @@ async fn h2_head(
         None => Framing::Chunked,
     };
     let (parts, ()) = head.into_parts();
-    let bytes = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    // As many as are read of HTTP/1.1.
+    if parts.headers.len() > MAX_FIELDS {
+        let cause = format!("more than {MAX_FIELDS} fields in the head of an answer");
+        return Err(Error::Protocol { host: host.to_owned(), cause });
+    }
     let mut held = None;
-    count(&mut held, share, bytes)?;
+    count(&mut held, share, weight(&parts.headers))?;
     Ok(Answer { status: parts.status, headers: parts.headers, framing, held })
 }
 

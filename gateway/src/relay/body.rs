@@ -2,6 +2,7 @@
 //! read and one write buffer per direction exist, so a slow reader stops the writer.
 
 use std::future::{pending, poll_fn};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use tokio::task::coop::consume_budget;
 
 use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
-use crate::http::http2::{Inflow, NoRoom, Part};
+use crate::http::http2::{Held, Inflow, NoRoom, Outflow, Part, Share, weight};
 use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
@@ -21,6 +22,9 @@ use crate::upstream::multiplex::Incoming;
 const BODY_READ_SIZE: usize = 16 << 10;
 /// Bytes gathered before they are written although more is at hand; one TLS record.
 const WRITE_SIZE: usize = 16 << 10;
+
+/// Such pieces may be much smaller than the buffer that they lie in.
+const SMALL: usize = 4 << 10;
 
 pub type Writer<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
 
@@ -44,6 +48,8 @@ pub struct H1Source<'a> {
     pub io: Reader<'a>,
     pub buf: &'a mut BytesMut,
     pub decoder: &'a mut Decoder,
+    /// Where what is here counts while its reader has stopped: a client has one body at a time, a target thousands.
+    pub share: Option<&'a Arc<Share>>,
 }
 
 /// Where a body comes from.
@@ -80,9 +86,17 @@ impl Source<'_> {
 
     /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already.
     pub async fn gather(&mut self, taken: usize) -> NoRoom {
-        match self.stream() {
-            Some(body) => body.gather(taken).await,
-            None => pending().await,
+        match self {
+            Source::H1(H1Source { share: Some(share), buf, .. }) => {
+                let mut held = Held::new(share.clone());
+                if held.set(taken + buf.capacity()) { pending().await } else { NoRoom }
+            }
+            Source::H1(_) => pending().await,
+            Source::Client(body) => body.gather(taken).await,
+            Source::Target(incoming) => match &mut incoming.body {
+                Some(body) => body.gather(taken).await,
+                None => pending().await,
+            },
         }
     }
 
@@ -144,7 +158,7 @@ impl H1Sink<'_> {
 /// Where a body goes.
 pub enum Sink<'a> {
     H1(H1Sink<'a>),
-    H2(&'a mut SendStream<Bytes>),
+    H2(&'a mut SendStream<Bytes>, &'a Outflow),
     /// The message ended with its head.
     None,
 }
@@ -164,7 +178,7 @@ impl Sink<'_> {
                     h1.flush().await.map_err(|error| error.to_string())
                 }
             }
-            Sink::H2(stream) => send(stream, data, last).await,
+            Sink::H2(stream, outflow) => send(stream, outflow, data, last).await,
             Sink::None => Ok(()),
         }
     }
@@ -175,10 +189,11 @@ impl Sink<'_> {
                 h1.encoder.end(trailers.as_ref(), h1.out).map_err(|error| format!("{error:?}"))?;
                 h1.flush().await.map_err(|error| error.to_string())
             }
-            (Sink::H2(stream), Some(trailers)) => {
-                stream.send_trailers(trailers).map_err(|error| error.to_string())
+            (Sink::H2(stream, outflow), Some(trailers)) => {
+                let handed = outflow.hand(weight(&trailers), || stream.send_trailers(trailers));
+                handed.await.map_err(|error| error.to_string())
             }
-            (Sink::H2(stream), None) => {
+            (Sink::H2(stream, _), None) => {
                 stream.send_data(Bytes::new(), true).map_err(|error| error.to_string())
             }
             (Sink::None, _) => Ok(()),
@@ -188,14 +203,14 @@ impl Sink<'_> {
     pub async fn flush(&mut self) -> Result<(), String> {
         match self {
             Sink::H1(h1) => h1.flush().await.map_err(|error| error.to_string()),
-            Sink::H2(_) | Sink::None => Ok(()),
+            Sink::H2(..) | Sink::None => Ok(()),
         }
     }
 
     /// Resolves when the reader of this body is gone. An HTTP/1.1 reader is watched by the other direction.
     async fn gone(&mut self) -> String {
         match self {
-            Sink::H2(stream) => match poll_fn(|cx| stream.poll_reset(cx)).await {
+            Sink::H2(stream, _) => match poll_fn(|cx| stream.poll_reset(cx)).await {
                 Ok(reason) => format!("stream reset: {reason}"),
                 Err(error) => error.to_string(),
             },
@@ -204,8 +219,13 @@ impl Sink<'_> {
     }
 }
 
-/// Waits for the peer's window before it sends.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), String> {
+/// Waits for the peer's window before it sends, and for a place on the way to its socket.
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    outflow: &Outflow,
+    mut data: Bytes,
+    last: bool,
+) -> Result<(), String> {
     if data.is_empty() && last {
         return stream.send_data(data, true).map_err(|error| error.to_string());
     }
@@ -215,8 +235,13 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
             Some(room) => room.map_err(|error| error.to_string())?,
             None => return Err("stream closed".to_owned()),
         };
-        let piece = data.split_to(room.min(data.len()));
-        stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
+        let mut piece = data.split_to(room.min(data.len()));
+        if piece.len() < SMALL && outflow.is_crowded() {
+            piece = Bytes::copy_from_slice(&piece);
+        }
+        let end = last && data.is_empty();
+        let handed = outflow.hand(piece.len(), || stream.send_data(piece, end));
+        handed.await.map_err(|error| error.to_string())?;
     }
     Ok(())
 }

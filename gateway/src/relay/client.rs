@@ -15,7 +15,7 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
 use crate::http::headers;
-use crate::http::http2::{Inflow, NoRoom, Share};
+use crate::http::http2::{Inflow, NoRoom, Outflow, Share, weight};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
 /// Bytes of later requests that are read ahead while one is served, to see a client leave.
@@ -30,7 +30,9 @@ pub enum Body<'a> {
 impl Body<'_> {
     pub fn source(&mut self) -> Source<'_> {
         match self {
-            Body::H1 { io, buf, decoder } => Source::H1(H1Source { io: &mut **io, buf, decoder }),
+            Body::H1 { io, buf, decoder } => {
+                Source::H1(H1Source { io: &mut **io, buf, decoder, share: None })
+            }
             Body::H2(stream) => Source::Client(stream),
         }
     }
@@ -75,7 +77,7 @@ impl Body<'_> {
 /// Where the answer goes.
 pub enum Reply<'a> {
     H1 { io: Writer<'a>, out: &'a mut BytesMut, minor: u8, close: bool, shutdown: &'a ShutdownWatch },
-    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, answered: bool },
+    H2 { respond: SendResponse<Bytes>, stream: Option<SendStream<Bytes>>, outflow: Outflow, answered: bool },
 }
 
 impl Reply<'_> {
@@ -87,12 +89,16 @@ impl Reply<'_> {
                 wire::put_response(out, status, &headers, Framing::None, Persistence::KeepAlive);
                 H1Sink { io: &mut **io, out, encoder: Encoder::None }.flush().await.map_err(gone)
             }
-            Reply::H2 { respond, .. } => respond.send_informational(response(status, headers)).map_err(gone),
+            Reply::H2 { respond, outflow, .. } => {
+                let handed =
+                    outflow.hand(weight(&headers), || respond.send_informational(response(status, headers)));
+                handed.await.map_err(gone)
+            }
         }
     }
 
     /// The head of the answer, and where its body goes.
-    pub fn head(
+    pub async fn head(
         &mut self,
         method: &Method,
         status: StatusCode,
@@ -113,12 +119,14 @@ impl Reply<'_> {
                 let encoder = if *method == Method::HEAD { Encoder::None } else { framing.into() };
                 Ok(Sink::H1(H1Sink { io: &mut **io, out, encoder }))
             }
-            Reply::H2 { respond, stream, answered } => {
+            Reply::H2 { respond, stream, outflow, answered } => {
                 let end = framing == Framing::None;
                 *answered = true;
                 headers::audit_id_once(&mut headers);
-                let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
-                Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened)) })
+                let handed =
+                    outflow.hand(weight(&headers), || respond.send_response(response(status, headers), end));
+                let opened = handed.await.map_err(gone)?;
+                Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened), outflow) })
             }
         }
     }
@@ -153,7 +161,7 @@ impl Reply<'_> {
         }
         let framing =
             if *method == Method::HEAD { Framing::None } else { Framing::Length(body.len() as u64) };
-        let mut sink = self.head(method, failure.code, headers, framing)?;
+        let mut sink = self.head(method, failure.code, headers, framing).await?;
         if framing == Framing::None { sink.flush().await } else { sink.data(body, true).await }.map_err(gone)
     }
 

@@ -51,7 +51,12 @@ impl Exchange<'_> {
         sent.map_err(|error| self.cut(error, Taken::New))?;
         let asked = Notify::new();
         asked.notify_one();
-        let source = Source::H1(H1Source { io: &mut read, buf: &mut first, decoder: &mut decoder });
+        let source = Source::H1(H1Source {
+            io: &mut read,
+            buf: &mut first,
+            decoder: &mut decoder,
+            share: Some(&self.grant.dial.share),
+        });
         let mut answers = self.answers(source, Taken::New);
         // What the client sends ahead stays in its buffer; this says that nothing follows it.
         let mut ended = false;

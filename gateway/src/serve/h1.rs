@@ -153,7 +153,8 @@ impl Connection {
 
     /// Reads away the rest of a body whose answer is complete. True: all of it.
     async fn drain(&mut self, decoder: &mut Decoder) -> bool {
-        let mut source = body::Source::H1(H1Source { io: &mut self.read, buf: &mut self.buf, decoder });
+        let mut source =
+            body::Source::H1(H1Source { io: &mut self.read, buf: &mut self.buf, decoder, share: None });
         let drained = async {
             let mut left = MAX_DRAINED;
             loop {

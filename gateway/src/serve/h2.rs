@@ -20,8 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, SEND_BUFFER, STREAM_WINDOW, connection_window,
-    gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, SEND_BUFFER, STREAM_WINDOW,
+    connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing, MAX_FIELDS};
@@ -39,7 +39,7 @@ const CLIENTS_MISTAKES: usize = 4000;
 /// Serves a connection to its end.
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
-    let (stream, flusher) = gather(stream);
+    let (stream, mut flusher) = gather(stream);
     let handshake = options(mode).handshake(stream);
     let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
         Ok(Ok(connection)) => connection,
@@ -60,7 +60,7 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
                 connection.graceful_shutdown();
                 draining = true;
             }
-            stream = poll_fn(|cx| accept(&mut connection, &flusher, cx)) => match stream {
+            stream = poll_fn(|cx| accept(&mut connection, &mut flusher, mode, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
                     let so_far = taken_back.load(Ordering::Relaxed);
@@ -68,9 +68,10 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                         continue;
                     }
-                    let (mode, taken_back) = (mode.clone(), taken_back.clone());
+                    let (mode, outflow, taken_back) =
+                        (mode.clone(), flusher.outflow().clone(), taken_back.clone());
                     tokio::spawn(async move {
-                        if !exchange(&mode, request, respond).await {
+                        if !exchange(&mode, request, respond, outflow).await {
                             taken_back.fetch_add(1, Ordering::Relaxed);
                         }
                     });
@@ -90,11 +91,12 @@ type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
 /// The next stream. When there is none for now, what this turn has written leaves.
 fn accept(
     connection: &mut Connection<Gathering, Bytes>,
-    flusher: &Flusher,
+    flusher: &mut Flusher,
+    mode: &Mode,
     cx: &mut Context<'_>,
 ) -> Poll<Option<std::result::Result<Asked, h2::Error>>> {
     match pin!(connection.accept()).poll(cx) {
-        Poll::Pending => match flusher.poll(cx) {
+        Poll::Pending => match flusher.poll(cx, || mode.sender()) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         },
@@ -130,9 +132,14 @@ fn options(mode: &Mode) -> H2Options {
 }
 
 /// One request. True: the client has waited for the beginning of its answer.
-async fn exchange(mode: &Mode, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
+async fn exchange(
+    mode: &Mode,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    outflow: Outflow,
+) -> bool {
     let (parts, body) = request.into_parts();
-    let mut reply = Reply::H2 { respond, stream: None, answered: false };
+    let mut reply = Reply::H2 { respond, stream: None, outflow, answered: false };
     let limit = mode.gateway().parts.settings.load().limits.head_bytes;
     match request_of(parts, body.is_end_stream(), limit) {
         Ok(request) => {

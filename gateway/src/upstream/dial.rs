@@ -51,6 +51,21 @@ pub enum Session {
     },
 }
 
+/// A connection of TLS, by the measurement of idle ones.
+const SECURE: usize = 24 << 10;
+const PLAIN: usize = 4 << 10;
+
+impl Session {
+    /// Bytes of memory that a request has for itself. An HTTP/2 connection is shared, and counted by who makes it.
+    pub fn weight(&self, dial: &Dial) -> usize {
+        match self {
+            Session::H1 { .. } if dial.anchors.is_some() => SECURE,
+            Session::H1 { .. } => PLAIN,
+            Session::H2 { .. } => 0,
+        }
+    }
+}
+
 /// Where a session's connection is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {

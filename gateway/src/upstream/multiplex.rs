@@ -13,8 +13,8 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, SEND_BUFFER, Share, Sieve, Windows,
-    connection_window, gather, silence,
+    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, SEND_BUFFER, Share, Sieve,
+    Windows, connection_window, gather, silence, weight,
 };
 use crate::settings::Timeouts;
 
@@ -25,6 +25,7 @@ const MAX_HEAD: u32 = 64 << 10;
 
 pub struct Multiplex {
     send: SendRequest<Bytes>,
+    outflow: Outflow,
     streams: AtomicUsize,
     /// The connection has ended, or the target takes no new stream on it.
     over: Arc<AtomicBool>,
@@ -70,12 +71,14 @@ impl Multiplex {
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
         let (quiet, patience) = (timeouts.ping, timeouts.pong);
+        let (outflow, of) = (flusher.outflow().clone(), share.clone());
         tokio::spawn(async move {
-            drive(connection, flusher, windows, quiet, patience).await;
+            drive(connection, flusher, of, windows, quiet, patience).await;
             ended.store(true, Ordering::Relaxed);
         });
         Ok(Arc::new(Multiplex {
             send,
+            outflow,
             streams: AtomicUsize::new(0),
             over,
             used: AtomicBool::new(true),
@@ -122,13 +125,19 @@ impl Drop for Lent {
 }
 
 impl Lent {
+    /// For what follows the head.
+    pub fn outflow(&self) -> &Outflow {
+        &self.connection.outflow
+    }
+
     /// Opens the stream. `end`: the request has no body.
-    pub fn send(
+    pub async fn send(
         &mut self,
         request: http::Request<()>,
         end: bool,
     ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
-        let (head, body) = self.send.send_request(request, end)?;
+        let (outflow, bytes) = (&self.connection.outflow, weight(request.headers()));
+        let (head, body) = outflow.hand(bytes, || self.send.send_request(request, end)).await?;
         Ok((Incoming { head, body: None, share: self.connection.share.clone() }, body))
     }
 }
@@ -155,7 +164,8 @@ impl Incoming {
 /// ended, or for want of a PONG or an acknowledgement. Its streams end with it.
 async fn drive(
     mut connection: Connection<Gathering<Sieve<Stream>>, Bytes>,
-    flusher: Flusher<Sieve<Stream>>,
+    mut flusher: Flusher<Sieve<Stream>>,
+    share: Arc<Share>,
     mut windows: Windows,
     quiet: std::time::Duration,
     patience: std::time::Duration,
@@ -169,7 +179,7 @@ async fn drive(
                     return;
                 }
             }
-            () = poll_fn(|cx| turn(&mut connection, &flusher, cx)) => return,
+            () = poll_fn(|cx| turn(&mut connection, &mut flusher, &share, cx)) => return,
             () = &mut dead => return,
         }
     }
@@ -178,13 +188,14 @@ async fn drive(
 /// What one turn has written leaves at its end.
 fn turn(
     connection: &mut Connection<Gathering<Sieve<Stream>>, Bytes>,
-    flusher: &Flusher<Sieve<Stream>>,
+    flusher: &mut Flusher<Sieve<Stream>>,
+    share: &Arc<Share>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     if Pin::new(connection).poll(cx).is_ready() {
         return Poll::Ready(());
     }
-    match flusher.poll(cx) {
+    match flusher.poll(cx, || share.clone()) {
         Poll::Ready(Err(_)) => Poll::Ready(()),
         Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
     }

@@ -1,6 +1,8 @@
-//! Readers that stop hold up nobody but themselves, and little is held for them. `uploads` and `heads` are what clients send.
+//! Readers that stop hold up nobody but themselves, and little is held for them. `uploads` and `heads` are what clients send,
+//! `sockets` are those that read nothing at all.
 
 mod heads;
+mod sockets;
 mod uploads;
 
 use std::sync::Arc;

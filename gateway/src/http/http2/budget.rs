@@ -2,7 +2,8 @@
 //! the connectors of each namespace may of it. Who holds much gets smaller windows, then loses the streams that read
 //! on all the same, while the others have theirs. A share is full when it is as large as the room that is left
 //! (dynamic thresholds, as switches share their buffers: Choudhury and Hahne, 1998): one namespace alone may have
-//! half of all, and what it has leaves room for the next.
+//! half of all, and what it has leaves room for the next. Bodies and requests have pots of their own: thousands of
+//! watches that wait shrink no window and end no stream.
 
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
@@ -17,14 +18,16 @@ use tokio::sync::watch;
 
 /// What one stream may have on its way to a reader that has stopped, while there is room for it.
 pub const STREAM_WINDOW: u32 = 256 << 10;
-/// In all, but for `LEAST` of each stream. Streams take more than is counted: fifteen thousand of them about as much
-/// again.
+/// Of bodies in all, but for `LEAST` of each stream. Streams take more than is counted: fifteen thousand of them about
+/// as much again.
 const MOST: usize = 256 << 20;
+/// Of requests in all.
+const MOST_REQUESTS: usize = 192 << 20;
 /// What a stream may hold where there is no room any more: others who use the connector get on, slowly.
 const LEAST: u32 = 4 << 10;
-/// A request that waits and is no larger has twice the room: where bodies have taken all, others who use the connector
-/// get on.
-const SMALL: usize = 16 << 10;
+/// A request that waits and is no larger has twice the room: where large heads have taken all, others who use the
+/// connector get on. Eight kilobytes of head, and a connection of HTTP/1.1 over TLS.
+const SMALL: usize = 48 << 10;
 /// What a share may be however little room others have left.
 const FLOOR: usize = 2 << 20;
 
@@ -34,7 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of a gateway.
 pub struct Budget {
-    all: IntGauge,
+    bodies: IntGauge,
+    requests: IntGauge,
     shares: Mutex<Shares>,
     /// Of requests that are not admitted yet.
     nobodys: Arc<Share>,
@@ -49,9 +53,16 @@ struct Shares {
 
 /// Of one namespace.
 pub struct Share {
-    all: IntGauge,
-    held: AtomicUsize,
+    bodies: Pot,
+    requests: Pot,
     window: watch::Sender<u32>,
+}
+
+/// What one namespace has of what all may have.
+struct Pot {
+    all: IntGauge,
+    most: usize,
+    held: AtomicUsize,
 }
 
 /// What one connection has told its peer of windows.
@@ -90,9 +101,10 @@ impl Windows {
 }
 
 impl Budget {
-    /// `all` counts.
-    pub fn new(all: IntGauge) -> Budget {
-        Budget { nobodys: Arc::new(Share::new(all.clone())), all, shares: Mutex::default() }
+    /// The gauges count.
+    pub fn new(bodies: IntGauge, requests: IntGauge) -> Budget {
+        let nobodys = Arc::new(Share::new(&bodies, &requests));
+        Budget { nobodys, bodies, requests, shares: Mutex::default() }
     }
 
     /// Of what those of this namespace have sent and nobody has let in yet. Not the one of its connectors, which
@@ -111,7 +123,7 @@ impl Budget {
             of.retain(|_, share| share.strong_count() > 0);
             *full = 2 * of.len() + 64;
         }
-        let share = Arc::new(Share::new(self.all.clone()));
+        let share = Arc::new(Share::new(&self.bodies, &self.requests));
         of.insert(namespace.to_owned(), Arc::downgrade(&share));
         share
     }
@@ -122,8 +134,12 @@ impl Budget {
 }
 
 impl Share {
-    fn new(all: IntGauge) -> Share {
-        Share { all, held: AtomicUsize::new(0), window: watch::Sender::new(STREAM_WINDOW) }
+    fn new(bodies: &IntGauge, requests: &IntGauge) -> Share {
+        Share {
+            bodies: Pot::new(bodies, MOST),
+            requests: Pot::new(requests, MOST_REQUESTS),
+            window: watch::Sender::new(STREAM_WINDOW),
+        }
     }
 
     /// For a connection, and the window to begin with.
@@ -136,11 +152,28 @@ impl Share {
     /// Counts so much from the first time on that it is polled, and for as long as it is: whoever has not to wait is not
     /// counted. Resolves if there is no room.
     pub async fn bears(self: Arc<Share>, bytes: usize) -> NoRoom {
-        let (held, room) = self.change(0, bytes);
+        let (held, room) = self.requests.change(0, bytes);
         // Given back when this is dropped.
-        let _held = Held { share: self, bytes };
+        let _waits = Waits { share: self, bytes };
         let room = if bytes <= SMALL { 2 * room } else { room };
         if held <= room { pending().await } else { NoRoom }
+    }
+
+    /// What bodies hold then, and what room there is.
+    fn change(&self, from: usize, to: usize) -> (usize, usize) {
+        let (held, room) = self.bodies.change(from, to);
+        let now = *self.window.borrow();
+        let next = next(held, room, now);
+        if next != now {
+            self.window.send_if_modified(|window| std::mem::replace(window, next) != next);
+        }
+        (held, room)
+    }
+}
+
+impl Pot {
+    fn new(all: &IntGauge, most: usize) -> Pot {
+        Pot { all: all.clone(), most, held: AtomicUsize::new(0) }
     }
 
     /// What it holds then, and what room there is.
@@ -149,13 +182,20 @@ impl Share {
         self.held.fetch_add(added, Ordering::Relaxed);
         let held = self.held.fetch_sub(removed, Ordering::Relaxed) - removed;
         self.all.add(i64::try_from(added).unwrap_or(i64::MAX) - i64::try_from(removed).unwrap_or(i64::MAX));
-        let room = MOST.saturating_sub(usize::try_from(self.all.get()).unwrap_or_default()).max(FLOOR);
-        let now = *self.window.borrow();
-        let next = next(held, room, now);
-        if next != now {
-            self.window.send_if_modified(|window| std::mem::replace(window, next) != next);
-        }
+        let room = self.most.saturating_sub(usize::try_from(self.all.get()).unwrap_or_default()).max(FLOOR);
         (held, room)
+    }
+}
+
+/// Bytes of a request that waits, given back when it is dropped.
+struct Waits {
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.share.requests.change(self.bytes, 0);
     }
 }
 
@@ -209,7 +249,8 @@ mod tests {
     const KIB: u32 = 1 << 10;
 
     fn budget() -> Budget {
-        Budget::new(IntGauge::new("held", "bytes").unwrap())
+        let gauge = |name| IntGauge::new(name, "bytes").unwrap();
+        Budget::new(gauge("bodies"), gauge("requests"))
     }
 
     fn window(share: &Share) -> u32 {
@@ -268,28 +309,41 @@ mod tests {
         assert!(another.set(LEAST as usize), "nobody else gets on who uses the first");
         assert!(!another.set(LEAST as usize + 1));
         drop((all, another));
-        assert_eq!(budget.all.get(), 0);
+        assert_eq!(budget.bodies.get(), 0);
     }
 
     #[tokio::test]
-    async fn small_requests_get_on_where_bodies_have_taken_all_and_are_bounded_themselves() {
+    async fn small_requests_get_on_where_large_ones_have_taken_all_and_are_bounded_themselves() {
         let budget = budget();
         let share = budget.of("one");
-        let mut bodies = Held::new(share.clone());
-        let full = (1..=MOST / MIB).take_while(|mib| bodies.set(mib * MIB)).count();
-        bodies.set(full * MIB);
         let waits = |bytes| {
             let mut waits = Box::pin(share.clone().bears(bytes));
             waits.as_mut().now_or_never().is_none().then_some(waits)
         };
-        let mut small: Vec<_> = std::iter::from_fn(|| waits(8 << 10)).take(100_000).collect();
-        assert_eq!(small.len() * 8 / 1024, 42, "MiB");
+        let large: Vec<_> = std::iter::from_fn(|| waits(64 << 10)).take(100_000).collect();
+        assert_eq!(large.len() * 64 / 1024, 96, "MiB");
+        let small: Vec<_> = std::iter::from_fn(|| waits(8 << 10)).take(100_000).collect();
+        assert_eq!(small.len() * 8 / 1024, 32, "MiB");
         assert!(waits(64 << 10).is_none(), "large ones get on too");
-        small.truncate(100);
-        assert!(waits(8 << 10).is_some());
-        assert!(waits(64 << 10).is_none(), "large ones get on too");
-        drop((small, bodies));
-        assert_eq!(budget.all.get(), 0);
+        drop((large, small));
+        assert_eq!(budget.requests.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_shrink_no_window_and_bodies_keep_no_request_from_waiting() {
+        let budget = budget();
+        let share = budget.of("one");
+        let waits = |bytes| {
+            let mut waits = Box::pin(share.clone().bears(bytes));
+            waits.as_mut().now_or_never().is_none().then_some(waits)
+        };
+        let waiting: Vec<_> = std::iter::from_fn(|| waits(8 << 10)).take(100_000).collect();
+        assert_eq!(window(&share), 256 * KIB);
+        let mut bodies = Held::new(share.clone());
+        assert!(bodies.set(50 * MIB));
+        drop(waiting);
+        bodies.set(130 * MIB);
+        assert!(waits(40 << 10).is_some());
     }
 
     #[test]

@@ -12,15 +12,25 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::budget::{Held, Share};
+use super::outflow::Outflow;
+
 /// One TLS record: with more at hand it is written at once.
 const FULL: usize = 16 << 10;
+/// Less than this may always wait for the socket.
+const COUNTED: usize = 16 << 10;
 
 /// The stream for the h2 crate.
 pub struct Gathering<S = Stream>(Arc<Mutex<Gather<S>>>);
 
 /// Writes what was gathered. Used by the task of the connection alone, like the stream, so nobody waits for
 /// the lock.
-pub struct Flusher<S = Stream>(Arc<Mutex<Gather<S>>>);
+pub struct Flusher<S = Stream> {
+    gather: Arc<Mutex<Gather<S>>>,
+    outflow: Outflow,
+    /// What waits for the socket, once it does.
+    held: Option<Held>,
+}
 
 struct Gather<S> {
     io: S,
@@ -28,14 +38,22 @@ struct Gather<S> {
     buf: BytesMut,
     /// All is written, and may still lie in a buffer below.
     unflushed: bool,
+    /// The library has more.
+    refused: bool,
     /// Flushing is left to `Flusher`.
     gathers: bool,
 }
 
 /// Passes everything on until [`Flusher::begin`]: the beginning of a connection is a talk.
 pub fn gather<S>(io: S) -> (Gathering<S>, Flusher<S>) {
-    let gather = Arc::new(Mutex::new(Gather { io, buf: BytesMut::new(), unflushed: false, gathers: false }));
-    (Gathering(gather.clone()), Flusher(gather))
+    let gather = Arc::new(Mutex::new(Gather {
+        io,
+        buf: BytesMut::new(),
+        unflushed: false,
+        refused: false,
+        gathers: false,
+    }));
+    (Gathering(gather.clone()), Flusher { gather, outflow: Outflow::default(), held: None })
 }
 
 fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
@@ -44,11 +62,44 @@ fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
 
 impl<S: AsyncWrite + Unpin> Flusher<S> {
     pub fn begin(&self) {
-        lock(&self.0).gathers = true;
+        lock(&self.gather).gathers = true;
     }
 
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.0).poll_drain(cx)
+    /// For whoever hands frames to the library.
+    pub fn outflow(&self) -> &Outflow {
+        &self.outflow
+    }
+
+    /// At the end of a turn. What waits for the socket counts in `share`; without room there the connection has to end.
+    pub fn poll(&mut self, cx: &mut Context<'_>, share: impl FnOnce() -> Arc<Share>) -> Poll<io::Result<()>> {
+        let mut gather = lock(&self.gather);
+        match gather.poll_drain(cx) {
+            Poll::Ready(Ok(())) if !gather.refused => {
+                self.outflow.written();
+                if let Some(held) = &mut self.held {
+                    held.set(0);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            drained => {
+                // Not all of it, then: the library goes on.
+                if drained.is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+                match self.outflow.taken() {
+                    0..COUNTED => Poll::Pending,
+                    taken if self.held.get_or_insert_with(|| Held::new(share())).set(taken) => Poll::Pending,
+                    _ => Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
+                }
+            }
+        }
+    }
+}
+
+impl<S> Drop for Flusher<S> {
+    fn drop(&mut self) {
+        self.outflow.end();
     }
 }
 
@@ -80,8 +131,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let mut gather = lock(&self.0);
-        if !gather.buf.is_empty() && gather.buf.len() + data.len() > FULL {
+        gather.refused = !gather.buf.is_empty() && gather.buf.len() + data.len() > FULL;
+        if gather.refused {
             ready!(gather.poll_drain(cx))?;
+            gather.refused = false;
         }
         let taken = data.len().min(FULL);
         gather.buf.extend_from_slice(&data[..taken]);
@@ -109,12 +162,18 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
+    use super::super::budget::Budget;
     use super::*;
+
+    fn nobodys() -> Arc<Share> {
+        let gauge = |name| prometheus::IntGauge::new(name, "bytes").unwrap();
+        Budget::new(gauge("bodies"), gauge("requests")).nobodys()
+    }
 
     #[tokio::test]
     async fn writes_wait_for_the_drain_and_come_in_order() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut gathering, flusher) = gather(near);
+        let (mut gathering, mut flusher) = gather(near);
         gathering.write_all(b"first, ").await.unwrap();
         gathering.flush().await.unwrap();
         let mut seen = [0; 7];
@@ -125,7 +184,7 @@ mod tests {
         let early = tokio::time::timeout(std::time::Duration::from_millis(50), far.read_u8()).await;
         assert!(early.is_err(), "written before the end of the turn");
         gathering.write_all(&[b'x'; 3 * FULL]).await.unwrap();
-        poll_fn(|cx| flusher.poll(cx)).await.unwrap();
+        poll_fn(|cx| flusher.poll(cx, nobodys)).await.unwrap();
         gathering.write_all(b"last").await.unwrap();
         gathering.shutdown().await.unwrap();
         let mut all = Vec::new();
@@ -137,14 +196,14 @@ mod tests {
     #[tokio::test]
     async fn what_lies_below_is_flushed_when_the_reader_goes_on() {
         let (near, mut far) = duplex(64);
-        let (mut gathering, flusher) = gather(BufWriter::with_capacity(8 << 10, near));
+        let (mut gathering, mut flusher) = gather(BufWriter::with_capacity(8 << 10, near));
         flusher.begin();
         gathering.write_all(&[b'x'; 1000]).await.unwrap();
-        let waits = poll_fn(|cx| Poll::Ready(flusher.poll(cx).is_pending())).await;
+        let waits = poll_fn(|cx| Poll::Ready(flusher.poll(cx, nobodys).is_pending())).await;
         assert!(waits, "the reader has no room");
         let mut seen = vec![0; 1000];
         let read = tokio::time::timeout(std::time::Duration::from_secs(5), far.read_exact(&mut seen));
-        let (drained, read) = tokio::join!(poll_fn(|cx| flusher.poll(cx)), read);
+        let (drained, read) = tokio::join!(poll_fn(|cx| flusher.poll(cx, nobodys)), read);
         drained.unwrap();
         read.expect("it lies there still").unwrap();
     }
@@ -152,10 +211,10 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
         let (near, _far) = duplex(1 << 10);
-        let (mut gathering, flusher) = gather(near);
+        let (mut gathering, mut flusher) = gather(near);
         flusher.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), endless).await.is_err());
-        assert!(lock(&flusher.0).buf.len() <= FULL);
+        assert!(lock(&flusher.gather).buf.len() <= FULL);
     }
 }

@@ -11,9 +11,12 @@ use h2::RecvStream;
 use http::HeaderMap;
 
 use super::budget::{Held, Share};
+use super::outflow::weight;
 
 /// Handed out at a time; one TLS record.
 const PIECE: usize = 16 << 10;
+/// Largest trailers: what a status of gRPC may take.
+const TRAILERS: usize = 16 << 10;
 
 pub struct Inflow {
     stream: RecvStream,
@@ -90,7 +93,11 @@ impl Inflow {
     /// room for more: the stream has to end. Cancelling loses nothing.
     pub async fn gather(&mut self, taken: usize) -> NoRoom {
         loop {
-            if !self.held.set(self.ahead.len() + taken) {
+            let trailers = match &self.end {
+                Some(Ok(End::Trailers(trailers))) => weight(trailers),
+                _ => 0,
+            };
+            if !self.held.set(self.ahead.len() + taken + trailers) {
                 return NoRoom;
             }
             if self.end.is_some() {
@@ -109,6 +116,9 @@ impl Inflow {
             Some(Ok(data)) => Ok(Ok(data)),
             Some(Err(error)) => Err(error.to_string()),
             None => match self.stream.trailers().await.map_err(|error| error.to_string())? {
+                Some(trailers) if weight(&trailers) > TRAILERS => {
+                    Err("its trailers are too large".to_owned())
+                }
                 Some(trailers) => Ok(Err(End::Trailers(trailers))),
                 None => Ok(Err(End::Plain)),
             },

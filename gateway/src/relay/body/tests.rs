@@ -11,7 +11,8 @@ async fn a_body_of_crumbs_gives_way_to_others() {
     let (mut nothing, mut out, mut decoder) = (tokio::io::empty(), BytesMut::new(), Decoder::ChunkSize);
     let mut written = std::io::Cursor::new(Vec::new());
     let count = AtomicU64::new(0);
-    let mut source = Source::H1(H1Source { io: &mut nothing, buf: &mut buf, decoder: &mut decoder });
+    let mut source =
+        Source::H1(H1Source { io: &mut nothing, buf: &mut buf, decoder: &mut decoder, share: None });
     let mut sink = Sink::H1(H1Sink { io: &mut written, out: &mut out, encoder: Encoder::Chunked });
     let mut copying = pin!(copy(&mut source, &mut sink, &count));
     let mut turns = 0;

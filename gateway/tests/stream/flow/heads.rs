@@ -45,7 +45,7 @@ async fn large_heads_for_a_target_that_says_nothing_are_bounded() {
     .await;
     let neighbour = Target::http(&world.leaf(), true).await;
     world.connect("next/target", &neighbour.url());
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.request_bytes_held.clone();
     let mut asked = Vec::new();
     for _ in 0..CLIENTS {
         let client = H2Client::open(&world, "target", &silent.authority()).await;

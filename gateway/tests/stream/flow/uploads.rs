@@ -87,7 +87,7 @@ async fn uploads(mut client: H2Client, url: &str) -> StatusCode {
 /// Nobody reads such bodies yet: no target is there to send them to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_wait_for_a_target_that_cannot_be_reached_are_bounded_too() {
-    let world = World::with(|settings| settings.timeouts.connect = Duration::from_secs(20)).await;
+    let world = World::with(|settings| settings.timeouts.connect = Duration::from_secs(60)).await;
     // Takes connections and says nothing.
     let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = format!("localhost:{}", hole.local_addr().unwrap().port());

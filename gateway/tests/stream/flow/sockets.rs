@@ -1,0 +1,110 @@
+//! Clients that read nothing from their sockets: what their targets send stays with the targets, however small its
+//! pieces are and whether or not it is a body.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use connectors_testenv::eventually;
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+
+use super::STREAMS;
+use crate::http::H2;
+use crate::target::read_head;
+use crate::world::{TOKEN, World};
+
+const INTERIM: usize = 15;
+
+/// Without TLS, for there are hundreds of connections. Sends so many pieces, one after the other, and counts them.
+async fn target(pieces: usize, piece: Vec<u8>) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // What is sent is what is taken, not what lies in the kernel.
+    socket.set_send_buffer_size(4 << 10).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counts = (asked.clone(), sent.clone());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (piece, (asked, sent)) = (piece.clone(), counts.clone());
+            tokio::spawn(async move {
+                read_head(&mut stream).await;
+                asked.fetch_add(1, Ordering::SeqCst);
+                for _ in 0..pieces {
+                    if stream.write_all(&piece).await.is_err() {
+                        return;
+                    }
+                    sent.fetch_add(1, Ordering::SeqCst);
+                }
+                let _ = stream.read_u8().await;
+            });
+        }
+    });
+    (port, asked, sent)
+}
+
+/// Asks, and then reads no byte any more. Its windows are as large as they can be.
+async fn asks_and_stops(world: &World) -> impl Sized {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let stream = socket.connect(([127, 0, 0, 1], world.https).into()).await.unwrap();
+    let tls = world.tls(stream, "c-target.demo.svc", H2).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(i32::MAX as u32).initial_connection_window_size(i32::MAX as u32);
+    let (mut send, mut connection) = builder.handshake::<_, Bytes>(tls).await.unwrap();
+    let answers: Vec<_> = (0..STREAMS)
+        .map(|_| {
+            let request = Request::get("https://c-target.demo.svc/");
+            let request = request.header("authorization", format!("Bearer {TOKEN}")).body(()).unwrap();
+            send.send_request(request, true).unwrap().0
+        })
+        .collect();
+    // Long enough for the requests to leave.
+    let _ = tokio::time::timeout(Duration::from_millis(20), &mut connection).await;
+    (connection, send, answers)
+}
+
+/// What a target has sent when it can send no more.
+async fn settled(sent: &AtomicUsize) -> usize {
+    let mut last = usize::MAX;
+    while last != sent.load(Ordering::SeqCst) {
+        last = sent.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    last
+}
+
+async fn taken_for_nobody(pieces: usize, piece: Vec<u8>) -> usize {
+    let world = World::of_one_worker().await;
+    let (port, asked, sent) = target(pieces, piece).await;
+    world.connect("target", &format!("http://127.0.0.1:{port}"));
+    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let stopped = asks_and_stops(&world).await;
+    eventually("the target is asked", async || asked.load(Ordering::SeqCst) > STREAMS / 2).await;
+    let taken = settled(&sent).await;
+    assert!(gauge.get() > 0, "what waits for the socket is not counted");
+    drop(stopped);
+    eventually("all is given back", async || gauge.get() == 0).await;
+    taken
+}
+
+/// As many as the sockets on both sides hold, and one on its way through for each stream: of 3600.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interim_heads_stay_with_the_target() {
+    let hints = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(60 << 10));
+    let taken = taken_for_nobody(INTERIM, hints.into_bytes()).await;
+    assert!(taken < STREAMS * INTERIM / 2, "{taken} heads of 60 KiB were taken");
+}
+
+/// Each chunk is a frame, for which the library takes three hundred bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crumbs_stay_with_the_target() {
+    let mut piece = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    piece.extend(b"1\r\nx\r\n".repeat(40 << 10));
+    let taken = taken_for_nobody(1, piece).await;
+    assert!(taken < STREAMS, "{taken} answers of 40,960 frames were taken");
+}
