@@ -4,6 +4,7 @@
 pub mod status;
 
 use self::status::{Failure, Form};
+use crate::http::http2::NoRoom;
 use crate::metrics::Refusal;
 use connectors_api::proxy_auth::ConnectorRef;
 
@@ -67,7 +68,7 @@ pub enum Error {
     ClientGone(String),
     #[error("connector {connector} is not usable: {why}")]
     Unusable { connector: ConnectorRef, why: String },
-    #[error("the requests of its namespace that wait hold all that they may")]
+    #[error("the requests that wait in its share hold all that they may")]
     NoRoom,
     /// The same when the target may have acted on it.
     #[error("given up in its wait: the requests of its namespace that wait hold all that they may")]
@@ -232,6 +233,12 @@ impl Error {
             Error::ClientGone(_) => 499,
             other => other.failure().told(form).code.as_u16(),
         }
+    }
+}
+
+impl From<NoRoom> for Error {
+    fn from(NoRoom: NoRoom) -> Error {
+        Error::NoRoom
     }
 }
 

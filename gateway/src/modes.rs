@@ -51,16 +51,14 @@ impl Mode {
         }
     }
 
-    /// What those whose connection it is may hold, as far as that is known.
-    pub fn sender(&self) -> Arc<Share> {
+    /// Where it counts what a connection holds: its sender's, as far as that is known.
+    pub fn share(&self) -> Arc<Share> {
         let budget = &self.gateway().upstream.budget;
-        match self {
-            Mode::Tunnel(tunnel) => budget.of_senders(tunnel.first.principal.namespace()),
-            Mode::Reverse(reverse) => match reverse.last() {
-                Some(passage) => budget.of_senders(passage.principal.namespace()),
-                None => budget.nobodys(),
-            },
-        }
+        let last = match self {
+            Mode::Tunnel(tunnel) => Some(tunnel.first.clone()),
+            Mode::Reverse(reverse) => reverse.last(),
+        };
+        last.map_or_else(|| budget.nobodys(), |passage| budget.of_senders(passage.principal.namespace()))
     }
 
     /// The passage of a connection that has proved whose it is before its first request.

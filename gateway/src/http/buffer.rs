@@ -1,7 +1,11 @@
 //! Reading what a peer has sent into a buffer that stays as small as it can.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::http2::{Held, NoRoom, Share};
 
 /// First read of a head: enough for what Kubernetes clients send, and for the head of most answers with their
 /// body.
@@ -15,4 +19,17 @@ pub async fn fill(io: Reader<'_>, buf: &mut BytesMut, room: usize) -> std::io::R
         buf.reserve(room);
     }
     io.read_buf(buf).await
+}
+
+/// Counts the buffer of a head that is still coming, if it is larger than most ever are.
+pub fn count(
+    held: &mut Option<Held>,
+    buf: &BytesMut,
+    share: impl FnOnce() -> Arc<Share>,
+) -> Result<(), NoRoom> {
+    if buf.len() <= READ_SIZE {
+        return Ok(());
+    }
+    let held = held.get_or_insert_with(|| Held::new(share()));
+    if held.set(buf.capacity()) { Ok(()) } else { Err(NoRoom) }
 }

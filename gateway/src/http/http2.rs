@@ -2,6 +2,7 @@
 //! peer that is gone without a word; `budget` is what streams may hold, `outflow` what is on its way to the socket. `serve/h2` serves clients
 //! with it, `upstream/multiplex` asks targets.
 
+mod blocks;
 mod budget;
 mod gather;
 mod inflow;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
+pub use blocks::{Blocks, PREFACE};
 pub use budget::{Budget, Held, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};

@@ -72,9 +72,10 @@ async fn begin(
         let settings = gateway.parts.settings.load();
         (settings.limits.head_bytes, settings.timeouts.head)
     };
+    let (deadline, share) = (Instant::now() + time, || gateway.upstream.budget.nobodys());
     let first = tokio::select! {
         biased;
-        first = head::read(&mut stream, limit, client.secure, Instant::now() + time) => first,
+        first = head::read(&mut stream, limit, client.secure, deadline, share) => first,
         // Half a head must not hold up a drain.
         () = let_go(shutdown.clone()) => return,
     };
@@ -85,9 +86,10 @@ async fn begin(
     match first {
         Ok(None) => {}
         Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => {
-            match tunnel::connect(&head, rest.freeze()) {
+            // Copied, or a few bytes would keep the buffer of a large head.
+            match tunnel::connect(&head, Bytes::copy_from_slice(&rest)) {
                 Ok(connect) => {
-                    drop(head);
+                    drop((head, rest));
                     Box::pin(through(gateway, stream, connect, client, shutdown)).await;
                 }
                 Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,

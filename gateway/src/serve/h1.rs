@@ -93,12 +93,14 @@ impl Connection {
         if let Some(head) = self.take(limit)? {
             return Ok(Some(head));
         }
+        let mut held = None;
         let rest = async {
             loop {
                 let seen = self.buf.len();
                 if self.fill(buffer::READ_SIZE).await? == 0 {
                     return Err(Error::ClientGone("in the middle of a head".to_owned()));
                 }
+                buffer::count(&mut held, &self.buf, || mode.share())?;
                 if !wire::may_be_complete(&self.buf, seen, limit) {
                     continue;
                 }

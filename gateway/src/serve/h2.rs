@@ -20,7 +20,7 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, SEND_BUFFER, STREAM_WINDOW,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, PREFACE, SEND_BUFFER, STREAM_WINDOW,
     connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
@@ -39,6 +39,8 @@ const CLIENTS_MISTAKES: usize = 4000;
 /// Serves a connection to its end.
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
+    let list = mode.gateway().parts.settings.load().limits.head_bytes;
+    let stream = Blocks::new(stream, PREFACE, list, timeouts.head, mode.share());
     let (stream, mut flusher) = gather(stream);
     let handshake = options(mode).handshake(stream);
     let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
@@ -90,13 +92,13 @@ type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 /// The next stream. When there is none for now, what this turn has written leaves.
 fn accept(
-    connection: &mut Connection<Gathering, Bytes>,
-    flusher: &mut Flusher,
+    connection: &mut Connection<Gathering<Blocks<Stream>>, Bytes>,
+    flusher: &mut Flusher<Blocks<Stream>>,
     mode: &Mode,
     cx: &mut Context<'_>,
 ) -> Poll<Option<std::result::Result<Asked, h2::Error>>> {
     match pin!(connection.accept()).poll(cx) {
-        Poll::Pending => match flusher.poll(cx, || mode.sender()) {
+        Poll::Pending => match flusher.poll(cx, || mode.share()) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         },

@@ -13,7 +13,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, SEND_BUFFER, Share, Sieve,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, SEND_BUFFER, Share, Sieve,
     Windows, connection_window, gather, silence, weight,
 };
 use crate::settings::Timeouts;
@@ -22,6 +22,9 @@ use crate::settings::Timeouts;
 const MAX_STREAMS: u32 = 200;
 /// The largest header list that is taken of an answer.
 const MAX_HEAD: u32 = 64 << 10;
+
+/// What is read of a target.
+type Stacked = Blocks<Sieve<Stream>>;
 
 pub struct Multiplex {
     send: SendRequest<Bytes>,
@@ -54,7 +57,8 @@ impl Multiplex {
         timeouts: &Timeouts,
         share: Arc<Share>,
     ) -> Result<Arc<Multiplex>, h2::Error> {
-        let (stream, flusher) = gather(Sieve::new(stream));
+        let stream = Blocks::new(Sieve::new(stream), 0, MAX_HEAD as usize, timeouts.head, share.clone());
+        let (stream, flusher) = gather(stream);
         let (windows, window) = share.windows();
         let mut builder = Builder::new();
         builder
@@ -163,8 +167,8 @@ impl Incoming {
 /// To the end of the connection: the target's, or when the pool has let go of it and its last stream has
 /// ended, or for want of a PONG or an acknowledgement. Its streams end with it.
 async fn drive(
-    mut connection: Connection<Gathering<Sieve<Stream>>, Bytes>,
-    mut flusher: Flusher<Sieve<Stream>>,
+    mut connection: Connection<Gathering<Stacked>, Bytes>,
+    mut flusher: Flusher<Stacked>,
     share: Arc<Share>,
     mut windows: Windows,
     quiet: std::time::Duration,
@@ -187,8 +191,8 @@ async fn drive(
 
 /// What one turn has written leaves at its end.
 fn turn(
-    connection: &mut Connection<Gathering<Sieve<Stream>>, Bytes>,
-    flusher: &mut Flusher<Sieve<Stream>>,
+    connection: &mut Connection<Gathering<Stacked>, Bytes>,
+    flusher: &mut Flusher<Stacked>,
     share: &Arc<Share>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {

@@ -3,7 +3,7 @@
 //! taken for a request. After each row a good request on a new connection works, and a target's connection
 //! that was left with unread bytes is not used for it.
 
-mod frames;
+pub mod frames;
 mod h1;
 mod h2;
 mod load;

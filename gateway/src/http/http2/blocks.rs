@@ -1,0 +1,331 @@
+//! Holds back what a peer sends of a header block whose last frame is not there yet. The library unpacks each
+//! frame as it comes, a field for a byte, and may hold it until the peer is silent: here it is as long as it
+//! was sent, is counted, and must end in time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::budget::{Held, Share};
+
+const HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+/// The largest frame that the library takes.
+const MAX_FRAME: usize = 16 << 10;
+/// Bytes of a block that cost nothing: most heads are smaller.
+const SMALL: usize = 4 << 10;
+/// What a client sends before its first frame.
+pub const PREFACE: usize = 24;
+
+pub struct Blocks<S> {
+    io: S,
+    frames: Frames,
+    /// From the beginning of a block on; the first `passes` bytes may be read.
+    kept: BytesMut,
+    passes: usize,
+    bounds: Bounds,
+}
+
+/// Of each block of a connection.
+struct Bounds {
+    share: Arc<Share>,
+    time: Duration,
+    held: Option<Held>,
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where in the frames the bytes are.
+struct Frames {
+    /// The beginning of a frame's head.
+    head: [u8; HEAD],
+    has: usize,
+    /// Bytes of a frame's payload still to come.
+    payload: usize,
+    block: Option<Block>,
+    /// A block has, since this was last asked.
+    ended: bool,
+    most: usize,
+}
+
+/// A block of which something is still to come.
+struct Block {
+    stream: [u8; 4],
+    /// As far as they are known.
+    frames: usize,
+    bytes: usize,
+    /// Its last frame has begun.
+    ends: bool,
+}
+
+impl<S> Blocks<S> {
+    /// `before`: bytes before the first frame. `list`: the largest header list that the library takes.
+    pub fn new(io: S, before: usize, list: usize, time: Duration, share: Arc<Share>) -> Blocks<S> {
+        // More frames than the library takes, so that it is the library that ends the connection.
+        let most = 8 + list / (MAX_FRAME / 2);
+        let frames = Frames { head: [0; HEAD], has: 0, payload: before, block: None, ended: false, most };
+        let bounds = Bounds { share, time, held: None, late: None };
+        Blocks { io, frames, kept: BytesMut::new(), passes: 0, bounds }
+    }
+}
+
+impl Frames {
+    /// Says from where on the bytes must be held back; 0: as those before them.
+    fn walk(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (mut at, mut from) = (0, self.holds_back().then_some(0));
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let wanted = if self.payload > 0 { self.payload } else { HEAD - self.has };
+            let n = wanted.min(rest.len());
+            if let Some(block) = &mut self.block {
+                block.bytes += n;
+            }
+            at += n;
+            if self.payload > 0 {
+                self.payload -= n;
+            } else {
+                self.head[self.has..self.has + n].copy_from_slice(&rest[..n]);
+                self.has += n;
+                if self.has < HEAD {
+                    break;
+                }
+                self.has = 0;
+                self.begins();
+                from = self.holds_back().then_some(from.unwrap_or(at));
+            }
+            if self.payload == 0 && self.block.as_ref().is_some_and(|block| block.ends) {
+                (self.block, self.ended, from) = (None, true, None);
+            }
+        }
+        from
+    }
+
+    /// A frame. One that must not be there is the library's to judge, with all before it.
+    fn begins(&mut self) {
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let (ends, fits) = (flags & END_HEADERS != 0, self.payload <= MAX_FRAME);
+        self.block = match (self.block.take(), kind) {
+            (None, HEADERS | PUSH_PROMISE) if fits => Some(Block { stream, frames: 1, bytes: 0, ends }),
+            (Some(block), CONTINUATION) if fits && block.stream == stream && block.frames < self.most => {
+                Some(Block { frames: block.frames + 1, ends, ..block })
+            }
+            _ => None,
+        };
+        self.ended |= self.block.is_none();
+    }
+
+    /// Not a block of one frame: the library keeps that as it is.
+    fn holds_back(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| block.frames > 1 || !block.ends)
+    }
+}
+
+impl Bounds {
+    /// Asked whenever something has come.
+    fn room(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes <= SMALL {
+            self.held = None;
+            return Ok(());
+        }
+        let held = self.held.get_or_insert_with(|| Held::new(self.share.clone()));
+        if held.set(bytes) { Ok(()) } else { Err(io::Error::other("no room for a header block")) }
+    }
+
+    /// Asked whenever there is nothing more for now.
+    fn time(&mut self, cx: &mut Context<'_>, block: bool) -> Poll<io::Result<()>> {
+        if !block {
+            return Poll::Pending;
+        }
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.time)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a header block did not end in time")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Blocks<S> {
+    /// Reads more behind what is filled. True at the end of the stream, or when something may be read.
+    fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => return self.bounds.time(cx, self.frames.block.is_some()).map_ok(|()| false),
+            Poll::Ready(read) => read?,
+        }
+        let (new, kept) = (&buf.filled()[before..], self.kept.len());
+        if new.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        let from = self.frames.walk(new);
+        let passes = if kept == 0 { from.unwrap_or(new.len()) } else { 0 };
+        self.kept.extend_from_slice(&new[passes..]);
+        buf.set_filled(before + passes);
+        if kept > 0 {
+            self.passes = match from {
+                None => self.kept.len(),
+                Some(0) => 0,
+                Some(from) => kept + from,
+            };
+        }
+        let block = self.frames.block.as_ref();
+        if std::mem::take(&mut self.frames.ended) {
+            self.bounds.late = None;
+        }
+        self.bounds.room(block.map_or(0, |block| block.bytes.max(self.kept.capacity())))?;
+        Poll::Ready(Ok(passes + self.passes > 0))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Blocks<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let blocks = self.get_mut();
+        loop {
+            if blocks.passes > 0 {
+                let n = blocks.passes.min(buf.remaining());
+                buf.put_slice(&blocks.kept[..n]);
+                blocks.kept.advance(n);
+                blocks.passes -= n;
+                if blocks.kept.is_empty() {
+                    blocks.kept = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if blocks.kept.is_empty() {
+                if ready!(blocks.poll_more(cx, buf))? {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let mut room = [0; SMALL];
+            let mut own = ReadBuf::new(&mut room);
+            if ready!(blocks.poll_more(cx, &mut own))? && blocks.passes == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Blocks<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::IntGauge;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::super::Budget;
+    use super::*;
+
+    const DATA: u8 = 0;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
+        [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    fn blocks<S>(io: S, time: Duration) -> (Blocks<S>, IntGauge) {
+        let gauge = IntGauge::new("held", "bytes").unwrap();
+        let share = Budget::new(gauge.clone()).nobodys();
+        (Blocks::new(io, PREFACE, 64 << 10, time, share), gauge)
+    }
+
+    #[tokio::test]
+    async fn all_passes_as_it_was_sent_wherever_reads_and_writes_are_cut() {
+        let sent = [
+            vec![7; PREFACE],
+            frame(HEADERS, END_HEADERS, 1, b"head"),
+            frame(DATA, 0, 1, &[0; 300]),
+            frame(HEADERS, 0, 3, &[1; 200]),
+            frame(CONTINUATION, 0, 3, &[2; 100]),
+            frame(CONTINUATION, END_HEADERS, 3, b"end"),
+            frame(HEADERS, 0, 5, b""),
+            frame(CONTINUATION, END_HEADERS, 5, b""),
+            frame(HEADERS, 0, 7, b"odd"),
+            frame(DATA, 0, 7, b"in between"),
+        ]
+        .concat();
+        for (write, room) in [(1, 1), (1, 500), (3, 7), (8, 64), (9, 63), (10, 100), (500, 3), (5000, 5000)] {
+            let (near, mut far) = duplex(1 << 16);
+            let (mut blocks, gauge) = blocks(near, Duration::from_secs(60));
+            let pieces = sent.clone();
+            let writer = tokio::spawn(async move {
+                for piece in pieces.chunks(write) {
+                    far.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            });
+            let (mut seen, mut buf) = (Vec::new(), vec![0; room]);
+            loop {
+                match blocks.read(&mut buf).await.unwrap() {
+                    0 => break,
+                    n => seen.extend_from_slice(&buf[..n]),
+                }
+            }
+            writer.await.unwrap();
+            assert_eq!(seen, sent, "written by {write}, read by {room}");
+            assert_eq!(gauge.get(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_block_is_held_back_and_counted_until_its_end_is_there() {
+        let (near, mut far) = duplex(1 << 20);
+        let (mut blocks, gauge) = blocks(near, Duration::from_secs(60));
+        far.write_all(&[0; PREFACE]).await.unwrap();
+        far.write_all(&frame(HEADERS, 0, 1, &[1; MAX_FRAME])).await.unwrap();
+        far.write_all(&frame(CONTINUATION, 0, 1, &[2; MAX_FRAME])).await.unwrap();
+        let mut seen = vec![0; 1 << 20];
+        assert_eq!(blocks.read(&mut seen).await.unwrap(), PREFACE + HEAD);
+        let more = tokio::time::timeout(Duration::from_millis(50), blocks.read(&mut seen)).await;
+        assert!(more.is_err(), "a part of it has passed");
+        assert!(gauge.get() > 32 << 10 && gauge.get() < 128 << 10, "{}", gauge.get());
+        far.write_all(&frame(CONTINUATION, END_HEADERS, 1, b"end")).await.unwrap();
+        let all = 2 * (HEAD + MAX_FRAME) + 3;
+        blocks.read_exact(&mut seen[..all]).await.unwrap();
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn each_block_has_its_own_time_and_no_more() {
+        let (near, mut far) = duplex(1 << 20);
+        let (mut blocks, _) = blocks(near, Duration::from_secs(1));
+        let mut sent = vec![0; PREFACE];
+        for stream in [1, 3, 5, 7, 9, 11, 13, 15, 17] {
+            sent.extend_from_slice(&frame(HEADERS, END_HEADERS, stream, b"head"));
+        }
+        let rest = sent.split_off(PREFACE + HEAD + 2);
+        far.write_all(&sent).await.unwrap();
+        let writer = tokio::spawn(async move {
+            // The next begins with the end of the one before it.
+            for piece in rest.chunks(HEAD + 4) {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                far.write_all(piece).await.unwrap();
+            }
+            far.write_all(&frame(HEADERS, 0, 19, b"no end")).await.unwrap();
+            far
+        });
+        let mut seen = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), blocks.read_to_end(&mut seen)).await;
+        assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(seen.len() > 9 * (HEAD + 4), "one that ended was too late: {}", seen.len());
+        drop(writer.await.unwrap());
+    }
+}
