@@ -185,9 +185,8 @@ impl Connection {
 
     fn shrink(&mut self) {
         self.out = BytesMut::new();
-        if self.buf.is_empty() {
-            self.buf = BytesMut::new();
-        }
+        // What was read ahead of the next request lies in the buffer of this one, however large that is.
+        self.buf = BytesMut::from(&self.buf[..]);
     }
 }
 
@@ -201,4 +200,23 @@ fn request_of(head: RequestHead) -> Result<Request> {
         return Err(Error::Malformed("an upgrade with a body"));
     }
     Ok(Request { method, scheme, authority, path, headers, framing, upgrade, rewrite: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_ahead_keeps_nothing_of_the_large_head_before_it() {
+        let (near, _far) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(Box::new(near) as Stream);
+        let mut buf = BytesMut::with_capacity(64 << 10);
+        buf.extend_from_slice(&[b'x'; 30 << 10]);
+        buf.extend_from_slice(b"GET ");
+        let head = buf.split_to(30 << 10).freeze();
+        let mut connection = Connection { read, write, buf, out: BytesMut::new() };
+        connection.shrink();
+        assert_eq!(&connection.buf[..], b"GET ");
+        assert!(connection.buf.capacity() < 1 << 10 && head.is_unique());
+    }
 }
