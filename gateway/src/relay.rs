@@ -69,8 +69,6 @@ pub(crate) struct Exchange<'a> {
     pub kept: &'a Kept,
     /// No other try follows.
     pub last: bool,
-    /// What its connection takes: one of HTTP/1.1 is there for it alone.
-    pub session: usize,
 }
 
 impl Exchange<'_> {
@@ -155,7 +153,7 @@ impl Exchange<'_> {
 
     /// Resolves if the target's namespace has no room for one more that waits.
     async fn waits(&self) -> NoRoom {
-        self.grant.dial.share.clone().bears(self.request.weight() + self.session).await
+        self.grant.dial.share.clone().bears(self.request.weight()).await
     }
 
     fn cut(&self, error: std::io::Error, taken: Taken) -> Error {

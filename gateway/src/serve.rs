@@ -125,7 +125,6 @@ async fn forward(
             record,
             kept: &kept,
             last: attempt == MAX_TRIES,
-            session: session.weight(&grant.dial),
         };
         let ran = exchange.run(&mut session, body, reply).await;
         let left = if let Ok(Turn::Done(left)) = ran { left } else { Left::Spent };

@@ -226,7 +226,8 @@ pub struct UpstreamSettings {
     /// Tell targets by `X-Forwarded-For`, `-Proto` and `-Host` where a request came from. What clients say of
     /// that is dropped either way.
     pub forwarded: bool,
-    /// Idle HTTP/1.1 connections kept for each address of a target; each worker has its share.
+    /// Idle connections of HTTP/1.1, and shared ones of HTTP/2, kept for each address of a target; each worker has its
+    /// share.
     pub pool_size: usize,
     /// An idle upstream connection is closed after this time. Where a worker has several to one address, all but
     /// one are closed after this time divided by `threads`.

@@ -12,7 +12,7 @@ use super::policy::Candidate;
 use super::pool::Pool;
 use super::trust::Anchors;
 use crate::error::Retry;
-use crate::http::http2::Share;
+use crate::http::http2::{Place, Share};
 
 /// A target of a route, resolved: whom to dial and how to know it.
 pub struct Dial {
@@ -39,9 +39,10 @@ pub(super) struct Address {
 
 /// A verified connection, or leave for a stream on one.
 pub enum Session {
-    /// `place`: which address of the dial it belongs to, for its way back to the pool.
+    /// `place`: which address of the dial it belongs to, for its way back to the pool. `held`: what it takes.
     H1 {
         stream: Stream,
+        held: Place,
         taken: Taken,
         place: usize,
     },
@@ -49,21 +50,6 @@ pub enum Session {
         lent: Lent,
         taken: Taken,
     },
-}
-
-/// A connection of TLS, by the measurement of idle ones.
-const SECURE: usize = 24 << 10;
-const PLAIN: usize = 4 << 10;
-
-impl Session {
-    /// Bytes of memory that a request has for itself. An HTTP/2 connection is shared, and counted by who makes it.
-    pub fn weight(&self, dial: &Dial) -> usize {
-        match self {
-            Session::H1 { .. } if dial.anchors.is_some() => SECURE,
-            Session::H1 { .. } => PLAIN,
-            Session::H2 { .. } => 0,
-        }
-    }
 }
 
 /// Where a session's connection is from.
@@ -124,7 +110,10 @@ impl Dial {
             let lent = if h2 { pool.lend() } else { None };
             match lent {
                 Some(lent) => Some(Session::H2 { lent, taken: Taken::FromPool }),
-                None => pool.idle().map(|stream| Session::H1 { stream, taken: Taken::FromPool, place }),
+                None => {
+                    let h1 = |(stream, held)| Session::H1 { stream, held, taken: Taken::FromPool, place };
+                    pool.idle().map(h1)
+                }
             }
         })
     }

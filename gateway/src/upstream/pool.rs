@@ -14,6 +14,7 @@ use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
 use super::multiplex::{Lent, Multiplex};
+use crate::http::http2::Place;
 use crate::settings::Settings;
 use crate::workers;
 
@@ -47,6 +48,7 @@ struct Share {
 
 struct Idle {
     stream: Stream,
+    held: Place,
     since: Instant,
 }
 
@@ -58,6 +60,13 @@ struct Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has to make room, closed when no lock is held.
+fn pushed<T>(list: &Mutex<Vec<T>>, new: T, most: usize) -> Option<T> {
+    let mut list = lock(list);
+    list.push(new);
+    (list.len() > most).then(|| list.remove(0))
 }
 
 /// How long a connection may be idle. Where workers are many, so are the connections: each rests for less, but
@@ -92,19 +101,19 @@ impl Pools {
 
     /// Keeps a connection whose last answer was read to its end. The oldest makes room. The setting is for all
     /// workers together.
-    pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream) {
-        let most = self.settings.load().upstream.pool_size.div_ceil(self.workers);
-        let mut idle = lock(&pool.share().idle);
-        idle.push(Idle { stream, since: Instant::now() });
-        let surplus = (idle.len() > most).then(|| idle.remove(0));
-        drop(idle);
-        drop(surplus);
+    pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream, held: Place) {
+        drop(pushed(&pool.share().idle, Idle { stream, held, since: Instant::now() }, self.most()));
         self.sweeps();
     }
 
+    /// The oldest makes room here, too: it closes once its streams have ended.
     pub fn share(self: &Arc<Pools>, pool: &Pool, connection: Arc<Multiplex>) {
-        lock(&pool.share().shared).push(Shared { connection, rests_since: None });
+        drop(pushed(&pool.share().shared, Shared { connection, rests_since: None }, self.most().max(1)));
         self.sweeps();
+    }
+
+    fn most(&self) -> usize {
+        self.settings.load().upstream.pool_size.div_ceil(self.workers)
     }
 
     fn sweeps(self: &Arc<Pools>) {
@@ -148,11 +157,11 @@ type Closed = (Vec<Idle>, Vec<Shared>);
 impl Pool {
     /// The connection that was used last, for the others may then be let go. None if the target has closed
     /// all.
-    pub fn idle(&self) -> Option<Stream> {
+    pub fn idle(&self) -> Option<(Stream, Place)> {
         loop {
             let mut idle = lock(&self.share().idle).pop()?;
             if is_quiet(&mut idle.stream) {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.held));
             }
         }
     }
@@ -226,9 +235,11 @@ fn is_quiet(stream: &mut Stream) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::IntGauge;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::http::http2::Budget;
 
     fn pools(most: usize, idle: Duration) -> Arc<Pools> {
         pools_of(1, most, idle)
@@ -247,12 +258,14 @@ mod tests {
     /// Our end is kept; this is the target's.
     fn kept(pools: &Arc<Pools>, pool: &Pool) -> DuplexStream {
         let (near, far) = duplex(64);
-        pools.keep(pool, Box::new(near));
+        let gauge = |name| IntGauge::new(name, "bytes").unwrap();
+        let share = Budget::new(gauge("bodies"), gauge("requests")).nobodys();
+        pools.keep(pool, Box::new(near), share.takes(1).unwrap());
         far
     }
 
-    async fn same(stream: Option<Stream>, far: &mut DuplexStream) -> bool {
-        stream.expect("none is idle").write_u8(7).await.unwrap();
+    async fn same(idle: Option<(Stream, Place)>, far: &mut DuplexStream) -> bool {
+        idle.expect("none is idle").0.write_u8(7).await.unwrap();
         far.read_u8().await.unwrap() == 7
     }
 

@@ -19,6 +19,10 @@ use crate::settings::{Plaintext, Settings};
 
 /// With several addresses, the TLS handshake of one may take this long before the next is tried.
 const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
+/// Bytes that a connection takes, with TLS.
+const TLS: usize = 24 << 10;
+/// And with HTTP/2.
+const H2: usize = 48 << 10;
 
 impl Upstream {
     /// A connection that is verified and may be written to.
@@ -54,6 +58,7 @@ impl Upstream {
                     | Error::Plaintext { .. }
                     | Error::Itself { .. }
                     | Error::CertificateChanged { .. }
+                    | Error::NoRoom
                     | Error::Unverified { .. } => connects.refused.inc(),
                     _ => connects.failed.inc(),
                 }
@@ -86,7 +91,7 @@ impl Upstream {
             match timeout_at(until, begin(place, socket)).await {
                 Ok(Ok(begun)) => return Ok(begun),
                 // Another address must not be asked to vouch for one that has changed.
-                Ok(Err(error @ Error::CertificateChanged { .. })) => return Err(error),
+                Ok(Err(error @ (Error::CertificateChanged { .. } | Error::NoRoom))) => return Err(error),
                 Ok(Err(error)) => failure = Some(more_telling(failure, error)),
                 Err(_) => failure = Some(late()),
             }
@@ -103,18 +108,24 @@ impl Upstream {
         want: Want,
         settings: &Settings,
     ) -> Result<Session> {
+        let h2 = settings.upstream.h2 && want != Want::FreshH1;
+        let takes = match &dial.anchors {
+            // A request that waits counts for this one, too.
+            None => 0,
+            Some(_) if h2 => H2,
+            Some(_) => TLS,
+        };
+        let mut held = dial.share.takes(takes).ok_or(Error::NoRoom)?;
         let stream: Stream = match &dial.anchors {
             None => Box::new(socket),
-            Some(anchors) => {
-                let h2 = settings.upstream.h2 && want != Want::FreshH1;
-                connect::judged(self.tls(dial, socket, h2).await?, anchors, &dial.host)?
-            }
+            Some(anchors) => connect::judged(self.tls(dial, socket, h2).await?, anchors, &dial.host)?,
         };
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
-            return Ok(Session::H1 { stream, taken: Taken::New, place });
+            held.shrink(TLS);
+            return Ok(Session::H1 { stream, held, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection = Multiplex::start(stream, &settings.timeouts, dial.share.clone())
+        let connection = Multiplex::start(stream, &settings.timeouts, dial.share.clone(), held)
             .await
             .map_err(|error| broken(error.to_string()))?;
         let lent =
@@ -183,10 +194,10 @@ impl Upstream {
     /// Gives a connection back. One of HTTP/1.1 that is spent is closed; a stream of HTTP/2 that has not
     /// ended was reset when it was dropped.
     pub fn release(&self, dial: &Dial, session: Session, left: Left) {
-        if let Session::H1 { stream, place, .. } = session
+        if let Session::H1 { stream, held, place, .. } = session
             && let Some(Address { pool, .. }) = dial.addresses.get(place).filter(|_| left == Left::Clean)
         {
-            self.pools.keep(pool, stream);
+            self.pools.keep(pool, stream, held);
         }
     }
 }

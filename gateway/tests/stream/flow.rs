@@ -1,6 +1,7 @@
 //! Readers that stop hold up nobody but themselves, and little is held for them. `uploads`, `heads` and `unended` are what
-//! clients send, `sockets` are those that read nothing at all.
+//! clients send, `connections` what is open to targets, `sockets` are those that read nothing at all.
 
+mod connections;
 mod heads;
 mod sockets;
 mod unended;

@@ -26,8 +26,8 @@ const MOST_REQUESTS: usize = 192 << 20;
 /// What a stream may hold where there is no room any more: others who use the connector get on, slowly.
 const LEAST: u32 = 4 << 10;
 /// A request that waits and is no larger has twice the room: where large heads have taken all, others who use the
-/// connector get on. Eight kilobytes of head, and a connection of HTTP/1.1 over TLS.
-const SMALL: usize = 48 << 10;
+/// connector get on. Eight kilobytes of head.
+const SMALL: usize = 24 << 10;
 /// What a share may be however little room others have left.
 const FLOOR: usize = 2 << 20;
 
@@ -154,9 +154,17 @@ impl Share {
     pub async fn bears(self: Arc<Share>, bytes: usize) -> NoRoom {
         let (held, room) = self.requests.change(0, bytes);
         // Given back when this is dropped.
-        let _waits = Waits { share: self, bytes };
+        let _place = Place { share: self, bytes };
         let room = if bytes <= SMALL { 2 * room } else { room };
         if held <= room { pending().await } else { NoRoom }
+    }
+
+    /// For as long as it is had: a place among requests. What is opened for those that were let in has twice the room, as
+    /// they have. None if there is no room.
+    pub fn takes(self: &Arc<Share>, bytes: usize) -> Option<Place> {
+        let (held, room) = self.requests.change(0, bytes);
+        let place = Place { share: self.clone(), bytes };
+        (held <= 2 * room).then_some(place)
     }
 
     /// What bodies hold then, and what room there is.
@@ -187,13 +195,22 @@ impl Pot {
     }
 }
 
-/// Bytes of a request that waits, given back when it is dropped.
-struct Waits {
+/// Bytes of a request that waits, or of a connection for some, given back when it is dropped.
+pub struct Place {
     share: Arc<Share>,
     bytes: usize,
 }
 
-impl Drop for Waits {
+impl Place {
+    /// It takes less than was thought.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.share.requests.change(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.share.requests.change(self.bytes, 0);
     }
@@ -343,7 +360,22 @@ mod tests {
         assert!(bodies.set(50 * MIB));
         drop(waiting);
         bodies.set(130 * MIB);
-        assert!(waits(40 << 10).is_some());
+        assert!(waits(20 << 10).is_some());
+    }
+
+    #[test]
+    fn what_is_opened_gets_on_where_bodies_have_taken_all_and_is_bounded_itself() {
+        let budget = budget();
+        let share = budget.of("one");
+        let mut bodies = Held::new(share.clone());
+        bodies.set(128 * MIB);
+        let mut opened: Vec<Place> = std::iter::from_fn(|| share.takes(48 << 10)).take(100_000).collect();
+        assert_eq!(opened.len() * 48 / 1024, 127, "MiB");
+        assert!(budget.of("two").takes(48 << 10).is_some());
+        opened.iter_mut().for_each(|one| one.shrink(24 << 10));
+        assert!(share.takes(48 << 10).is_some());
+        drop((opened, bodies));
+        assert_eq!((budget.bodies.get(), budget.requests.get()), (0, 0));
     }
 
     #[test]
