@@ -109,7 +109,7 @@ async fn forward(
     }
     let upstream = &passage.gateway.upstream;
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
-    let kept = Kept::default();
+    let kept = Kept::new(carries.then(|| grant.dial.share.clone()));
     for attempt in 1..=MAX_TRIES {
         let waits = grant.dial.share.clone().bears(request.weight());
         let mut session = tokio::select! {

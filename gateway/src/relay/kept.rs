@@ -3,24 +3,26 @@
 //! is counted is what is held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::http::http2::Share;
 use crate::http::wire::Frame;
 
 /// Of one request. What Kubernetes clients write is smaller, apart from uploads.
 const MOST: usize = 64 << 10;
-/// Of all requests of the process.
+/// Of all requests of the process. Those of one namespace may have as much as is left, so that the next has as much
+/// again.
 const MOST_OF_ALL: usize = 16 << 20;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-#[derive(Default)]
 pub struct Kept(Mutex<State>);
 
-#[derive(Default)]
 struct State {
+    /// Of the target's namespace. A request without a body has none.
+    share: Option<Arc<Share>>,
     bytes: BytesMut,
     /// The body has ended.
     whole: bool,
@@ -35,6 +37,10 @@ pub struct Again {
 }
 
 impl Kept {
+    pub fn new(share: Option<Arc<Share>>) -> Kept {
+        Kept(Mutex::new(State { share, bytes: BytesMut::new(), whole: false, lost: false }))
+    }
+
     /// To be told of each frame as it is read from the client.
     pub fn note(&self, frame: &Frame) {
         let mut state = self.state();
@@ -68,12 +74,11 @@ impl Kept {
 
 impl State {
     fn keep(&mut self, data: &[u8]) {
-        if self.lost {
-            return;
-        }
-        let held = HELD.fetch_add(data.len(), Ordering::Relaxed) + data.len();
+        let Some(share) = self.share.as_ref().filter(|_| !self.lost) else { return self.let_go() };
+        let all = HELD.fetch_add(data.len(), Ordering::Relaxed) + data.len();
+        let own = share.kept.fetch_add(data.len(), Ordering::Relaxed) + data.len();
         self.bytes.extend_from_slice(data);
-        if self.bytes.len() > MOST || held > MOST_OF_ALL {
+        if self.bytes.len() > MOST || own > MOST_OF_ALL.saturating_sub(all).max(MOST) {
             self.let_go();
         }
     }
@@ -81,6 +86,9 @@ impl State {
     fn let_go(&mut self) {
         self.lost = true;
         HELD.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.kept.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        }
         self.bytes = BytesMut::new();
     }
 }
@@ -93,10 +101,17 @@ impl Drop for State {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::IntGauge;
+
     use super::*;
+    use crate::http::http2::Budget;
 
     fn data(n: usize) -> Frame {
         Frame::Data(Bytes::from(vec![7; n]))
+    }
+
+    fn share(namespace: &str) -> Arc<Share> {
+        Budget::new(IntGauge::new("held", "bytes").unwrap()).of(namespace)
     }
 
     #[test]
@@ -108,22 +123,37 @@ mod tests {
             (vec![data(MOST), data(1), data(1)], false, 0, false),
             (vec![data(1), Frame::Trailers(http::HeaderMap::new())], false, 0, false),
         ] {
-            let kept = Kept::default();
+            let kept = Kept::new(Some(share("one")));
             frames.iter().for_each(|frame| kept.note(frame));
             let again = kept.again();
             assert_eq!((kept.stands(), again.bytes.len(), again.whole), (stands, length, whole));
         }
     }
 
-    #[test]
-    fn what_all_hold_together_is_bounded_and_given_back() {
-        let many: Vec<Kept> = (0..MOST_OF_ALL / MOST + 20).map(|_| Kept::default()).collect();
+    /// As many as there are bodies in all.
+    fn many(share: &Arc<Share>) -> (Vec<Kept>, usize) {
+        let many: Vec<Kept> = (0..MOST_OF_ALL / MOST + 20).map(|_| Kept::new(Some(share.clone()))).collect();
         many.iter().for_each(|kept| kept.note(&data(MOST)));
         let standing = many.iter().filter(|kept| kept.stands()).count();
-        assert!(standing <= MOST_OF_ALL / MOST && standing > MOST_OF_ALL / MOST / 2, "{standing}");
-        drop(many);
-        let after = Kept::default();
-        after.note(&data(MOST));
-        assert!(after.stands(), "nothing was given back");
+        (many, standing)
+    }
+
+    #[test]
+    fn a_namespace_leaves_the_next_as_much_as_it_has_and_gives_all_back() {
+        let all = MOST_OF_ALL / MOST;
+        // Other tests keep a few.
+        let (first, next) = (share("one"), share("two"));
+        let (ones, standing) = many(&first);
+        assert!(standing <= all / 2 && standing > all / 3, "{standing}");
+        let (twos, standing) = many(&next);
+        assert!(standing <= all / 4 && standing > all / 6, "{standing}");
+        // Each may have one.
+        let late: Vec<Kept> = (0..all).map(|_| Kept::new(Some(share("late")))).collect();
+        late.iter().for_each(|kept| kept.note(&data(MOST)));
+        assert!(late.iter().all(Kept::stands));
+        drop((ones, twos, late));
+        assert_eq!((first.kept.load(Ordering::Relaxed), next.kept.load(Ordering::Relaxed)), (0, 0));
+        let (_ones, standing) = many(&first);
+        assert!(standing > all / 3, "nothing was given back");
     }
 }

@@ -56,6 +56,8 @@ pub struct Share {
     bodies: Pot,
     requests: Pot,
     window: watch::Sender<u32>,
+    /// Of bodies that may be sent again.
+    pub kept: AtomicUsize,
 }
 
 /// What one namespace has of what all may have.
@@ -139,6 +141,7 @@ impl Share {
             bodies: Pot::new(bodies, MOST),
             requests: Pot::new(requests, MOST_REQUESTS),
             window: watch::Sender::new(STREAM_WINDOW),
+            kept: AtomicUsize::new(0),
         }
     }
 
