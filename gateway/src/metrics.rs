@@ -214,12 +214,12 @@ impl Metrics {
             stream_bytes_held: gauge(
                 to,
                 "stream_bytes_held",
-                "Bytes of bodies and heads for readers that stopped.",
+                "Bytes of what waits: bodies for readers that stopped, large heads.",
             )?,
             request_bytes_held: gauge(
                 to,
                 "request_bytes_held",
-                "Bytes of requests that wait for their answers.",
+                "Bytes of requests that wait for their answers, and of connections to targets.",
             )?,
             log_lines_lost: counter(to, "log_lines_lost_total", "Lines of the log that found no room.")?,
             registry,

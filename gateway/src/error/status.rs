@@ -148,9 +148,9 @@ pub fn unusable(connector: &ConnectorRef, why: &str) -> Failure {
     later(message)
 }
 
-/// Of memory for what waits, the namespace's part.
+/// Of memory for what waits, the part of the connector's namespace, of the sender's, or of those who are not known yet.
 pub fn no_room() -> Failure {
-    later("other requests through connectors of this namespace wait for their answers or have stopped reading, and that is all that may wait: try again".to_owned())
+    later("other requests of this namespace, or of clients that are not known yet, wait or have stopped reading, and that is all that may wait: try again".to_owned())
 }
 
 /// The same of a request that has gone to the target. Without `Retry-After`, by which clients send even a POST again.
