@@ -118,14 +118,8 @@ async fn forward(
             // Or a client that resets its streams at once would leave as many dials behind.
             why = reply.gone() => return Err(Error::ClientGone(why)),
         };
-        let exchange = Exchange {
-            passage,
-            grant: &grant,
-            request,
-            record,
-            kept: &kept,
-            last: attempt == MAX_TRIES,
-        };
+        let exchange =
+            Exchange { passage, grant: &grant, request, record, kept: &kept, last: attempt == MAX_TRIES };
         let ran = exchange.run(&mut session, body, reply).await;
         let left = if let Ok(Turn::Done(left)) = ran { left } else { Left::Spent };
         upstream.release(&grant.dial, session, left);

@@ -16,7 +16,7 @@ use h2::PingPong;
 use tokio::time::timeout;
 
 pub use blocks::{Blocks, PREFACE};
-pub use budget::{Budget, Held, Place, STREAM_WINDOW, Share, Windows};
+pub use budget::{Budget, Held, Portion, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};
 pub use outflow::{Outflow, weight};

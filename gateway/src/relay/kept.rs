@@ -111,7 +111,8 @@ mod tests {
     }
 
     fn share(namespace: &str) -> Arc<Share> {
-        Budget::new(IntGauge::new("held", "bytes").unwrap()).of(namespace)
+        let gauge = |name| IntGauge::new(name, "bytes").unwrap();
+        Budget::new(gauge("bodies"), gauge("requests")).of(namespace)
     }
 
     #[test]

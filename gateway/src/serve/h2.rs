@@ -20,8 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, PREFACE, SEND_BUFFER, STREAM_WINDOW,
-    connection_window, gather, silence,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, PREFACE, SEND_BUFFER,
+    STREAM_WINDOW, connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing, MAX_FIELDS};

@@ -12,7 +12,7 @@ use super::policy::Candidate;
 use super::pool::Pool;
 use super::trust::Anchors;
 use crate::error::Retry;
-use crate::http::http2::{Place, Share};
+use crate::http::http2::{Portion, Share};
 
 /// A target of a route, resolved: whom to dial and how to know it.
 pub struct Dial {
@@ -42,7 +42,7 @@ pub enum Session {
     /// `place`: which address of the dial it belongs to, for its way back to the pool. `held`: what it takes.
     H1 {
         stream: Stream,
-        held: Place,
+        held: Portion,
         taken: Taken,
         place: usize,
     },

@@ -13,8 +13,8 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, Place, SEND_BUFFER, Share,
-    Sieve, Windows, connection_window, gather, silence, weight,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, Portion, SEND_BUFFER,
+    Share, Sieve, Windows, connection_window, gather, silence, weight,
 };
 use crate::settings::Timeouts;
 
@@ -51,12 +51,12 @@ pub struct Incoming {
 }
 
 impl Multiplex {
-    /// Begins HTTP/2 on a verified connection, for whose life it has a place.
+    /// Begins HTTP/2 on a verified connection, which has this for its life.
     pub async fn start(
         stream: Stream,
         timeouts: &Timeouts,
         share: Arc<Share>,
-        place: Place,
+        portion: Portion,
     ) -> Result<Arc<Multiplex>, h2::Error> {
         let stream = Blocks::new(Sieve::new(stream), 0, MAX_HEAD as usize, timeouts.head, share.clone());
         let (stream, flusher) = gather(stream);
@@ -80,7 +80,7 @@ impl Multiplex {
         tokio::spawn(async move {
             drive(connection, flusher, of, windows, quiet, patience).await;
             ended.store(true, Ordering::Relaxed);
-            drop(place);
+            drop(portion);
         });
         Ok(Arc::new(Multiplex {
             send,

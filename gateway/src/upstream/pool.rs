@@ -14,7 +14,7 @@ use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
 use super::multiplex::{Lent, Multiplex};
-use crate::http::http2::Place;
+use crate::http::http2::Portion;
 use crate::settings::Settings;
 use crate::workers;
 
@@ -48,7 +48,7 @@ struct Share {
 
 struct Idle {
     stream: Stream,
-    held: Place,
+    held: Portion,
     since: Instant,
 }
 
@@ -101,7 +101,7 @@ impl Pools {
 
     /// Keeps a connection whose last answer was read to its end. The oldest makes room. The setting is for all
     /// workers together.
-    pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream, held: Place) {
+    pub fn keep(self: &Arc<Pools>, pool: &Pool, stream: Stream, held: Portion) {
         drop(pushed(&pool.share().idle, Idle { stream, held, since: Instant::now() }, self.most()));
         self.sweeps();
     }
@@ -157,7 +157,7 @@ type Closed = (Vec<Idle>, Vec<Shared>);
 impl Pool {
     /// The connection that was used last, for the others may then be let go. None if the target has closed
     /// all.
-    pub fn idle(&self) -> Option<(Stream, Place)> {
+    pub fn idle(&self) -> Option<(Stream, Portion)> {
         loop {
             let mut idle = lock(&self.share().idle).pop()?;
             if is_quiet(&mut idle.stream) {
@@ -264,7 +264,7 @@ mod tests {
         far
     }
 
-    async fn same(idle: Option<(Stream, Place)>, far: &mut DuplexStream) -> bool {
+    async fn same(idle: Option<(Stream, Portion)>, far: &mut DuplexStream) -> bool {
         idle.expect("none is idle").0.write_u8(7).await.unwrap();
         far.read_u8().await.unwrap() == 7
     }

@@ -243,7 +243,8 @@ mod tests {
 
     fn blocks<S>(io: S, time: Duration) -> (Blocks<S>, IntGauge) {
         let gauge = IntGauge::new("held", "bytes").unwrap();
-        let share = Budget::new(gauge.clone()).nobodys();
+        let requests = IntGauge::new("requests", "bytes").unwrap();
+        let share = Budget::new(gauge.clone(), requests).nobodys();
         (Blocks::new(io, PREFACE, 64 << 10, time, share), gauge)
     }
 

@@ -157,17 +157,17 @@ impl Share {
     pub async fn bears(self: Arc<Share>, bytes: usize) -> NoRoom {
         let (held, room) = self.requests.change(0, bytes);
         // Given back when this is dropped.
-        let _place = Place { share: self, bytes };
+        let _portion = Portion { share: self, bytes };
         let room = if bytes <= SMALL { 2 * room } else { room };
         if held <= room { pending().await } else { NoRoom }
     }
 
-    /// For as long as it is had: a place among requests. What is opened for those that were let in has twice the room, as
+    /// For as long as it is had, of what requests may hold. What is opened for those that were let in has twice the room, as
     /// they have. None if there is no room.
-    pub fn takes(self: &Arc<Share>, bytes: usize) -> Option<Place> {
+    pub fn takes(self: &Arc<Share>, bytes: usize) -> Option<Portion> {
         let (held, room) = self.requests.change(0, bytes);
-        let place = Place { share: self.clone(), bytes };
-        (held <= 2 * room).then_some(place)
+        let portion = Portion { share: self.clone(), bytes };
+        (held <= 2 * room).then_some(portion)
     }
 
     /// What bodies hold then, and what room there is.
@@ -199,12 +199,12 @@ impl Pot {
 }
 
 /// Bytes of a request that waits, or of a connection for some, given back when it is dropped.
-pub struct Place {
+pub struct Portion {
     share: Arc<Share>,
     bytes: usize,
 }
 
-impl Place {
+impl Portion {
     /// It takes less than was thought.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
@@ -213,7 +213,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Portion {
     fn drop(&mut self) {
         self.share.requests.change(self.bytes, 0);
     }
@@ -372,7 +372,7 @@ mod tests {
         let share = budget.of("one");
         let mut bodies = Held::new(share.clone());
         bodies.set(128 * MIB);
-        let mut opened: Vec<Place> = std::iter::from_fn(|| share.takes(48 << 10)).take(100_000).collect();
+        let mut opened: Vec<Portion> = std::iter::from_fn(|| share.takes(48 << 10)).take(100_000).collect();
         assert_eq!(opened.len() * 48 / 1024, 127, "MiB");
         assert!(budget.of("two").takes(48 << 10).is_some());
         opened.iter_mut().for_each(|one| one.shrink(24 << 10));

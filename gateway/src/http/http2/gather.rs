@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
         let (near, _far) = duplex(1 << 10);
-        let (mut gathering, mut flusher) = gather(near);
+        let (mut gathering, flusher) = gather(near);
         flusher.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), endless).await.is_err());

@@ -45,7 +45,8 @@ impl Outflow {
         match self.0.places.try_acquire_many(wanted) {
             Ok(place) => place.forget(),
             Err(_) => {
-                if let Ok(place) = self.0.places.acquire_many(wanted).await {
+                // Boxed: few wait, and the room for it would be in each stream.
+                if let Ok(place) = Box::pin(self.0.places.acquire_many(wanted)).await {
                     place.forget();
                 }
             }
