@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use connectors_api::impersonation::Impersonation;
 use http::Method;
+use tokio::time::timeout;
 
 use crate::admit::passage::{Grant, Passage};
 use crate::admit::{self, grant};
@@ -40,11 +41,10 @@ pub(crate) async fn serve(
     let passage = match meanwhile(&mut body, carries, waits, mode.passage(&mut request)).await {
         Ok(passage) => passage,
         Err(error) => {
-            let form = form(&request);
+            let (method, form) = (request.method.clone(), form(&request));
+            drop((request, body));
             record::turned_away(mode.gateway(), mode.known(), &error, form, protocol);
-            if reply.refuse(&request.method, form, &error).await.is_err() {
-                reply.cut();
-            }
+            refuse(mode, &mut reply, &method, form, &error).await;
             return reply.open();
         }
     };
@@ -52,34 +52,47 @@ pub(crate) async fn serve(
     match forward(&passage, &mut request, &mut body, &mut reply, &record).await {
         Ok(()) => record.complete(),
         Err(error) => {
-            let answered = record.has_answered();
             record.fail(error.clone());
-            if answered || matches!(error, Error::ClientGone(_)) {
-                reply.cut();
-            } else if let Err(error) = answer_error(&passage, &request, &mut reply, &error, &record).await {
-                tracing::debug!(%error, "client left before it could be refused");
-                reply.cut();
-            }
+            let (method, form) = (request.method.clone(), form(&request));
+            drop((request, body));
+            answer_error(mode, &mut reply, &method, form, &error, &record).await;
         }
     }
     reply.open()
 }
 
 async fn answer_error(
-    passage: &Passage,
-    request: &Request,
+    mode: &Mode,
     reply: &mut Reply<'_>,
+    method: &Method,
+    form: Form,
     error: &Error,
     record: &Record,
-) -> Result<()> {
-    if let Some(refusal) = error.refusal() {
-        passage.gateway.parts.metrics.count_refusal(refusal);
+) {
+    if record.has_answered() || matches!(error, Error::ClientGone(_)) {
+        return reply.cut();
     }
-    let form = form(request);
-    reply.refuse(&request.method, form, error).await?;
-    record.answered(error.code(form));
-    record.complete();
-    Ok(())
+    if let Some(refusal) = error.refusal() {
+        mode.gateway().parts.metrics.count_refusal(refusal);
+    }
+    if refuse(mode, reply, method, form, error).await {
+        record.answered(error.code(form));
+        record.complete();
+    }
+}
+
+/// A refusal in place of an answer. True: the client has it. One that gives it no room is not waited for, so that it
+/// holds nothing here for ever; and by then nothing of its request may be held, for nobody counts it.
+async fn refuse(mode: &Mode, reply: &mut Reply<'_>, method: &Method, form: Form, error: &Error) -> bool {
+    let limit = mode.gateway().parts.settings.load().timeouts.head;
+    // Boxed, for few requests need the room.
+    let told = Box::pin(timeout(limit, reply.refuse(method, form, error))).await;
+    let told = told.unwrap_or_else(|_| Err(Error::ClientGone("it does not read".to_owned())));
+    if let Err(error) = &told {
+        tracing::debug!(%error, "client left before it could be refused");
+        reply.cut();
+    }
+    told.is_ok()
 }
 
 fn form(request: &Request) -> Form {

@@ -178,9 +178,7 @@ impl Connection {
         record::turned_away(mode.gateway(), mode.known(), error, Form::Status, "h1");
         let mut reply =
             Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };
-        if let Err(error) = reply.refuse(&Method::GET, Form::Status, error).await {
-            tracing::debug!(%error, "client left before it could be refused");
-        }
+        super::refuse(mode, &mut reply, &Method::GET, Form::Status, error).await;
     }
 
     fn shrink(&mut self) {

@@ -150,9 +150,8 @@ async fn exchange(
         }
         Err(error) => {
             record::turned_away(mode.gateway(), mode.known(), &error, Form::Status, "h2");
-            if let Err(error) = reply.refuse(&http::Method::GET, Form::Status, &error).await {
-                tracing::debug!(%error, "client left before it could be refused");
-            }
+            drop(body);
+            super::refuse(mode, &mut reply, &http::Method::GET, Form::Status, &error).await;
             reply.open()
         }
     }

@@ -80,7 +80,7 @@ pub struct Listeners {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-takes-effect" = "at once"))]
 pub struct Timeouts {
-    /// From accept to the last byte of the first request head.
+    /// From accept to the last byte of the first request head. A refusal that its client does not read waits as long.
     #[serde(with = "duration")]
     #[schemars(with = "LongerThanZero", extend("x-takes-effect" = "new connections"))]
     pub head: Duration,

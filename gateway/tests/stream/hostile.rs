@@ -9,6 +9,7 @@ mod h2;
 mod load;
 mod reverse;
 mod target;
+mod unread;
 mod upgrade;
 mod witness;
 
