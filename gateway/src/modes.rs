@@ -13,7 +13,7 @@ use crate::admit::passage::Passage;
 use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::http::http2::Share;
-use crate::http::request::Request;
+use crate::http::request::{Request, Turned};
 use crate::modes::reverse::Reverse;
 use crate::modes::tunnel::Tunnel;
 
@@ -31,11 +31,11 @@ impl Mode {
         }
     }
 
-    /// The passage of one request. In reverse mode the request is turned into the one that the target shall
-    /// see.
-    pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
+    /// The passage of one request. In reverse mode also how the request is turned into the one that the target
+    /// shall see.
+    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Turned>)> {
         match self {
-            Mode::Tunnel(tunnel) => tunnel.passage(request),
+            Mode::Tunnel(tunnel) => Ok((tunnel.passage(request)?, None)),
             Mode::Reverse(reverse) => reverse.passage(request).await,
         }
     }

@@ -37,9 +37,13 @@ pub(crate) async fn serve(
     protocol: &'static str,
 ) -> bool {
     let carries = request.framing != Framing::None;
-    let waits = mode.gateway().upstream.budget.nobodys().bears(request.weight());
-    let passage = match meanwhile(&mut body, carries, waits, mode.passage(&mut request)).await {
-        Ok(passage) => passage,
+    // Of whoever does not wait it is not asked: all workers share what it counts in.
+    let waits = async { mode.gateway().upstream.budget.nobodys().bears(request.weight()).await };
+    let passage = match meanwhile(&mut body, carries, waits, mode.passage(&request)).await {
+        Ok((passage, turned)) => {
+            request.turn(turned);
+            passage
+        }
         Err(error) => {
             let (method, form) = (request.method.clone(), form(&request));
             drop((request, body));
@@ -124,7 +128,7 @@ async fn forward(
     let mut want = if request.upgrade.is_some() { Want::FreshH1 } else { Want::Any };
     let kept = Kept::new(carries.then(|| grant.dial.share.clone()));
     for attempt in 1..=MAX_TRIES {
-        let waits = grant.dial.share.clone().bears(request.weight());
+        let waits = async { grant.dial.share.clone().bears(request.weight()).await };
         let mut session = tokio::select! {
             biased;
             session = meanwhile(body, carries, waits, upstream.session(&grant.dial, want)) => session?,

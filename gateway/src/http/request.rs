@@ -31,12 +31,27 @@ pub struct Request {
     pub rewrite: Option<Rewrite>,
 }
 
+/// Another way, and the way back.
+pub struct Turned {
+    pub path: Option<PathAndQuery>,
+    pub rewrite: Rewrite,
+}
+
 /// What a request takes that waits, beside its head: a task, two streams.
 const WAITS: usize = 8 << 10;
 impl Request {
     /// Bytes of memory while it waits. Its head is there twice: as it came, and as it goes.
     pub fn weight(&self) -> usize {
         WAITS + 2 * (self.path.as_str().len() + weight(&self.headers))
+    }
+
+    /// What reverse mode makes of it.
+    pub fn turn(&mut self, turned: Option<Turned>) {
+        let Some(Turned { path, rewrite }) = turned else { return };
+        if let Some(path) = path {
+            self.path = path;
+        }
+        self.rewrite = Some(rewrite);
     }
 
     /// Asks what the API server has, which client-go reads without looking for a Status.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::home::principal::Principal;
 use crate::http::headers::single;
-use crate::http::request::{Request, Scheme};
+use crate::http::request::{Request, Scheme, Turned};
 use crate::http::rewrite::Rewrite;
 use crate::table::route::Origin;
 use crate::table::route::{Entry, Table};
@@ -81,7 +81,7 @@ impl Reverse {
         self.last.load_full()
     }
 
-    pub async fn passage(&self, request: &mut Request) -> Result<Arc<Passage>> {
+    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Turned>)> {
         if request.method == http::Method::CONNECT {
             return Err(Error::Malformed(
                 "a CONNECT must be the first request of its connection, over HTTP/1.1",
@@ -94,10 +94,10 @@ impl Reverse {
             Place::Connector { connector, mount } => {
                 self.named(&authority)?;
                 let principal = self.bearer(&request.headers).await?;
-                self.turn(&table, &connector, mount, request)?;
-                Ok(self.same_or_new(principal, connector, Aim::Address))
+                let turned = self.turn(&table, &connector, mount, request)?;
+                Ok((self.same_or_new(principal, connector, Aim::Address), turned))
             }
-            Place::Target(origin) => self.forward(&table, origin, request).await,
+            Place::Target(origin) => Ok((self.forward(&table, origin, request).await?, None)),
         }
     }
 
@@ -146,20 +146,19 @@ impl Reverse {
         table: &Table,
         connector: &ConnectorRef,
         mount: usize,
-        request: &mut Request,
-    ) -> Result<()> {
-        let Some(Entry::Usable(route)) = table.lookup(connector) else { return Ok(()) };
-        let Some(target) = route.targets.first() else { return Ok(()) };
+        request: &Request,
+    ) -> Result<Option<Turned>> {
+        let Some(Entry::Usable(route)) = table.lookup(connector) else { return Ok(None) };
+        let Some(target) = route.targets.first() else { return Ok(None) };
         let (asked, added) = joined(request.path.as_str(), mount, target);
         let mount = request.path.as_str()[..mount].to_owned();
-        if let Some(path) = asked {
-            request.path =
-                PathAndQuery::try_from(path).map_err(|_| Error::Malformed("the path is not valid"))?;
-        }
+        let path = asked
+            .map(|path| PathAndQuery::try_from(path).map_err(|_| Error::Malformed("the path is not valid")))
+            .transpose()?;
         let scheme = if self.client.secure { "https" } else { "http" };
         let origin = format!("{scheme}://{}", request.authority);
-        request.rewrite = Some(Rewrite { origin, mount, added, secure: self.client.secure });
-        Ok(())
+        let rewrite = Rewrite { origin, mount, added, secure: self.client.secure };
+        Ok(Some(Turned { path, rewrite }))
     }
 
     /// Absolute-form: the login names the connectors, the URL the target.
