@@ -16,14 +16,13 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use http::HeaderMap;
 use http::StatusCode;
-use pingora_timeout::fast_timeout::fast_sleep;
-use tokio::sync::Notify;
 
 pub use self::answer::{Answer, AnswerReader, put_head, send_head};
 use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
 use self::kept::Kept;
 use self::sending::{Sending, Sent};
+use self::upload::Upload;
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
@@ -92,7 +91,8 @@ impl Exchange<'_> {
                 if carries && !self.sends() && client::expects_continue(&self.request.headers) {
                     reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
                 }
-                let upload = carries.then_some(Sink::H2(&mut outgoing, lent.outflow()));
+                let sink = Sink::H2(&mut outgoing, lent.outflow());
+                let upload = carries.then_some(Upload { sink, socket: None });
                 let mut answers = self.answers(Source::Target(&mut incoming), *taken);
                 let (end, sent) = self.duplex(body, reply, upload, &mut answers).await?;
                 Ok(end.turn(sent == Sent::Whole))
@@ -111,12 +111,15 @@ impl Exchange<'_> {
         put_head(&mut out, self.request, self.grant.dial.authority.as_str());
         let share = Some(&self.grant.dial.share);
         let (end, sent, persistence) = if self.request.framing == Framing::None {
-            let mut sink = H1Sink { io: stream, out: &mut out, encoder: Encoder::None };
-            tokio::select! {
-                biased;
-                sent = sink.flush() => sent.map_err(|error| self.cut(error, taken))?,
-                NoRoom = self.waits() => return Err(Error::NoRoom),
-            }
+            let sink = H1Sink { io: stream, out: &mut out, encoder: Encoder::None };
+            let ends = async {
+                tokio::select! {
+                    NoRoom = self.waits() => Error::NoRoom,
+                    why = body.gone() => Error::ClientGone(why),
+                    why = reply.gone() => Error::ClientGone(why),
+                }
+            };
+            self.send_head(sink, taken, ends).await?;
             // An answer may take for ever.
             drop(std::mem::take(&mut out));
             let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder, share });
@@ -124,12 +127,10 @@ impl Exchange<'_> {
             let (end, sent) = self.duplex(body, reply, None, &mut answers).await?;
             (end, sent, answers.persistence)
         } else {
+            let (socket, encoder) = (Some(stream.id()), Encoder::from(self.request.framing));
             let (mut read, mut write) = tokio::io::split(stream);
-            let upload = Sink::H1(H1Sink {
-                io: &mut write,
-                out: &mut out,
-                encoder: Encoder::from(self.request.framing),
-            });
+            let sink = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder });
+            let upload = Upload { sink, socket };
             let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder, share });
             let mut answers = self.answers(source, taken);
             let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers).await?;
@@ -165,14 +166,15 @@ impl Exchange<'_> {
         &self,
         body: &mut Body<'_>,
         reply: &mut Reply<'_>,
-        upload: Option<Sink<'_>>,
+        upload: Option<Upload<'_>>,
         answers: &mut AnswerReader<'_>,
     ) -> Result<(End, Sent)> {
-        let (sending, carries) = (Sending::default(), upload.is_some());
+        let carries = upload.is_some();
+        let sending = Sending::to(upload.as_ref().and_then(|upload| upload.socket));
         let mut upload = pin!(self.upload(body, upload, &sending));
         let end = tokio::select! {
             biased;
-            end = self.download(answers, reply, &sending.due) => end?,
+            end = self.download(answers, reply, &sending) => end?,
             error = &mut upload => return Err(error),
         };
         // The answer is complete, and the target has not said that it reads no more.
@@ -201,9 +203,9 @@ impl Exchange<'_> {
         &self,
         answers: &mut AnswerReader<'_>,
         reply: &mut Reply<'_>,
-        due: &Notify,
+        sending: &Sending,
     ) -> Result<End> {
-        let answer = self.answer(answers, reply, due).await?;
+        let answer = self.answer(answers, reply, sending).await?;
         self.settle(answer, answers, reply).await
     }
 
@@ -239,6 +241,7 @@ impl Exchange<'_> {
         match copy(&mut answers.source, &mut sink, &self.record.down).await {
             Ok(()) => Ok(End::Delivered),
             Err(Broken::NoRoom) => Err(Error::NoRoom),
+            Err(Broken::Late) => Err(self.late()),
             Err(Broken::Sink(why)) => Err(Error::ClientGone(why)),
             Err(Broken::Source(cause)) => {
                 Err(Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never })
@@ -252,20 +255,18 @@ impl Exchange<'_> {
         &self,
         answers: &mut AnswerReader<'_>,
         reply: &mut Reply<'_>,
-        due: &Notify,
+        sending: &Sending,
     ) -> Result<Answer> {
-        let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let mut late = pin!(async {
-            due.notified().await;
-            // Shares a coarse clock: a timer of tokio would wake its driver for every request.
-            fast_sleep(limit).await;
+            sending.due.notified().await;
+            while self.takes(sending.socket).await {}
         });
         for _ in 0..MAX_INTERIM {
             let mut answer = tokio::select! {
                 biased;
                 answer = answers.head() => answer?,
                 why = reply.gone() => return Err(Error::ClientGone(why)),
-                () = &mut late => return Err(Error::HeaderTimeout { host: self.grant.dial.host.clone() }),
+                () = &mut late => return Err(self.late()),
             };
             if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
@@ -274,7 +275,7 @@ impl Exchange<'_> {
             tokio::select! {
                 biased;
                 sent = reply.interim(answer.status, answer.headers) => sent?,
-                () = fast_sleep(limit) => return Err(Error::ClientGone("it does not read".to_owned())),
+                _ = self.takes(None) => return Err(Error::ClientGone("it does not read".to_owned())),
             }
         }
         Err(Error::Protocol {

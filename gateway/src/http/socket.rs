@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pingora_core::protocols::TcpKeepalive;
+use pingora_core::protocols::l4::ext::get_tcp_info;
+use pingora_core::protocols::{TcpKeepalive, UniqueIDType};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A client whose node is gone is found after idle + count × interval, two minutes; idle watches cost one
@@ -29,6 +30,20 @@ pub async fn linger(read: &mut (impl AsyncRead + Unpin), write: &mut (impl Async
         while matches!(read.read(&mut sink).await, Ok(n) if n > 0) {}
     };
     let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+/// The state of a connection whose ends are both there (Linux, `net/tcp_states.h`).
+const ESTABLISHED: u8 = 1;
+
+/// How many bytes the peer has acknowledged, if others are on their way still. Linux before 6.2 does not tell.
+pub fn on_the_way(socket: UniqueIDType) -> Option<u64> {
+    let info = get_tcp_info(socket).ok()?;
+    (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0).then_some(info.tcpi_bytes_acked)
+}
+
+/// Whether the peer has ended its side or is gone. Its last bytes may not be read yet.
+pub fn has_left(socket: UniqueIDType) -> bool {
+    get_tcp_info(socket).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
 }
 
 /// Of both legs, the usual ones first; some hardened servers have P-384 or P-521 only.

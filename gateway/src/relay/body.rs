@@ -35,6 +35,8 @@ pub enum Broken {
     Sink(String),
     /// Neither: the reader has stopped, and the streams of its namespace hold all that they may.
     NoRoom,
+    /// The reader has stopped for longer than it may.
+    Late,
 }
 
 impl From<NoRoom> for Broken {
@@ -249,15 +251,17 @@ async fn send(
 /// Carries a body to its end, adding to `count` what it delivered. Bytes are written as soon as no more are
 /// at hand: a watch's event waits for nothing.
 pub async fn copy(source: &mut Source<'_>, sink: &mut Sink<'_>, count: &AtomicU64) -> Result<(), Broken> {
-    copy_noted(source, sink, count, |_| {}).await
+    copy_noted(source, sink, count, |_| {}, pending).await
 }
 
-/// The same; `note` is told of each frame once it is read, before anything may cancel its way.
-pub async fn copy_noted(
+/// The same; `note` is told of each frame once it is read, before anything may cancel its way. `late` is awaited
+/// while something waits for the reader, each time anew, and ends that.
+pub async fn copy_noted<L: Future<Output = Broken>>(
     source: &mut Source<'_>,
     sink: &mut Sink<'_>,
     count: &AtomicU64,
     note: impl Fn(&Frame),
+    late: impl Fn() -> L,
 ) -> Result<(), Broken> {
     let buffered = |source: &mut Source<'_>| {
         let frame = source.buffered();
@@ -272,7 +276,7 @@ pub async fn copy_noted(
         let frame = match at_hand {
             Some(frame) => frame.map_err(Broken::Source)?,
             None => {
-                let frame = await_next(source, sink).await?;
+                let frame = await_next(source, sink, &late).await?;
                 note(&frame);
                 frame
             }
@@ -287,6 +291,7 @@ pub async fn copy_noted(
                     biased;
                     sent = sink.data(data, last) => sent.map_err(Broken::Sink)?,
                     full = source.gather(n + next) => return Err(full.into()),
+                    broken = late() => return Err(broken),
                 }
                 source.delivered(n);
                 count.fetch_add(n as u64, Ordering::Relaxed);
@@ -296,18 +301,35 @@ pub async fn copy_noted(
             }
             Frame::Trailers(mut trailers) => {
                 headers::trailers(&mut trailers);
-                return sink.finish(Some(trailers)).await.map_err(Broken::Sink);
+                return finish(sink, Some(trailers), late()).await;
             }
-            Frame::End => return sink.finish(None).await.map_err(Broken::Sink),
+            Frame::End => return finish(sink, None, late()).await,
         }
     }
 }
 
-async fn await_next(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Frame, Broken> {
+async fn finish(
+    sink: &mut Sink<'_>,
+    trailers: Option<HeaderMap>,
+    late: impl Future<Output = Broken>,
+) -> Result<(), Broken> {
+    tokio::select! {
+        biased;
+        sent = sink.finish(trailers) => sent.map_err(Broken::Sink),
+        broken = late => Err(broken),
+    }
+}
+
+async fn await_next<L: Future<Output = Broken>>(
+    source: &mut Source<'_>,
+    sink: &mut Sink<'_>,
+    late: &impl Fn() -> L,
+) -> Result<Frame, Broken> {
     tokio::select! {
         biased;
         flushed = sink.flush() => flushed.map_err(Broken::Sink)?,
         full = source.gather(0) => return Err(full.into()),
+        broken = late() => return Err(broken),
     }
     tokio::select! {
         biased;

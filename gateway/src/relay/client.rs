@@ -8,6 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, header};
+use pingora_core::protocols::UniqueIDType;
 use pingora_core::server::ShutdownWatch;
 
 use super::body::{H1Sink, H1Source, Sink, Source, Writer};
@@ -23,14 +24,14 @@ const MAX_PIPELINED: usize = 8 << 10;
 
 /// Where the request's body comes from.
 pub enum Body<'a> {
-    H1 { io: Reader<'a>, buf: &'a mut BytesMut, decoder: &'a mut Decoder },
+    H1 { io: Reader<'a>, buf: &'a mut BytesMut, decoder: &'a mut Decoder, socket: UniqueIDType },
     H2(Inflow),
 }
 
 impl Body<'_> {
     pub fn source(&mut self) -> Source<'_> {
         match self {
-            Body::H1 { io, buf, decoder } => {
+            Body::H1 { io, buf, decoder, .. } => {
                 Source::H1(H1Source { io: &mut **io, buf, decoder, share: None })
             }
             Body::H2(stream) => Source::Client(stream),
@@ -57,6 +58,14 @@ impl Body<'_> {
     /// Its end cannot be found any more (HTTP/1.1).
     pub fn is_broken(&self) -> bool {
         matches!(self, Body::H1 { decoder: Decoder::Broken, .. })
+    }
+
+    /// Of an HTTP/1.1 client: whether it is there shows nowhere else while nobody reads its body.
+    pub fn socket(&self) -> Option<UniqueIDType> {
+        match self {
+            Body::H1 { socket, .. } => Some(*socket),
+            Body::H2(_) => None,
+        }
     }
 
     /// Resolves when an HTTP/1.1 client, whose request was read to its end, goes away. What it sends ahead is

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use pingora_core::protocols::UniqueIDType;
 use tokio::sync::Notify;
 
 /// A target that has answered completely and takes nothing more of the request for so long will not. The
@@ -19,6 +20,8 @@ pub enum Sent {
 #[derive(Default)]
 pub struct Sending {
     whole: AtomicBool,
+    /// Of a target that has it for a request with a body alone (HTTP/1.1).
+    pub socket: Option<UniqueIDType>,
     /// The answer is due: its deadline begins.
     pub due: Notify,
     /// Nothing more is sent, for who has the whole answer already.
@@ -26,6 +29,10 @@ pub struct Sending {
 }
 
 impl Sending {
+    pub fn to(socket: Option<UniqueIDType>) -> Sending {
+        Sending { socket, ..Sending::default() }
+    }
+
     /// Nothing more is sent: that was the whole body, or the target takes no more.
     pub fn end(&self, sent: Sent) {
         self.whole.store(sent == Sent::Whole, Ordering::Relaxed);

@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use pingora_core::protocols::Stream;
-use tokio::sync::Notify;
 
 use self::splice::{Direction, Gone, splice};
 use super::answer::Answer;
 use super::body::{H1Sink, H1Source, Source, Writer};
 use super::client::{Body, Reply};
+use super::sending::Sending;
 use super::{Exchange, Turn, put_head};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer::{self, Reader};
@@ -47,19 +47,16 @@ impl Exchange<'_> {
         let (mut first, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
         let (mut read, mut write) = tokio::io::split(stream);
         put_head(&mut out, self.request, self.grant.dial.authority.as_str());
-        let sent = H1Sink { io: &mut write, out: &mut out, encoder: Encoder::None }.flush().await;
-        sent.map_err(|error| self.cut(error, Taken::New))?;
-        let asked = Notify::new();
-        asked.notify_one();
-        let source = Source::H1(H1Source {
-            io: &mut read,
-            buf: &mut first,
-            decoder: &mut decoder,
-            share: Some(&self.grant.dial.share),
-        });
-        let mut answers = self.answers(source, Taken::New);
+        let sink = H1Sink { io: &mut write, out: &mut out, encoder: Encoder::None };
         // What the client sends ahead stays in its buffer; this says that nothing follows it.
         let mut ended = false;
+        let left = async { Error::ClientGone(ahead(body, &mut ended).await) };
+        self.send_head(sink, Taken::New, left).await?;
+        let asked = Sending::default();
+        asked.due.notify_one();
+        let share = Some(&self.grant.dial.share);
+        let source = Source::H1(H1Source { io: &mut read, buf: &mut first, decoder: &mut decoder, share });
+        let mut answers = self.answers(source, Taken::New);
         let answer = tokio::select! {
             biased;
             answer = self.answer(&mut answers, reply, &asked) => answer?,

@@ -1,33 +1,59 @@
-//! The request's body on its way to the target, and whoever waits once it is there: the client may leave meanwhile.
+//! The request on its way to the target, which may take nothing of it, and whoever waits once it is there: the client may
+//! leave meanwhile.
 
 use std::time::Duration;
 
+use pingora_core::protocols::UniqueIDType;
 use pingora_timeout::fast_timeout::fast_sleep;
 
 use super::Exchange;
-use super::body::{Broken, Sink, copy_noted};
+use super::body::{Broken, H1Sink, Sink, copy_noted};
 use super::client::Body;
 use super::kept::Again;
 use super::sending::{Sending, Sent};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::http::http2::NoRoom;
+use crate::http::socket;
+use crate::upstream::Taken;
 
 /// A client that leaves is noticed so much later than it could be, and a target has so much longer for its
 /// answer.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
+/// Where a body goes.
+pub struct Upload<'a> {
+    pub sink: Sink<'a>,
+    /// As in `Sending`.
+    pub socket: Option<UniqueIDType>,
+}
+
 impl Exchange<'_> {
+    /// Sends a head that no body follows. `ends` does so before.
+    pub(super) async fn send_head(
+        &self,
+        mut sink: H1Sink<'_>,
+        taken: Taken,
+        ends: impl Future<Output = Error>,
+    ) -> Result<()> {
+        tokio::select! {
+            biased;
+            sent = sink.flush() => sent.map_err(|error| self.cut(error, taken)),
+            error = ends => Err(error),
+            _ = self.takes(None) => Err(self.late()),
+        }
+    }
+
     /// Sends the body, then watches for the client to leave. Comes back with an error only.
     pub(super) async fn upload(
         &self,
         body: &mut Body<'_>,
-        sink: Option<Sink<'_>>,
+        upload: Option<Upload<'_>>,
         sending: &Sending,
     ) -> Error {
-        let carried = match sink {
-            Some(mut sink) => tokio::select! {
+        let carried = match upload {
+            Some(mut upload) => tokio::select! {
                 biased;
-                sent = self.send_body(body, &mut sink) => sent,
+                sent = self.send_body(body, &mut upload) => sent,
                 full = self.waits() => Err(full.into()),
             },
             None => Ok(()),
@@ -45,6 +71,7 @@ impl Exchange<'_> {
                 }
             }
             Err(Broken::NoRoom) => Error::NoRoom,
+            Err(Broken::Late) => self.late(),
             Err(Broken::Source(why)) if body.is_broken() => Error::Body(why),
             Err(Broken::Source(why)) => Error::ClientGone(why),
             // The target takes no more: its answer may say why.
@@ -60,7 +87,13 @@ impl Exchange<'_> {
     }
 
     /// What earlier tries have read, then the rest.
-    async fn send_body(&self, body: &mut Body<'_>, sink: &mut Sink<'_>) -> std::result::Result<(), Broken> {
+    async fn send_body(
+        &self,
+        body: &mut Body<'_>,
+        Upload { sink, socket }: &mut Upload<'_>,
+    ) -> std::result::Result<(), Broken> {
+        let (client, target) = (body.socket(), *socket);
+        let late = || self.stops(client, target);
         let Again { bytes, whole } = self.kept.again();
         if whole || !bytes.is_empty() {
             let (mut source, kept) = (body.source(), bytes.len());
@@ -68,11 +101,43 @@ impl Exchange<'_> {
                 biased;
                 sent = sink.data(bytes, whole) => sent.map_err(Broken::Sink)?,
                 full = source.gather(kept) => return Err(full.into()),
+                broken = late() => return Err(broken),
             }
         }
         if whole {
             return Ok(());
         }
-        copy_noted(&mut body.source(), sink, &self.record.up, |frame| self.kept.note(frame)).await
+        copy_noted(&mut body.source(), sink, &self.record.up, |frame| self.kept.note(frame), late).await
+    }
+
+    /// For what waits for the target: resolves when it has taken nothing for as long as it has for its answer. One that
+    /// has begun its answer may take its time, as long as the client is there.
+    async fn stops(&self, client: Option<UniqueIDType>, target: Option<UniqueIDType>) -> Broken {
+        // Most waits are over by then.
+        fast_sleep(UNWATCHED).await;
+        loop {
+            let takes = self.takes(target).await;
+            if client.is_some_and(socket::has_left) {
+                return Broken::Source("left while its request was sent".to_owned());
+            }
+            if !takes && !self.record.has_answered() {
+                return Broken::Late;
+            }
+        }
+    }
+
+    /// Once that time is over: whether the target has taken some of what is on its way to it. A slow one takes from the
+    /// kernel, which asks us for more only when a third of its buffer is free, and holds the last megabytes for it.
+    pub(super) async fn takes(&self, target: Option<UniqueIDType>) -> bool {
+        let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
+        let before = target.and_then(socket::on_the_way);
+        // Shares a coarse clock: a timer of tokio would wake its driver for every request.
+        fast_sleep(limit).await;
+        let now = target.and_then(socket::on_the_way);
+        now.is_some() && now != before
+    }
+
+    pub(super) fn late(&self) -> Error {
+        Error::HeaderTimeout { host: self.grant.dial.host.clone() }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Method;
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{Stream, UniqueIDType};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{ReadHalf, WriteHalf};
 
@@ -31,6 +31,7 @@ const MAX_DRAINED: usize = 256 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 struct Connection {
+    socket: UniqueIDType,
     read: ReadHalf<Stream>,
     write: WriteHalf<Stream>,
     buf: BytesMut,
@@ -45,8 +46,9 @@ pub async fn serve(
     buf: BytesMut,
     shutdown: &ShutdownWatch,
 ) {
+    let socket = stream.id();
     let (read, write) = tokio::io::split(stream);
-    let mut connection = Connection { read, write, buf, out: BytesMut::new() };
+    let mut connection = Connection { socket, read, write, buf, out: BytesMut::new() };
     let mut ending = pin!(let_go(shutdown.clone()));
     loop {
         let head = tokio::select! {
@@ -142,8 +144,8 @@ impl Connection {
         let untouched = Decoder::from(request.framing);
         let awaits = client::expects_continue(&request.headers);
         let mut decoder = Decoder::from(request.framing);
-        let Connection { read, write, buf, out } = self;
-        let body = Body::H1 { io: read, buf, decoder: &mut decoder };
+        let Connection { socket, read, write, buf, out } = self;
+        let body = Body::H1 { io: read, buf, decoder: &mut decoder, socket: *socket };
         let reply = Reply::H1 { io: write, out, minor, close, shutdown };
         let again = super::serve(mode, request, body, reply, "h1").await;
         if awaits && decoder == untouched {

@@ -92,8 +92,8 @@ pub struct Timeouts {
     #[serde(with = "duration")]
     #[schemars(with = "LongerThanZero")]
     pub connect: Duration,
-    /// From the last byte of a request to the target's response head. Watches answer their head at once, so
-    /// this never cuts one.
+    /// From the last byte of a request to the target's response head; and how long a target may take nothing of a
+    /// request that it has not begun to answer. Watches answer their head at once, so this never cuts one.
     #[serde(with = "duration")]
     #[schemars(with = "LongerThanZero")]
     pub response_header: Duration,

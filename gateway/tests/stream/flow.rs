@@ -4,6 +4,7 @@
 mod connections;
 mod heads;
 mod sockets;
+mod stuck;
 mod unended;
 mod uploads;
 
