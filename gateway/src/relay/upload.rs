@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora_core::protocols::UniqueIDType;
 use pingora_timeout::fast_timeout::fast_sleep;
 
@@ -51,11 +52,18 @@ impl Exchange<'_> {
         sending: &Sending,
     ) -> Error {
         let carried = match upload {
-            Some(mut upload) => tokio::select! {
-                biased;
-                sent = self.send_body(body, &mut upload) => sent,
-                full = self.waits() => Err(full.into()),
-            },
+            Some(mut upload) => {
+                let sent = tokio::select! {
+                    biased;
+                    sent = self.send_body(body, &mut upload) => sent,
+                    full = self.waits() => Err(full.into()),
+                };
+                // An answer may take for ever.
+                if let Sink::H1(H1Sink { out, .. }) = upload.sink {
+                    *out = BytesMut::new();
+                }
+                sent
+            }
             None => Ok(()),
         };
         match carried {
