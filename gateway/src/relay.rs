@@ -80,7 +80,8 @@ impl Exchange<'_> {
         match (session, self.request.upgrade) {
             (Session::H1 { stream, .. }, Some(protocol)) => tokio::select! {
                 biased;
-                turn = self.upgrade(protocol, stream, body, reply) => turn,
+                // Boxed: the room for it would be in each request.
+                turn = Box::pin(self.upgrade(protocol, stream, body, reply)) => turn,
                 NoRoom = self.waits() => Err(Error::NoRoom),
             },
             (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,

@@ -66,6 +66,8 @@ pub async fn send_head(
     authority: &Authority,
     host: &str,
 ) -> Result<(Incoming, SendStream<Bytes>)> {
+    let outflow = lent.outflow().clone();
+    let place = outflow.place(weight(&request.headers)).await;
     let mut parts = uri::Parts::default();
     (parts.scheme, parts.authority) = (Some(Scheme::HTTPS), Some(authority.clone()));
     parts.path_and_query = Some(request.path.clone());
@@ -76,11 +78,13 @@ pub async fn send_head(
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
     headers::toward_h2(head.headers_mut());
-    lent.send(head, request.framing == Framing::None).await.map_err(|error| Error::Cut {
+    let opened = lent.send(head, request.framing == Framing::None).map_err(|error| Error::Cut {
         host: host.to_owned(),
         cause: error.to_string(),
         retry: Retry::Always,
-    })
+    })?;
+    place.fill();
+    Ok(opened)
 }
 
 impl AnswerReader<'_> {

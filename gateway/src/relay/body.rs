@@ -192,8 +192,10 @@ impl Sink<'_> {
                 h1.flush().await.map_err(|error| error.to_string())
             }
             (Sink::H2(stream, outflow), Some(trailers)) => {
-                let handed = outflow.hand(weight(&trailers), || stream.send_trailers(trailers));
-                handed.await.map_err(|error| error.to_string())
+                let place = outflow.place(weight(&trailers)).await;
+                stream.send_trailers(trailers).map_err(|error| error.to_string())?;
+                place.fill();
+                Ok(())
             }
             (Sink::H2(stream, _), None) => {
                 stream.send_data(Bytes::new(), true).map_err(|error| error.to_string())
@@ -241,9 +243,9 @@ async fn send(
         if piece.len() < SMALL && outflow.is_crowded() {
             piece = Bytes::copy_from_slice(&piece);
         }
-        let end = last && data.is_empty();
-        let handed = outflow.hand(piece.len(), || stream.send_data(piece, end));
-        handed.await.map_err(|error| error.to_string())?;
+        let place = outflow.place(piece.len()).await;
+        stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
+        place.fill();
     }
     Ok(())
 }

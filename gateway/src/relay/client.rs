@@ -99,9 +99,10 @@ impl Reply<'_> {
                 H1Sink { io: &mut **io, out, encoder: Encoder::None }.flush().await.map_err(gone)
             }
             Reply::H2 { respond, outflow, .. } => {
-                let handed =
-                    outflow.hand(weight(&headers), || respond.send_informational(response(status, headers)));
-                handed.await.map_err(gone)
+                let place = outflow.place(weight(&headers)).await;
+                respond.send_informational(response(status, headers)).map_err(gone)?;
+                place.fill();
+                Ok(())
             }
         }
     }
@@ -132,9 +133,9 @@ impl Reply<'_> {
                 let end = framing == Framing::None;
                 *answered = true;
                 headers::audit_id_once(&mut headers);
-                let handed =
-                    outflow.hand(weight(&headers), || respond.send_response(response(status, headers), end));
-                let opened = handed.await.map_err(gone)?;
+                let place = outflow.place(weight(&headers)).await;
+                let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
+                place.fill();
                 Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened), outflow) })
             }
         }

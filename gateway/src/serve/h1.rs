@@ -209,12 +209,14 @@ mod tests {
     #[test]
     fn what_was_read_ahead_keeps_nothing_of_the_large_head_before_it() {
         let (near, _far) = tokio::io::duplex(64);
-        let (read, write) = tokio::io::split(Box::new(near) as Stream);
+        let near: Stream = Box::new(near);
+        let socket = near.id();
+        let (read, write) = tokio::io::split(near);
         let mut buf = BytesMut::with_capacity(64 << 10);
         buf.extend_from_slice(&[b'x'; 30 << 10]);
         buf.extend_from_slice(b"GET ");
         let head = buf.split_to(30 << 10).freeze();
-        let mut connection = Connection { read, write, buf, out: BytesMut::new() };
+        let mut connection = Connection { socket, read, write, buf, out: BytesMut::new() };
         connection.shrink();
         assert_eq!(&connection.buf[..], b"GET ");
         assert!(connection.buf.capacity() < 1 << 10 && head.is_unique());

@@ -14,7 +14,7 @@ use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
     Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, Portion, SEND_BUFFER,
-    Share, Sieve, Windows, connection_window, gather, silence, weight,
+    Share, Sieve, Windows, connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
 
@@ -131,19 +131,18 @@ impl Drop for Lent {
 }
 
 impl Lent {
-    /// For what follows the head.
+    /// For what is sent.
     pub fn outflow(&self) -> &Outflow {
         &self.connection.outflow
     }
 
     /// Opens the stream. `end`: the request has no body.
-    pub async fn send(
+    pub fn send(
         &mut self,
         request: http::Request<()>,
         end: bool,
     ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
-        let (outflow, bytes) = (&self.connection.outflow, weight(request.headers()));
-        let (head, body) = outflow.hand(bytes, || self.send.send_request(request, end)).await?;
+        let (head, body) = self.send.send_request(request, end)?;
         Ok((Incoming { head, body: None, share: self.connection.share.clone() }, body))
     }
 }

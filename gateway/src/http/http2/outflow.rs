@@ -25,6 +25,27 @@ struct Queue {
     taken: AtomicUsize,
 }
 
+/// For what is handed over next.
+pub struct Place<'a> {
+    queue: &'a Queue,
+    taken: usize,
+}
+
+impl Place<'_> {
+    /// The library has it.
+    pub fn fill(mut self) {
+        self.queue.taken.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.taken > 0 {
+            self.queue.places.add_permits(self.taken);
+        }
+    }
+}
+
 /// Bytes of memory that fields take.
 pub fn weight(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
@@ -37,26 +58,21 @@ impl Default for Outflow {
 }
 
 impl Outflow {
-    /// Hands over so many bytes once there is room for them. First come, first served.
-    pub async fn hand<T, E>(&self, bytes: usize, over: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let places = (bytes + FRAME).min(MOST);
-        let wanted = u32::try_from(places).unwrap_or(u32::MAX);
+    /// Waits for room for so many bytes. First come, first served.
+    pub async fn place(&self, bytes: usize) -> Place<'_> {
+        let taken = (bytes + FRAME).min(MOST);
+        let wanted = u32::try_from(taken).unwrap_or(u32::MAX);
         // At once, nearly always: that costs the task nothing of its time.
         match self.0.places.try_acquire_many(wanted) {
             Ok(place) => place.forget(),
-            Err(_) => {
-                // Boxed: few wait, and the room for it would be in each stream.
-                if let Ok(place) = Box::pin(self.0.places.acquire_many(wanted)).await {
-                    place.forget();
-                }
-            }
+            // Boxed: few wait, and the room for it would be in each stream.
+            Err(_) => match Box::pin(self.0.places.acquire_many(wanted)).await {
+                Ok(place) => place.forget(),
+                // The library says so.
+                Err(_over) => {}
+            },
         }
-        let handed = over();
-        match handed {
-            Ok(_) => drop(self.0.taken.fetch_add(places, Ordering::Relaxed)),
-            Err(_) => self.0.places.add_permits(places),
-        }
-        handed
+        Place { queue: &self.0, taken }
     }
 
     /// All that was handed over has been written.
@@ -91,26 +107,28 @@ mod tests {
 
     use super::*;
 
-    const OK: fn() -> Result<(), ()> = || Ok(());
+    fn hand(outflow: &Outflow, bytes: usize) -> Option<()> {
+        outflow.place(bytes).now_or_never().map(Place::fill)
+    }
 
     #[test]
     fn what_is_not_written_takes_the_place_of_what_comes_next_and_small_frames_do_too() {
         for (bytes, most) in [(64 << 10, 3), (16 << 10, 15), (1, MOST / (FRAME + 1))] {
             let outflow = Outflow::default();
-            let handed = (0..10_000).take_while(|_| outflow.hand(bytes, OK).now_or_never().is_some());
+            let handed = (0..10_000).take_while(|_| hand(&outflow, bytes).is_some());
             assert_eq!(handed.count(), most, "pieces of {bytes} bytes");
             outflow.written();
-            assert!(outflow.hand(bytes, OK).now_or_never().is_some());
+            assert!(hand(&outflow, bytes).is_some());
         }
     }
 
     #[test]
     fn places_are_given_in_turn_also_to_what_is_larger_than_all_of_them() {
         let outflow = Outflow::default();
-        outflow.hand(200 << 10, OK).now_or_never().unwrap().unwrap();
-        let mut large = pin!(outflow.hand(10 * MOST, OK));
+        hand(&outflow, 200 << 10).unwrap();
+        let mut large = pin!(outflow.place(10 * MOST));
         assert!(large.as_mut().now_or_never().is_none());
-        assert!(outflow.hand(1, OK).now_or_never().is_none(), "before who has waited");
+        assert!(hand(&outflow, 1).is_none(), "before who has waited");
         outflow.written();
         assert!(large.now_or_never().is_some());
     }
@@ -118,19 +136,18 @@ mod tests {
     #[test]
     fn the_end_of_the_connection_ends_every_wait() {
         let outflow = Outflow::default();
-        outflow.hand(MOST, OK).now_or_never().unwrap().unwrap();
-        let mut waits = pin!(outflow.hand(1, || Err::<(), _>("closed")));
+        hand(&outflow, MOST).unwrap();
+        let mut waits = pin!(outflow.place(1));
         assert!(waits.as_mut().now_or_never().is_none());
         outflow.end();
-        assert_eq!(waits.now_or_never(), Some(Err("closed")));
+        assert!(waits.now_or_never().is_some());
     }
 
     #[test]
     fn what_the_library_does_not_take_keeps_no_place() {
         let outflow = Outflow::default();
         for _ in 0..100 {
-            let refused = outflow.hand(64 << 10, || Err::<(), _>("reset")).now_or_never();
-            assert_eq!(refused, Some(Err("reset")));
+            drop(outflow.place(64 << 10).now_or_never().unwrap());
         }
         assert_eq!(outflow.taken(), 0);
     }
