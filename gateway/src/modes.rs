@@ -32,8 +32,8 @@ impl Mode {
     }
 
     /// The passage of one request. In reverse mode also how the request is turned into the one that the target
-    /// shall see.
-    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Turned>)> {
+    /// shall see; boxed, for few are.
+    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Box<Turned>>)> {
         match self {
             Mode::Tunnel(tunnel) => Ok((tunnel.passage(request)?, None)),
             Mode::Reverse(reverse) => reverse.passage(request).await,

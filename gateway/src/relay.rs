@@ -22,7 +22,6 @@ use self::body::{Broken, H1Sink, H1Source, Sink, Source, copy};
 use self::client::{Body, Reply};
 use self::kept::Kept;
 use self::sending::{Sending, Sent};
-use self::upload::Upload;
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
@@ -90,12 +89,12 @@ impl Exchange<'_> {
                 let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host).await?;
                 let carries = self.request.framing != Framing::None;
                 if carries && !self.sends() && client::expects_continue(&self.request.headers) {
-                    reply.interim(StatusCode::CONTINUE, HeaderMap::new()).await?;
+                    Box::pin(reply.interim(StatusCode::CONTINUE, HeaderMap::new())).await?;
                 }
-                let sink = Sink::H2(&mut outgoing, lent.outflow());
-                let upload = carries.then_some(Upload { sink, socket: None });
+                let upload = carries.then_some(Sink::H2(&mut outgoing, lent.outflow()));
+                let sending = Sending::between(body.socket(), None);
                 let mut answers = self.answers(Source::Target(&mut incoming), *taken);
-                let (end, sent) = self.duplex(body, reply, upload, &mut answers).await?;
+                let (end, sent) = self.duplex(body, reply, upload, &mut answers, &sending).await?;
                 Ok(end.turn(sent == Sent::Whole))
             }
         }
@@ -125,16 +124,16 @@ impl Exchange<'_> {
             drop(std::mem::take(&mut out));
             let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder, share });
             let mut answers = self.answers(source, taken);
-            let (end, sent) = self.duplex(body, reply, None, &mut answers).await?;
+            let (end, sent) = self.duplex(body, reply, None, &mut answers, &Sending::default()).await?;
             (end, sent, answers.persistence)
         } else {
-            let (socket, encoder) = (Some(stream.id()), Encoder::from(self.request.framing));
+            let sending = Sending::between(body.socket(), Some(stream.id()));
             let (mut read, mut write) = tokio::io::split(stream);
-            let sink = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder });
-            let upload = Upload { sink, socket };
+            let encoder = Encoder::from(self.request.framing);
+            let upload = Sink::H1(H1Sink { io: &mut write, out: &mut out, encoder });
             let source = Source::H1(H1Source { io: &mut read, buf: &mut buf, decoder: &mut decoder, share });
             let mut answers = self.answers(source, taken);
-            let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers).await?;
+            let (end, sent) = self.duplex(body, reply, Some(upload), &mut answers, &sending).await?;
             (end, sent, answers.persistence)
         };
         let read = decoder == Decoder::Done && buf.is_empty();
@@ -167,15 +166,15 @@ impl Exchange<'_> {
         &self,
         body: &mut Body<'_>,
         reply: &mut Reply<'_>,
-        upload: Option<Upload<'_>>,
+        upload: Option<Sink<'_>>,
         answers: &mut AnswerReader<'_>,
+        sending: &Sending,
     ) -> Result<(End, Sent)> {
         let carries = upload.is_some();
-        let sending = Sending::to(upload.as_ref().and_then(|upload| upload.socket));
-        let mut upload = pin!(self.upload(body, upload, &sending));
+        let mut upload = pin!(self.upload(body, upload, sending));
         let end = tokio::select! {
             biased;
-            end = self.download(answers, reply, &sending) => end?,
+            end = self.download(answers, reply, sending) => end?,
             error = &mut upload => return Err(error),
         };
         // The answer is complete, and the target has not said that it reads no more.
@@ -260,7 +259,7 @@ impl Exchange<'_> {
     ) -> Result<Answer> {
         let mut late = pin!(async {
             sending.due.notified().await;
-            while self.takes(sending.socket).await {}
+            while self.takes(sending.target).await {}
         });
         for _ in 0..MAX_INTERIM {
             let mut answer = tokio::select! {
@@ -275,7 +274,7 @@ impl Exchange<'_> {
             headers::toward_client(answer.status, &mut answer.headers);
             tokio::select! {
                 biased;
-                sent = reply.interim(answer.status, answer.headers) => sent?,
+                sent = Box::pin(reply.interim(answer.status, answer.headers)) => sent?,
                 _ = self.takes(None) => return Err(Error::ClientGone("it does not read".to_owned())),
             }
         }

@@ -46,8 +46,8 @@ impl Request {
     }
 
     /// What reverse mode makes of it.
-    pub fn turn(&mut self, turned: Option<Turned>) {
-        let Some(Turned { path, rewrite }) = turned else { return };
+    pub fn turn(&mut self, turned: Option<Box<Turned>>) {
+        let Some(Turned { path, rewrite }) = turned.map(|turned| *turned) else { return };
         if let Some(path) = path {
             self.path = path;
         }

@@ -81,7 +81,7 @@ impl Reverse {
         self.last.load_full()
     }
 
-    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Turned>)> {
+    pub async fn passage(&self, request: &Request) -> Result<(Arc<Passage>, Option<Box<Turned>>)> {
         if request.method == http::Method::CONNECT {
             return Err(Error::Malformed(
                 "a CONNECT must be the first request of its connection, over HTTP/1.1",
@@ -147,7 +147,7 @@ impl Reverse {
         connector: &ConnectorRef,
         mount: usize,
         request: &Request,
-    ) -> Result<Option<Turned>> {
+    ) -> Result<Option<Box<Turned>>> {
         let Some(Entry::Usable(route)) = table.lookup(connector) else { return Ok(None) };
         let Some(target) = route.targets.first() else { return Ok(None) };
         let (asked, added) = joined(request.path.as_str(), mount, target);
@@ -158,7 +158,7 @@ impl Reverse {
         let scheme = if self.client.secure { "https" } else { "http" };
         let origin = format!("{scheme}://{}", request.authority);
         let rewrite = Rewrite { origin, mount, added, secure: self.client.secure };
-        Ok(Some(Turned { path, rewrite }))
+        Ok(Some(Box::new(Turned { path, rewrite })))
     }
 
     /// Absolute-form: the login names the connectors, the URL the target.

@@ -20,8 +20,9 @@ pub enum Sent {
 #[derive(Default)]
 pub struct Sending {
     whole: AtomicBool,
-    /// Of a target that has it for a request with a body alone (HTTP/1.1).
-    pub socket: Option<UniqueIDType>,
+    /// Of both ends where they speak HTTP/1.1 and the request has a body.
+    pub client: Option<UniqueIDType>,
+    pub target: Option<UniqueIDType>,
     /// The answer is due: its deadline begins.
     pub due: Notify,
     /// Nothing more is sent, for who has the whole answer already.
@@ -29,8 +30,8 @@ pub struct Sending {
 }
 
 impl Sending {
-    pub fn to(socket: Option<UniqueIDType>) -> Sending {
-        Sending { socket, ..Sending::default() }
+    pub fn between(client: Option<UniqueIDType>, target: Option<UniqueIDType>) -> Sending {
+        Sending { client, target, ..Sending::default() }
     }
 
     /// Nothing more is sent: that was the whole body, or the target takes no more.

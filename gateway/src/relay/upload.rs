@@ -21,13 +21,6 @@ use crate::upstream::Taken;
 /// answer.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
-/// Where a body goes.
-pub struct Upload<'a> {
-    pub sink: Sink<'a>,
-    /// As in `Sending`.
-    pub socket: Option<UniqueIDType>,
-}
-
 impl Exchange<'_> {
     /// Sends a head that no body follows. `ends` does so before.
     pub(super) async fn send_head(
@@ -48,18 +41,18 @@ impl Exchange<'_> {
     pub(super) async fn upload(
         &self,
         body: &mut Body<'_>,
-        upload: Option<Upload<'_>>,
+        sink: Option<Sink<'_>>,
         sending: &Sending,
     ) -> Error {
-        let carried = match upload {
-            Some(mut upload) => {
+        let carried = match sink {
+            Some(mut sink) => {
                 let sent = tokio::select! {
                     biased;
-                    sent = self.send_body(body, &mut upload) => sent,
+                    sent = self.send_body(body, &mut sink, sending) => sent,
                     full = self.waits() => Err(full.into()),
                 };
                 // An answer may take for ever.
-                if let Sink::H1(H1Sink { out, .. }) = upload.sink {
+                if let Sink::H1(H1Sink { out, .. }) = sink {
                     *out = BytesMut::new();
                 }
                 sent
@@ -98,10 +91,10 @@ impl Exchange<'_> {
     async fn send_body(
         &self,
         body: &mut Body<'_>,
-        Upload { sink, socket }: &mut Upload<'_>,
+        sink: &mut Sink<'_>,
+        sending: &Sending,
     ) -> std::result::Result<(), Broken> {
-        let (client, target) = (body.socket(), *socket);
-        let late = || self.stops(client, target);
+        let late = || self.stops(sending);
         let Again { bytes, whole } = self.kept.again();
         if whole || !bytes.is_empty() {
             let (mut source, kept) = (body.source(), bytes.len());
@@ -120,12 +113,12 @@ impl Exchange<'_> {
 
     /// For what waits for the target: resolves when it has taken nothing for as long as it has for its answer. One that
     /// has begun its answer may take its time, as long as the client is there.
-    async fn stops(&self, client: Option<UniqueIDType>, target: Option<UniqueIDType>) -> Broken {
+    async fn stops(&self, sending: &Sending) -> Broken {
         // Most waits are over by then.
-        fast_sleep(UNWATCHED).await;
+        Box::pin(fast_sleep(UNWATCHED)).await;
         loop {
-            let takes = self.takes(target).await;
-            if client.is_some_and(socket::has_left) {
+            let takes = self.takes(sending.target).await;
+            if sending.client.is_some_and(socket::has_left) {
                 return Broken::Source("left while its request was sent".to_owned());
             }
             if !takes && !self.record.has_answered() {
@@ -139,8 +132,8 @@ impl Exchange<'_> {
     pub(super) async fn takes(&self, target: Option<UniqueIDType>) -> bool {
         let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
         let before = target.and_then(socket::on_the_way);
-        // Shares a coarse clock: a timer of tokio would wake its driver for every request.
-        fast_sleep(limit).await;
+        // Shares a coarse clock: a timer of tokio would wake its driver for every request. Boxed, for most do not come here.
+        Box::pin(fast_sleep(limit)).await;
         let now = target.and_then(socket::on_the_way);
         now.is_some() && now != before
     }
