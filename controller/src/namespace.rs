@@ -23,6 +23,6 @@ pub async fn reconcile(
     }
     let name = namespace.name_any();
     let role = role::keep(&context, &name).await;
-    let access = access::keep(&context, &name, context.stores.is_used(&name)).await;
+    let access = access::keep(&context, &name, || context.stores.is_used(&name)).await;
     role.and(access).map(|()| Left::Settled)
 }

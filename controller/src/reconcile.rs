@@ -78,7 +78,10 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
         let kept = flux::keep(&walk.context, &walk.connector, &mut walk.findings).await;
         walk.note(kept);
     }
-    let kept = access::keep(&walk.context, &namespace, seen.is_there(&walk.context.stores)).await;
+    let stores = &walk.context.stores;
+    // To look for others is work: only where this one is gone.
+    let used = || seen.is_there(stores) || stores.is_used(&namespace);
+    let kept = access::keep(&walk.context, &namespace, used).await;
     walk.note(kept);
     walk.finish().await
 }

@@ -22,12 +22,12 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// Group of all ServiceAccounts; with `:<namespace>` behind it, of that namespace's.
 const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
-/// `used`: there is a Connector.
-pub async fn keep(context: &Context, namespace: &str, used: bool) -> Result<(), Error> {
+/// `used`: is there a Connector? Asked once nobody else writes, since it may have changed until then.
+pub async fn keep(context: &Context, namespace: &str, used: impl FnOnce() -> bool) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
     let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
     let binding = context.stores.bindings.get(&ObjectRef::new(names::USER_ROLE).within(namespace));
-    let groups = match used {
+    let groups = match used() {
         false => BTreeSet::new(),
         true => groups(
             namespace,

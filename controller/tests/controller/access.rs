@@ -1,12 +1,19 @@
 //! Who may use the Connectors of a namespace: its own ServiceAccounts, everybody's in kube-public, a
 //! project's in its inner namespace.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use connectors_api::{Connector, names};
+use connectors_controller::prober::fake::FakeProber;
+use http::Method;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::world::World;
+use crate::between;
+use crate::world::{World, settings};
 
 fn groups(binding: &RoleBinding) -> Vec<&str> {
     binding.subjects.iter().flatten().map(|subject| subject.name.as_str()).collect()
@@ -89,4 +96,33 @@ subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: auditors}]
     world.delete::<Connector>("theirs", "k8s").await;
     world.until_gone::<RoleBinding>("theirs", names::GATEWAY_SECRETS_ROLE).await;
     assert_eq!(world.api::<RoleBinding>("theirs").get(names::USER_ROLE).await.unwrap(), before);
+}
+
+/// One who deletes a Connector while the controller is about to make its Service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_is_deleted_in_the_middle_of_its_walk_takes_nobodys_access() {
+    let world = World::new().await;
+    let connectors = world.api::<Connector>("demo");
+    let client = between::client(world.controllers_client(), move |method, path| {
+        let connectors = connectors.clone();
+        async move {
+            if method == Method::POST && path.ends_with("/demo/services") {
+                if connectors.delete("tmp", &DeleteParams::default()).await.is_ok() {
+                    // Until the controller's watch has told it.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+            None
+        }
+    });
+    let _running = world.controller_by(client, settings("one"), Arc::new(FakeProber::healthy()));
+    world.demo("demo", "prod").await;
+    world.until_ready("demo", "prod").await;
+    let bound = world.api::<RoleBinding>("demo").get(names::USER_ROLE).await.unwrap();
+    world.demo("demo", "tmp").await;
+    world.until_gone::<Connector>("demo", "tmp").await;
+    world.demo("demo", "later").await;
+    world.until_ready("demo", "later").await;
+    let still = world.api::<RoleBinding>("demo").get(names::USER_ROLE).await.unwrap();
+    assert_eq!(still.uid(), bound.uid());
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod admin;
+mod between;
 mod ca;
 mod class;
 mod classes;

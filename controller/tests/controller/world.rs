@@ -104,8 +104,15 @@ impl World {
     }
 
     pub fn controller(&self, settings: Settings, prober: Arc<dyn Prober>) -> Running {
+        self.controller_by(self.controllers_client(), settings, prober)
+    }
+
+    pub fn controllers_client(&self) -> Client {
         let user = names::service_account_user(names::SYSTEM_NAMESPACE, names::CONTROLLER);
-        let client = self.plane.client_for(&user, &[]);
+        self.plane.client_for(&user, &[])
+    }
+
+    pub fn controller_by(&self, client: Client, settings: Settings, prober: Arc<dyn Prober>) -> Running {
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
         let task = tokio::spawn(connectors_controller::run(settings, client, prober, shutdown));
