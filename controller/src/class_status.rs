@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Resource};
 
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, in_time};
 use crate::reconcile::class;
 use crate::schedule::Left;
 use crate::status::{INFO, condition, is_true, no, patch, yes};
@@ -105,8 +105,7 @@ async fn address(
     let services: Api<Service> = Api::namespaced(context.client.clone(), namespace);
     let possible = names::is_dns_label(namespace) && names::is_dns_label(&reference.name);
     let found = match possible {
-        true => services
-            .get_opt(&reference.name)
+        true => in_time(services.get_opt(&reference.name))
             .await
             .attempt(|| format!("read Service {:?}", reference.name))?,
         false => None,

@@ -2,6 +2,7 @@
 //! try again.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use connectors_api::names;
 
@@ -65,6 +66,14 @@ pub fn brief(error: &kube::Error) -> String {
         kube::Error::Service(cause) => cause.to_string(),
         other => other.to_string(),
     }
+}
+
+/// For one call of a walk: an answer that never comes must keep neither a place nor a namespace's lock.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    let answer = tokio::time::timeout(DEADLINE, call).await;
+    answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into())))
 }
 
 /// Says what was attempted, in the words that follow "cannot".

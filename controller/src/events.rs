@@ -1,6 +1,8 @@
 //! Events on a Connector when its Ready changes, and the published ones about its CA Secret. Comes after the
 //! status was written.
 
+use std::time::Duration;
+
 use connectors_api::Connector;
 use connectors_api::conditions::{self, Condition, reason};
 use connectors_api::connector::ConnectorStatus;
@@ -9,15 +11,22 @@ use kube::runtime::events::{Event, EventType};
 
 use crate::context::Context;
 
+/// For all of them: a rotation of the same Connector waits behind it.
+const DEADLINE: Duration = Duration::from_secs(2);
+
 /// `kubectl describe` shows what changed between the Connector's last status and this one. Best effort: a
 /// lost Event harms nobody.
 pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorStatus) {
     let last = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    for event in worth_telling(last, &status.conditions) {
-        if let Err(error) = context.recorder.publish(&event, &connector.object_ref(&())).await {
-            tracing::debug!("event: {}", crate::error::brief(&error));
+    let about = connector.object_ref(&());
+    let told = async {
+        for event in worth_telling(last, &status.conditions) {
+            if let Err(error) = context.recorder.publish(&event, &about).await {
+                tracing::debug!("event: {}", crate::error::brief(&error));
+            }
         }
-    }
+    };
+    drop(tokio::time::timeout(DEADLINE, told).await);
 }
 
 fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, in_time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -42,7 +42,9 @@ where
         None => match create(api, desired).await? {
             Created::New => return Ok(Kept::Ours),
             // Not ours, or ours with the label taken off: the watch by label does not show either.
-            Created::Exists => Arc::new(api.get(&name).await.attempt(|| describe::<K>("read", &name))?),
+            Created::Exists => {
+                Arc::new(in_time(api.get(&name)).await.attempt(|| describe::<K>("read", &name))?)
+            }
         },
     };
     if !ours(&live) {
@@ -52,7 +54,7 @@ where
     if !holds(&serde_json::to_value(&*live)?, &wanted) {
         wanted["metadata"]["resourceVersion"] = json!(live.resource_version());
         let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-        api.patch(&name, &params, &Patch::Merge(&wanted))
+        in_time(api.patch(&name, &params, &Patch::Merge(&wanted)))
             .await
             .attempt(|| describe::<K>("correct", &name))?;
     }
@@ -69,7 +71,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let params = PostParams { field_manager: Some(names::CONTROLLER.into()), ..PostParams::default() };
-    match api.create(&params, desired).await {
+    match in_time(api.create(&params, desired)).await {
         Ok(_) => Ok(Created::New),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Created::Exists),
         Err(error) => Err(error).attempt(|| describe::<K>("create", &desired.name_any())),
@@ -84,7 +86,7 @@ where
     let name = seen.name_any();
     let preconditions = Preconditions { uid: seen.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match api.delete(&name, &params).await {
+    match in_time(api.delete(&name, &params)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error).attempt(|| describe::<K>("delete", &name)),

@@ -62,6 +62,9 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
         kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
+    // kube would try again up to 15 times, for as long as an answer's Retry-After says, while a walk keeps its
+    // place and its namespace's lock: `schedule` decides when to ask again.
+    config.default_retry = false;
     let client = kube::Client::try_from(config).context("no access to the Kubernetes API server")?;
     let prober = GatewayProber::new(&settings.gateway_url, &settings.gateway_token_file)
         .context("the gateway cannot be asked to probe: check --gateway-url and --gateway-token-file")?;

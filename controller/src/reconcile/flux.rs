@@ -13,7 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::role::labelled;
 use super::service::belongs_to;
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, in_time};
 use crate::keep::{self, Kept};
 use crate::status::Findings;
 
@@ -35,7 +35,7 @@ pub async fn keep(context: &Context, connector: &Connector, findings: &mut Findi
     let name = names::service_name(&connector.name_any());
     let configmaps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     // Asked for by name each time: who follows the ConfigMaps of a cluster may read all of them.
-    let live = configmaps.get_opt(&name).await.attempt(|| format!("read ConfigMap {name:?}"))?;
+    let live = in_time(configmaps.get_opt(&name)).await.attempt(|| format!("read ConfigMap {name:?}"))?;
     let Some(proxy) = &findings.proxy else {
         return match live.filter(|configmap| belongs_to(configmap, connector)) {
             Some(configmap) => keep::remove(&configmaps, &configmap).await,

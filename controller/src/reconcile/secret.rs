@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::time::Duration;
 
 use connectors_api::conditions::reason;
 use connectors_api::connector::CredentialStatus;
@@ -19,11 +18,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, in_time};
 use crate::status::{Findings, no, unknown, yes};
 
-/// One read; an answer that never ends must not hold one of the places for reconciles.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// The API server stores at most 1.5 MiB; base64 and managedFields come on top.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -102,10 +99,8 @@ pub async fn read<V: for<'a> Deserialize<'a>>(
     if !is_object_name(name) {
         return Ok(None);
     }
-    let answer =
-        tokio::time::timeout(DEADLINE, bounded(client, &connector.namespace().unwrap_or_default(), name))
-            .await;
-    match answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into()))) {
+    let namespace = connector.namespace().unwrap_or_default();
+    match in_time(bounded(client, &namespace, name)).await {
         // Without the cause: it would quote what could not be read.
         Ok(json) => serde_json::from_slice(&json)
             .map(Some)

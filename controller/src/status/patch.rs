@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, in_time};
 use crate::metrics::Metrics;
 
 /// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail:
@@ -35,7 +35,7 @@ where
     });
     let name = object.name_any();
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-    let written = api.patch_status(&name, &params, &Patch::Merge(&patch)).await;
+    let written = in_time(api.patch_status(&name, &params, &Patch::Merge(&patch))).await;
     let written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
     metrics.status_patches.with_label_values(&[kind]).inc();
     Ok(written)

@@ -21,5 +21,6 @@ mod prober;
 mod ranges;
 mod service;
 mod tarpits;
+mod throttled;
 mod trust;
 mod world;
