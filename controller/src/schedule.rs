@@ -32,9 +32,22 @@ pub struct Schedule {
 }
 
 struct Failures {
-    count: u32,
+    /// Of what is outside of the cluster's objects, and of walks that the API server refused: a target that is
+    /// away for long makes no walk wait that only stumbled.
+    outside: u32,
+    errors: u32,
     last: Instant,
 }
+
+impl Failures {
+    /// The walk came to its end: the API server refused nothing.
+    fn of_outside(&mut self) -> &mut u32 {
+        self.errors = 0;
+        &mut self.outside
+    }
+}
+
+type Count = fn(&mut Failures) -> &mut u32;
 
 /// An object that fails is looked at each period: after so many of them without a look it is gone.
 const GONE: u32 = 10;
@@ -52,29 +65,36 @@ impl Schedule {
                 self.forget(key);
                 jittered(self.period)
             }
-            Left::Failing => self.again(key, AFTER_FAILURE),
-            Left::Unanswered => self.again(key, AFTER_SILENCE),
+            Left::Failing => self.again(key, AFTER_FAILURE, Failures::of_outside),
+            Left::Unanswered => self.again(key, AFTER_SILENCE, Failures::of_outside),
         }
     }
 
+    /// A conflict is no failure.
     pub fn after(&self, key: &str, error: &Error) -> Duration {
-        self.again(key, if error.is_conflict() { AFTER_CONFLICT } else { AFTER_ERROR })
+        match error.is_conflict() {
+            true => jittered(AFTER_CONFLICT),
+            false => self.again(key, AFTER_ERROR, |failures| &mut failures.errors),
+        }
     }
 
-    /// The object is gone: its failures with it.
+    /// The object is gone, or it or what it names has changed: earlier failures say nothing of it.
     pub fn forget(&self, key: &str) {
         self.failures().remove(key);
     }
 
-    fn again(&self, key: &str, first: Duration) -> Duration {
+    fn again(&self, key: &str, first: Duration, count: Count) -> Duration {
         let mut failures = self.failures();
         let now = Instant::now();
         if failures.len() >= MANY && failures.len() == failures.capacity() {
             failures.retain(|_, failed| now.duration_since(failed.last) < self.period * GONE);
         }
-        let failed = failures.entry(key.to_owned()).or_insert(Failures { count: 0, last: now });
-        let delay = first.saturating_mul(1 << failed.count.min(16)).min(self.period);
-        *failed = Failures { count: failed.count.saturating_add(1), last: now };
+        let new = || Failures { outside: 0, errors: 0, last: now };
+        let failed = failures.entry(key.to_owned()).or_insert_with(new);
+        failed.last = now;
+        let count = count(failed);
+        let delay = first.saturating_mul(1 << (*count).min(16)).min(self.period);
+        *count = count.saturating_add(1);
         jittered(delay)
     }
 
@@ -104,6 +124,28 @@ mod tests {
             assert!(between(after, expected * 0.9, expected * 1.1), "{after:?} for {expected}");
         }
         assert!(between(schedule.next("b", Left::Unanswered), 0.9, 1.1), "objects are counted apart");
+    }
+
+    fn refused(reason: &str) -> Error {
+        let status = kube::core::Status::failure("refused", reason);
+        Error::Api { action: String::new(), source: kube::Error::Api(status.boxed()) }
+    }
+
+    /// Its Secret is rotated because the target fails for so long: one conflict must not cost a minute.
+    #[test]
+    fn a_conflict_waits_for_no_earlier_failure_and_an_error_for_those_of_its_kind_alone() {
+        let schedule = Schedule::new(Duration::from_secs(60));
+        for _ in 0..9 {
+            schedule.next("a", Left::Failing);
+        }
+        for _ in 0..3 {
+            assert!(between(schedule.after("a", &refused("Conflict")), 0.18, 0.22));
+        }
+        assert!(between(schedule.after("a", &refused("Forbidden")), 0.9, 1.1));
+        assert!(between(schedule.after("a", &refused("Forbidden")), 1.8, 2.2));
+        assert!(between(schedule.next("a", Left::Failing), 54.0, 66.0), "still counted");
+        schedule.forget("a");
+        assert!(between(schedule.next("a", Left::Failing), 4.5, 5.5));
     }
 
     /// Whoever creates and deletes under ever new names leaves nothing behind.

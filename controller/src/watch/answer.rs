@@ -49,7 +49,11 @@ pub async fn answer<K, F>(
         }
         tokio::select! {
             asked = requests.next() => match asked {
-                Some(who) => turns.ask(who),
+                // Something changed: what failed before may go well now.
+                Some(who) => {
+                    context.schedule.forget(&format!("{kind}/{}", key(&who)));
+                    turns.ask(who);
+                }
                 None => return,
             },
             Some((who, after)) = walks.next() => {
