@@ -23,19 +23,20 @@ mod secret;
 mod seen;
 pub mod service;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use connectors_api::conditions::reason;
 use connectors_api::item::{Item, Unreadable};
 use connectors_api::names::is_object_name;
-use connectors_api::{Connector, rules};
+use connectors_api::{Connector, ConnectorClass, rules};
 use kube::{Api, Resource, ResourceExt};
-use seen::Seen;
+use seen::{Changed, Seen};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::schedule::Left;
-use crate::status::{self, Findings};
+use crate::status::{self, Findings, is_true};
 use crate::{events, status::patch};
 
 pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Result<Left, Error> {
@@ -47,43 +48,37 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
         Ok(connector) => connector.clone(),
         Err(unreadable) => return Walk::nowhere(unreadable, context).finish().await,
     };
-    let namespace = connector.namespace().unwrap_or_default();
-    let seen = Seen::of(&context.stores, &connector);
+    let mut seen = Seen::of(&context.stores, &connector);
     let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
 
     let class = class::find(&walk.context.stores.classes, &walk.connector, &mut walk.findings);
-    let fits =
-        class.as_ref().is_some_and(|class| parameters::check(&walk.connector, class, &mut walk.findings));
-    if let Some(class) = class.as_deref().filter(|_| fits) {
+    let fitting =
+        class.as_deref().filter(|class| parameters::check(&walk.connector, class, &mut walk.findings));
+    if let Some(class) = fitting {
         walk.findings.keep_pins_of(&rules::addresses(&walk.connector, class));
-        let read = secret::check(&walk.context, &walk.connector, class, &mut walk.findings).await;
-        walk.note(read);
-        let read = ca_cert::check(&walk.context, &walk.connector, &mut walk.findings).await;
-        walk.note(read);
-        walk.hand_over_rotation().await?;
+        walk.check_secrets(class).await?;
     }
     let kept = role::cover(&walk.context, &walk.connector).await;
     walk.note(kept);
-    if let Some(class) = class.as_deref().filter(|_| fits) {
-        let probe = probe::ask(&walk.context, &walk.connector, class, &mut walk.findings);
-        tokio::select! {
-            () = probe => {}
-            // Whatever changed has asked for another walk, and the place is free for it.
-            () = seen.overtaken(&walk.context.stores) => return Ok(Left::Settled),
-        }
-    }
     if let Some(class) = class.as_deref() {
         let kept = service::keep(&walk.context, &walk.connector, class, &mut walk.findings).await;
         walk.note(kept);
         let kept = flux::keep(&walk.context, &walk.connector, &mut walk.findings).await;
         walk.note(kept);
     }
-    let stores = &walk.context.stores;
-    // To look for others is work: only where this one is gone.
-    let used = || seen.is_there(stores) || stores.is_used(&namespace);
-    let kept = access::keep(&walk.context, &namespace, used).await;
+    let kept = walk.keep_access(&seen).await;
     walk.note(kept);
-    walk.finish().await
+    match fitting {
+        // Whatever changed has asked for another walk, and the place is free for it.
+        Some(class) if walk.probe(class, &mut seen).await? == Probed::Overtaken => Ok(Left::Settled),
+        _ => walk.finish().await,
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Probed {
+    Done,
+    Overtaken,
 }
 
 struct Walk {
@@ -111,6 +106,43 @@ impl Walk {
         if let Err(error) = result {
             self.trouble.get_or_insert(error);
         }
+    }
+
+    /// Also while a target is waited for: what is found is handed over at once.
+    async fn check_secrets(&mut self, class: &ConnectorClass) -> Result<(), Error> {
+        let read = secret::check(&self.context, &self.connector, class, &mut self.findings).await;
+        self.note(read);
+        let read = ca_cert::check(&self.context, &self.connector, &mut self.findings).await;
+        self.note(read);
+        self.hand_over_rotation().await
+    }
+
+    async fn keep_access(&self, seen: &Seen) -> Result<(), Error> {
+        let stores = &self.context.stores;
+        let namespace = self.connector.namespace().unwrap_or_default();
+        // To look for others is work: only where this one is gone.
+        let used = || seen.is_there(stores) || stores.is_used(&namespace);
+        access::keep(&self.context, &namespace, used).await
+    }
+
+    /// May take half a minute. Secrets that change ever faster than that must not keep it from its end.
+    async fn probe(&mut self, class: &ConnectorClass, seen: &mut Seen) -> Result<Probed, Error> {
+        let context = self.context.clone();
+        let request = probe::request(&self.connector, class, &self.findings);
+        let mut probe = pin!(probe::ask(&context, &request));
+        while is_true(&self.findings.secret) {
+            tokio::select! {
+                answer = &mut probe => {
+                    probe::learn(&context, &self.connector, class, answer, &mut self.findings);
+                    return Ok(Probed::Done);
+                }
+                changed = seen.changed(&context.stores) => match changed {
+                    Changed::Connector => return Ok(Probed::Overtaken),
+                    Changed::Secrets => self.check_secrets(class).await?,
+                }
+            }
+        }
+        Ok(Probed::Done)
     }
 
     /// A rotated Secret must reach the gateway within a second, while a probe of a slow target may take many:

@@ -16,15 +16,23 @@ use crate::context::Context;
 use crate::prober::ProbeError;
 use crate::status::{self, Findings, is_true, unknown};
 
-pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClass, findings: &mut Findings) {
-    if !is_true(&findings.secret) {
-        return;
-    }
-    let request = request(connector, class, findings);
+type Answer = Result<ProbeReport, ProbeError>;
+
+pub async fn ask(context: &Context, request: &ProbeRequest) -> Answer {
     let started = Instant::now();
-    let answer = tokio::time::timeout(context.settings.probe_timeout, context.prober.probe(&request)).await;
+    let answer = tokio::time::timeout(context.settings.probe_timeout, context.prober.probe(request)).await;
     context.metrics.probed(started.elapsed());
-    match answer.unwrap_or(Err(ProbeError::Silent)) {
+    answer.unwrap_or(Err(ProbeError::Silent))
+}
+
+pub fn learn(
+    context: &Context,
+    connector: &Connector,
+    class: &ConnectorClass,
+    answer: Answer,
+    findings: &mut Findings,
+) {
+    match answer {
         Ok(report) => {
             apply(report, &rules::addresses(connector, class), findings);
             let (name, life) = (ConnectorRef::of(&connector.metadata), 3 * context.settings.recheck);
@@ -40,7 +48,7 @@ pub async fn ask(context: &Context, connector: &Connector, class: &ConnectorClas
     }
 }
 
-fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -> ProbeRequest {
+pub fn request(connector: &Connector, class: &ConnectorClass, findings: &Findings) -> ProbeRequest {
     let ConnectorRef { namespace, name } = ConnectorRef::of(&connector.metadata);
     ProbeRequest {
         namespace,
@@ -57,7 +65,7 @@ fn apply(report: ProbeReport, addresses: &[&str], findings: &mut Findings) {
     findings.liveness = explained(report.liveness, &report.trust);
     findings.auth = remarks::told(explained(report.auth, &report.trust), &report.remarks, Timestamp::now());
     findings.expires = report.remarks.expires;
-    findings.warnings = report.remarks.warnings;
+    findings.warnings.extend(report.remarks.warnings);
     let news = match report.trust.status {
         OutcomeStatus::False => true,
         // A broken CA Secret stays visible although the target is trusted otherwise.

@@ -1,5 +1,5 @@
 //! What a walk is about, as its caches had it when it began. A probe may take half a minute: it is given up for
-//! a rotation, an edit or a deletion, which would otherwise wait for its end.
+//! an edit or a deletion, which would otherwise wait for its end, and a rotation goes by it.
 
 use std::time::Duration;
 
@@ -25,6 +25,12 @@ pub struct Seen {
 /// Uid and generation of the Connector, versions of its Secrets.
 type State = (Option<(Option<String>, Option<i64>)>, Vec<Option<String>>);
 
+pub enum Changed {
+    /// Edited or deleted.
+    Connector,
+    Secrets,
+}
+
 impl Seen {
     pub fn of(stores: &Stores, connector: &Connector) -> Seen {
         let namespace = connector.namespace().unwrap_or_default();
@@ -43,9 +49,18 @@ impl Seen {
         self.state(stores).0.is_some()
     }
 
-    /// Ends when something is not as it was. The caches tell nobody, so they are looked at.
-    pub async fn overtaken(&self, stores: &Stores) {
-        while self.state(stores) == self.state {
+    /// Ends when something is not as it was, or as it was told last. The caches tell nobody, so they are looked
+    /// at.
+    pub async fn changed(&mut self, stores: &Stores) -> Changed {
+        loop {
+            let now = self.state(stores);
+            if now.0 != self.state.0 {
+                return Changed::Connector;
+            }
+            if now != self.state {
+                self.state = now;
+                return Changed::Secrets;
+            }
             tokio::time::sleep(OFTEN).await;
         }
     }

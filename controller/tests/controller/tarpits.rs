@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use connectors_api::names;
 use connectors_api::probe::{ProbeReport, ProbeRequest};
 use connectors_controller::prober::fake::healthy;
 use connectors_controller::prober::{ProbeError, Prober};
 use connectors_testenv::eventually;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::world::{World, bearer_secret, connector, settings};
 
@@ -83,4 +87,45 @@ async fn a_rotation_does_not_wait_for_a_probe_that_is_under_way() {
     let begun = Instant::now();
     rotate(&world).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "the rotation took {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_and_access_do_not_wait_for_a_target() {
+    let world = World::new().await;
+    let _running = world.controller(settings("one"), Arc::new(Tarpits));
+    world.demo("tarpits", "k8s").await;
+    world.until_there::<Service>("tarpits", "c-k8s", |_| true).await;
+    world.until_there::<RoleBinding>("tarpits", names::USER_ROLE, |_| true).await;
+}
+
+/// Takes its time.
+struct Slow;
+
+#[async_trait]
+impl Prober for Slow {
+    async fn probe(&self, _: &ProbeRequest) -> Result<ProbeReport, ProbeError> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(healthy())
+    }
+
+    fn trust(&self, _: Vec<Vec<u8>>) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_changes_faster_than_its_target_answers_keeps_no_status_old() {
+    let world = World::new().await;
+    let _running = world.controller(settings("one"), Arc::new(Slow));
+    world.demo("demo", "k8s").await;
+    let secrets = world.api::<Secret>("demo");
+    let touched = async {
+        for at in 0.. {
+            let label = json!({"metadata": {"labels": {"at": format!("{at}")}}});
+            secrets.patch("k8s-secret", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = touched => {}
+        _ = world.until_ready("demo", "k8s") => {}
+    }
 }
