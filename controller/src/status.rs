@@ -142,11 +142,12 @@ pub fn next(connector: &Connector, findings: &Findings) -> ConnectorStatus {
 }
 
 /// The present status with the new version of a Secret, if that is a rotation: the gateway already uses an
-/// earlier version of it.
+/// earlier version of it, or did before the Secret was deleted and made anew.
 pub fn rotated(connector: &Connector, findings: &Findings) -> Option<ConnectorStatus> {
     let mut status = connector.status.clone()?;
     let credential = match (&status.credential, &findings.credential) {
         (Some(old), Some(new)) if old.secret_name == new.secret_name && old != new => Some(new.clone()),
+        (None, Some(new)) if is_trusted(connector, &status) => Some(new.clone()),
         _ => None,
     };
     let ca = findings.trust.ca_resource_version.clone();
@@ -159,6 +160,12 @@ pub fn rotated(connector: &Connector, findings: &Findings) -> Option<ConnectorSt
     status.credential = credential.or(status.credential);
     status.trust = trust.map(|trust| TrustStatus { ca_resource_version: ca, ..trust }).or(status.trust);
     Some(status)
+}
+
+/// The last word on the target's certificate, which stands without a Secret, was good, and of this very spec.
+fn is_trusted(connector: &Connector, status: &ConnectorStatus) -> bool {
+    let trust = conditions::find(&status.conditions, conditions::CA_CERT_READY);
+    status.observed_generation == connector.metadata.generation && trust.is_some_and(Condition::is_true)
 }
 
 /// When the Connector is looked at again. What a watch reports needs no hurry.

@@ -135,6 +135,18 @@ fn a_new_version_of_the_same_secret_is_a_rotation_and_another_secret_is_not() {
 }
 
 #[test]
+fn a_secret_that_was_deleted_and_made_anew_is_handed_over_at_once_where_the_target_was_trusted() {
+    let made = CredentialStatus { secret_name: "s".into(), resource_version: "2".into() };
+    let findings = Findings { credential: Some(made.clone()), ..fine() };
+    for (generation, trusted, handed_over) in [(3, "True", true), (2, "True", false), (3, "Unknown", false)] {
+        let trust = json!({"type": "CACertReady", "status": trusted});
+        let current = connector(json!({"observedGeneration": generation, "conditions": [trust]}));
+        let credential = rotated(&current, &findings).and_then(|status| status.credential);
+        assert_eq!(credential, Some(made.clone()).filter(|_| handed_over), "{generation} {trusted}");
+    }
+}
+
+#[test]
 fn what_no_watch_can_tell_is_looked_at_sooner() {
     let mut findings = fine();
     assert_eq!(left(&findings), Left::Settled);

@@ -11,9 +11,9 @@ use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::watch_health::explain;
 use connectors_api::{Connector, ConnectorClass, names};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Secret};
 use k8s_openapi::api::rbac::v1::Role;
-use kube::core::ObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -85,8 +85,11 @@ where
     }
 
     fn keep(&self, item: Item<K>) -> Option<S> {
-        if let Err(unreadable) = item.read() {
-            let kind = K::kind(&());
+        let kind = K::kind(&());
+        // Of a Secret nothing is kept that cannot always be read.
+        if let Err(unreadable) = item.read()
+            && kind != Secret::kind(&())
+        {
             let (name, namespace) = (&unreadable.metadata.name, &unreadable.metadata.namespace);
             tracing::warn!(%kind, ?namespace, ?name, error = unreadable.error, "an object cannot be read");
             self.metrics.unreadable_objects.with_label_values(&[&kind]).inc();
@@ -201,13 +204,12 @@ pub fn role(item: Item<Role>) -> Option<Role> {
     })
 }
 
-/// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does.
-pub fn without_credentials<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<K> {
-    let mut object = readable(item)?;
-    let meta = object.meta_mut();
-    meta.annotations = None;
-    meta.labels = None;
-    Some(object)
+/// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does. So one that is
+/// too large to be read is as good as any.
+pub fn without_credentials(item: Item<PartialObjectMeta<Secret>>) -> Option<PartialObjectMeta<Secret>> {
+    let ObjectMeta { name, namespace, uid, resource_version, .. } = item.meta().clone();
+    let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
+    Some(PartialObjectMeta { metadata, ..PartialObjectMeta::default() })
 }
 
 /// Of a node: where it and its Pods are.

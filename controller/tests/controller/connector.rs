@@ -17,7 +17,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::world::{World, bearer_secret, condition, settings};
+use crate::world::{Running, World, bearer_secret, condition, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_becomes_ready_with_all_that_its_clients_and_the_gateway_need() {
@@ -158,28 +158,62 @@ impl Prober for Stuck {
     fn trust(&self, _: Vec<Vec<u8>>) {}
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_secret_is_handed_over_at_once_even_if_the_target_hangs() {
+/// A Connector that is Ready, and whose target hangs from now on.
+async fn with_a_target_that_hangs() -> (World, Running) {
     let world = World::new().await;
     let prober = Arc::new(Stuck::default());
     let mut calm = settings("one");
     calm.recheck = Duration::from_secs(600);
-    let _running = world.controller(calm, prober.clone());
+    let running = world.controller(calm, prober.clone());
     world.demo("demo", "k8s").await;
-    let before = world.until_ready("demo", "k8s").await.status.unwrap();
+    world.until_ready("demo", "k8s").await;
     prober.0.store(true, Ordering::SeqCst);
+    (world, running)
+}
 
-    let rotated = Instant::now();
-    world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
+/// Until the status names the Secret as it is now.
+async fn handed_over_at_once(world: &World) {
+    let begun = Instant::now();
     let version = world.api::<Secret>("demo").get("k8s-secret").await.unwrap().resource_version();
-    assert_ne!(version.as_ref(), before.credential.as_ref().map(|credential| &credential.resource_version));
     eventually("the new version", async || {
-        let status = world.connector("demo", "k8s").await.status.unwrap();
-        let found = status.credential.as_ref().map(|credential| credential.resource_version.clone());
+        let found = version_in_use(world).await;
         if found == version { Ok(()) } else { Err(found) }
     })
     .await;
-    assert!(rotated.elapsed() < Duration::from_secs(5), "took {:?}", rotated.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "took {:?}", begun.elapsed());
+}
+
+async fn version_in_use(world: &World) -> Option<String> {
+    let status = world.connector("demo", "k8s").await.status.unwrap();
+    status.credential.map(|credential| credential.resource_version)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_deleted_is_handed_over_at_once_when_it_is_back_even_if_the_target_hangs() {
+    let (world, _running) = with_a_target_that_hangs().await;
+    world.delete::<Secret>("demo", "k8s-secret").await;
+    eventually("no version", async || version_in_use(&world).await.is_none()).await;
+    world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
+    handed_over_at_once(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_as_large_as_it_may_be_is_rotated_like_any_other() {
+    let (world, _running) = with_a_target_that_hangs().await;
+    let large = "x".repeat(900 << 10);
+    for token in ["two", "three", "four"] {
+        let key = format!("stringData: {{more: {large}, ");
+        world.apply(&bearer_secret("demo", "k8s-secret", token).replace("stringData: {", &key)).await;
+        handed_over_at_once(&world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_is_handed_over_at_once_even_if_the_target_hangs() {
+    let (world, _running) = with_a_target_that_hangs().await;
+    let before = world.connector("demo", "k8s").await.status.unwrap();
+    world.apply(&bearer_secret("demo", "k8s-secret", "two")).await;
+    handed_over_at_once(&world).await;
     let after = world.connector("demo", "k8s").await.status.unwrap();
     assert_eq!(after.conditions, before.conditions, "nothing else is claimed before the probe has ended");
 }
