@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::prober::Prober;
+use crate::reconcile::role;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 
@@ -27,6 +28,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Arc<Metrics>,
     pub schedule: Schedule,
+    pub unseen_roles: role::Unseen,
     locks: Places,
 }
 
@@ -79,6 +81,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             schedule: Schedule::new(settings.recheck),
+            unseen_roles: role::Unseen::default(),
             locks: Places::new(Semaphore::MAX_PERMITS, 1),
             client,
             settings,

@@ -15,8 +15,10 @@ use crate::error::{Attempt, Error, in_time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// As it should be now.
+    /// As it should be, and was before.
     Ours,
+    /// As it should be now.
+    Written,
     /// An object of that name belongs to somebody else.
     Foreign,
 }
@@ -40,7 +42,7 @@ where
     let live = match cached {
         Some(cached) => cached,
         None => match create(api, desired).await? {
-            Created::New => return Ok(Kept::Ours),
+            Created::New => return Ok(Kept::Written),
             // Not ours, or ours with the label taken off: the watch by label does not show either.
             Created::Exists => {
                 Arc::new(in_time(api.get(&name)).await.attempt(|| describe::<K>("read", &name))?)
@@ -57,6 +59,7 @@ where
         in_time(api.patch(&name, &params, &Patch::Merge(&wanted)))
             .await
             .attempt(|| describe::<K>("correct", &name))?;
+        return Ok(Kept::Written);
     }
     Ok(Kept::Ours)
 }

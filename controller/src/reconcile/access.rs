@@ -1,4 +1,4 @@
-//! Last step before the status: who may use the Connectors of a namespace, by one RoleBinding to ClusterRole
+//! After the Service, before the probe: who may use the Connectors of a namespace, by one RoleBinding to ClusterRole
 //! connectors-user. A namespace's own ServiceAccounts; everybody's in kube-public; a project's in the inner
 //! namespace of that project. Each kind is a setting.
 

@@ -1,9 +1,9 @@
 //! Before the probe: the gateway may read exactly the Secrets that this namespace's Connectors name, by one
 //! Role and its binding. Gone with the last Connector.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use connectors_api::{Connector, names};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::keep::{self, Kept};
 
 /// Some ten thousand names. A Role of 512 KiB would no longer be read, and etcd takes none of 1.5 MiB.
-const BYTES_OF_NAMES: usize = 384 << 10;
+const MAX_BYTES: usize = 384 << 10;
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// For one Connector: written only if its names are not all there. Names that nobody needs any more are taken
@@ -27,7 +27,7 @@ pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error
     let covered = || {
         let names =
             secret_names(connector).into_iter().filter(|name| is_grantable(context, &namespace, name));
-        has_names(&context.stores, &namespace, names)
+        has_names(&context.stores, &namespace, names) || context.unseen_roles.is_one(&namespace)
     };
     if covered() {
         return Ok(());
@@ -37,17 +37,25 @@ pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error
     if covered() {
         return Ok(());
     }
-    write(context, &namespace).await
+    write(context, &namespace).await.map(drop)
 }
 
 /// For a namespace: exactly the names of its Connectors.
 pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
-    write(context, namespace).await
+    let left_out = write(context, namespace).await?;
+    if left_out > 0 {
+        tracing::warn!(
+            namespace,
+            "the gateway may not read {left_out} of the Secrets that Connectors name: a Role takes no more, delete Connectors"
+        );
+    }
+    Ok(())
 }
 
-async fn write(context: &Context, namespace: &str) -> Result<(), Error> {
-    let secrets = granted(context, namespace);
+/// How many names there is no room for.
+async fn write(context: &Context, namespace: &str) -> Result<usize, Error> {
+    let (secrets, left_out) = granted(context, namespace);
     let roles: Api<Role> = Api::namespaced(context.client.clone(), namespace);
     let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
     let name = ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace);
@@ -57,21 +65,27 @@ async fn write(context: &Context, namespace: &str) -> Result<(), Error> {
         if let Some(binding) = binding {
             keep::remove(&bindings, &*binding).await?;
         }
-        return match role {
-            Some(role) => keep::remove(&roles, &*role).await,
-            None => Ok(()),
-        };
+        if let Some(role) = role {
+            keep::remove(&roles, &*role).await?;
+        }
+        return Ok(0);
     }
     let desired = desired_role(namespace, secrets);
     // By JSON, as `keep` compares, a thousand names take their time, and all others' walks wait for it.
     if role.as_ref().is_none_or(|role| role.rules != desired.rules) {
-        if keep::keep(&roles, role, &desired, keep::is_labelled).await? == Kept::Foreign {
-            warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
-            return Ok(());
+        let kept = keep::keep(&roles, role, &desired, keep::is_labelled).await?;
+        if kept == Kept::Written {
+            until_seen(context, &name, &desired).await;
+        } else {
+            context.unseen_roles.add(namespace);
         }
-        until_seen(context, &name, &desired).await;
+        if kept == Kept::Foreign {
+            warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
+            return Ok(left_out);
+        }
     }
-    keep_binding(&bindings, binding, &desired_binding(namespace, &context.settings.namespace)).await
+    keep_binding(&bindings, binding, &desired_binding(namespace, &context.settings.namespace)).await?;
+    Ok(left_out)
 }
 
 /// The watch is some milliseconds behind. Whoever comes next must see what was written, or would write it
@@ -94,34 +108,50 @@ fn binding_of(namespace: &str) -> ObjectRef<RoleBinding> {
 /// the namespace.
 fn has_names<'a>(stores: &Stores, namespace: &str, mut names: impl Iterator<Item = &'a str>) -> bool {
     let role = stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
-    let rule = role.as_ref().and_then(|role| role.rules.as_ref()?.first());
-    let there = rule.and_then(|rule| rule.resource_names.as_deref()).unwrap_or_default();
+    let there = names_in(role.as_deref());
     let bound = stores.bindings.get(&binding_of(namespace)).is_some();
-    names.all(|name| bound && there.binary_search_by(|there| there.as_str().cmp(name)).is_ok())
+    let is_full = |name: &str| there.iter().map(|name| bytes(name)).sum::<usize>() + bytes(name) > MAX_BYTES;
+    // Who finds no room must not look at all Connectors at each of its walks. That of the namespace fills up.
+    names.all(|name| bound && (is_in(there, name) || is_full(name)))
 }
 
-fn granted(context: &Context, namespace: &str) -> BTreeSet<String> {
+fn names_in(role: Option<&Role>) -> &[String] {
+    let rule = role.and_then(|role| role.rules.as_ref()?.first());
+    rule.and_then(|rule| rule.resource_names.as_deref()).unwrap_or_default()
+}
+
+fn is_in(sorted: &[String], name: &str) -> bool {
+    sorted.binary_search_by(|there| there.as_str().cmp(name)).is_ok()
+}
+
+/// Of a name in JSON, with quotes and comma.
+fn bytes(name: &str) -> usize {
+    name.len() + 3
+}
+
+/// Names for the Role, and the number of those that it has no room for.
+fn granted(context: &Context, namespace: &str) -> (BTreeSet<String>, usize) {
     let connectors = context.stores.connectors_in(namespace);
     let named = connectors.iter().flat_map(|connector| secret_names(connector));
     let names: BTreeSet<_> = named.filter(|name| is_grantable(context, namespace, name)).collect();
-    let fitting = fitting(&names, BYTES_OF_NAMES);
-    if fitting.len() < names.len() {
-        tracing::warn!(
-            namespace,
-            "the gateway may read {} of the {} Secrets that Connectors name: a Role takes no more, delete Connectors",
-            fitting.len(),
-            names.len()
-        );
-    }
-    fitting
+    let role = context.stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
+    let fitting = fitting(&names, names_in(role.as_deref()));
+    let left_out = names.len() - fitting.len();
+    (fitting, left_out)
 }
 
-fn fitting(names: &BTreeSet<&str>, mut bytes: usize) -> BTreeSet<String> {
-    let fits = |name: &&str| {
-        bytes = bytes.saturating_sub(name.len());
-        bytes > 0
+/// Those that are in it already come first: no new name takes away one that is in use.
+fn fitting(names: &BTreeSet<&str>, there: &[String]) -> BTreeSet<String> {
+    let (used, new): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| is_in(there, name));
+    let mut left = MAX_BYTES;
+    let fits = |name: &&str| match left.checked_sub(bytes(name)) {
+        Some(less) => {
+            left = less;
+            true
+        }
+        None => false,
     };
-    names.iter().copied().take_while(fits).map(Into::into).collect()
+    used.into_iter().chain(new).filter(fits).map(Into::into).collect()
 }
 
 /// The connector CA is no tool's credential: naming it in a Connector of our own namespace must not hand it
@@ -193,6 +223,26 @@ fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
     );
 }
 
+/// Namespaces whose Role the cache does not show: somebody else's, or one that others made too large. Each walk
+/// would ask the API server for it.
+#[derive(Default)]
+pub struct Unseen(Mutex<HashMap<String, Instant>>);
+
+impl Unseen {
+    const REMEMBERED: Duration = Duration::from_secs(60);
+
+    fn add(&self, namespace: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, since| since.elapsed() < Unseen::REMEMBERED);
+        known.insert(namespace.to_owned(), Instant::now());
+    }
+
+    fn is_one(&self, namespace: &str) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(namespace).is_some_and(|since| since.elapsed() < Unseen::REMEMBERED)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,10 +251,21 @@ mod tests {
     fn a_role_takes_names_as_long_as_it_can_be_written_and_read() {
         let names: Vec<_> = (0..5_000).map(|at| format!("s{at:04}{}", "x".repeat(245))).collect();
         let names: BTreeSet<_> = names.iter().map(String::as_str).collect();
-        let role = desired_role("demo", fitting(&names, BYTES_OF_NAMES));
+        let role = desired_role("demo", fitting(&names, &[]));
         let bytes = connectors_api::item::size(&role);
         assert!((300 << 10..450 << 10).contains(&bytes), "{bytes}");
         let few = names.iter().copied().take(900).collect();
-        assert_eq!(fitting(&few, BYTES_OF_NAMES).len(), 900);
+        assert_eq!(fitting(&few, &[]).len(), 900);
+    }
+
+    #[test]
+    fn new_names_take_none_out_that_are_there_however_early_they_come() {
+        let named = |letter: char| move |at: usize| format!("{letter}{at:04}{}", "x".repeat(245));
+        let there: Vec<_> = (0..1_500).map(named('s')).collect();
+        let new: Vec<_> = (0..5_000).map(named('a')).collect();
+        let names = there.iter().chain(&new).map(String::as_str).collect();
+        let fitting = fitting(&names, &there);
+        assert!(there.iter().all(|name| fitting.contains(name)));
+        assert!(fitting.len() > there.len(), "what is left is for the new ones");
     }
 }

@@ -44,7 +44,7 @@ pub async fn keep(
     })
     .await
     {
-        Ok(Kept::Ours) => {
+        Ok(Kept::Ours | Kept::Written) => {
             findings.service = proxy_of(class);
             findings.proxy = Some(address(context, connector, class));
             Ok(())

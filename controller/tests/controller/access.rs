@@ -2,10 +2,13 @@
 //! project's in its inner namespace.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use connectors_api::{Connector, names};
 use connectors_controller::prober::fake::FakeProber;
+use connectors_controller::settings::Settings;
+use connectors_testenv::eventually;
 use http::Method;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
@@ -13,7 +16,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::between;
-use crate::world::{World, settings};
+use crate::world::{World, bearer_secret, settings};
 
 fn groups(binding: &RoleBinding) -> Vec<&str> {
     binding.subjects.iter().flatten().map(|subject| subject.name.as_str()).collect()
@@ -125,4 +128,34 @@ async fn a_connector_that_is_deleted_in_the_middle_of_its_walk_takes_nobodys_acc
     world.until_ready("demo", "later").await;
     let still = world.api::<RoleBinding>("demo").get(names::USER_ROLE).await.unwrap();
     assert_eq!(still.uid(), bound.uid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_somebody_else_is_not_asked_for_by_every_walk() {
+    let world = World::new().await;
+    world.namespace("demo", "").await;
+    let theirs =
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: NAME, namespace: demo}}";
+    world.apply(&theirs.replace("NAME", names::GATEWAY_SECRETS_ROLE)).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let client = between::client(world.controllers_client(), move |method, path| {
+        if method == Method::POST && path.ends_with("/demo/roles") {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        std::future::ready(None)
+    });
+    let usual = Settings { recheck: Duration::from_mins(1), ..settings("one") };
+    let prober = Arc::new(FakeProber::healthy());
+    let _running = world.controller_by(client, usual, prober.clone());
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    let before = asked.load(Ordering::Relaxed);
+    for round in 0..10 {
+        let probes = prober.asked_about("k8s").len();
+        world.apply(&bearer_secret("demo", "k8s-secret", &round.to_string())).await;
+        eventually("another probe", async || prober.asked_about("k8s").len() > probes).await;
+    }
+    let asked = asked.load(Ordering::Relaxed) - before;
+    assert!(asked < 5, "the Role was asked for {asked} times");
 }
