@@ -109,11 +109,12 @@ async fn a_connector_that_is_deleted_in_the_middle_of_its_walk_takes_nobodys_acc
     let client = between::client(world.controllers_client(), move |method, path| {
         let connectors = connectors.clone();
         async move {
-            if method == Method::POST && path.ends_with("/demo/services") {
-                if connectors.delete("tmp", &DeleteParams::default()).await.is_ok() {
-                    // Until the controller's watch has told it.
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
+            if method == Method::POST
+                && path.ends_with("/demo/services")
+                && connectors.delete("tmp", &DeleteParams::default()).await.is_ok()
+            {
+                // Until the controller's watch has told it.
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
             None
         }

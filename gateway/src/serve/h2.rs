@@ -141,20 +141,25 @@ async fn exchange(
     outflow: Outflow,
 ) -> bool {
     let (parts, body) = request.into_parts();
-    let mut reply = Reply::H2 { respond, stream: None, outflow, answered: false };
+    let reply = Reply::H2 { respond, stream: None, outflow, answered: false };
     let limit = mode.gateway().parts.settings.load().limits.head_bytes;
     match request_of(parts, body.is_end_stream(), limit) {
         Ok(request) => {
             let body = Inflow::new(body, mode.gateway().upstream.budget.nobodys());
-            super::serve(mode, request, Body::H2(body), reply, "h2").await
+            // Boxed: it would be moved, and have room in the task twice.
+            Box::pin(super::serve(mode, request, Body::H2(body), reply, "h2")).await
         }
         Err(error) => {
-            record::turned_away(mode.gateway(), mode.known(), &error, Form::Status, "h2");
             drop(body);
-            super::refuse(mode, &mut reply, &http::Method::GET, Form::Status, &error).await;
-            reply.open()
+            turn_away(mode, error, reply).await
         }
     }
+}
+
+async fn turn_away(mode: &Mode, error: Error, mut reply: Reply<'_>) -> bool {
+    record::turned_away(mode.gateway(), mode.known(), &error, Form::Status, "h2");
+    super::refuse(mode, &mut reply, &http::Method::GET, Form::Status, &error).await;
+    reply.open()
 }
 
 fn request_of(parts: http::request::Parts, ended: bool, limit: usize) -> Result<Request> {
