@@ -148,7 +148,7 @@ async fn a_head_of_which_the_target_takes_nothing_ends_with_504_or_with_its_clie
 /// of them when we have none.
 #[tokio::test]
 async fn a_target_that_takes_a_body_slowly_is_waited_for() {
-    let world = world(Duration::from_millis(500)).await;
+    let world = world(Duration::from_secs(2)).await;
     const BODY: usize = 6 << 20;
     let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
         read_head(&mut tls).await;
