@@ -1,9 +1,9 @@
-//! What waits in the gateway: HTTP/2 bodies for readers that have stopped, and requests for their answers; and what
-//! the connectors of each namespace may of it. Who holds much gets smaller windows, then loses the streams that read
-//! on all the same, while the others have theirs. A share is full when it is as large as the room that is left
-//! (dynamic thresholds, as switches share their buffers: Choudhury and Hahne, 1998): one namespace alone may have
-//! half of all, and what it has leaves room for the next. Bodies and requests have pots of their own: thousands of
-//! watches that wait shrink no window and end no stream.
+//! What waits in the gateway: bodies and large heads for readers that have stopped, and requests for their answers,
+//! with the connections to targets that are open for them; and what the connectors of each namespace may of it. Who
+//! holds much gets smaller windows, then loses the streams that read on all the same, while the others have theirs. A
+//! share is full when it is as large as the room that is left (dynamic thresholds, as switches share their buffers:
+//! Choudhury and Hahne, 1998): one namespace alone may have half of all, and what it has leaves room for the next.
+//! Bodies and requests have pots of their own: thousands of watches that wait shrink no window and end no stream.
 
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
