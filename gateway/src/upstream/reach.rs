@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::{Error, Result};
 
 /// A connection in one region takes a tenth of this, one around the world most of it.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// The TLS handshake of one that took the connection may take this long before the next is tried beside it.
+const HANDSHAKE: Duration = Duration::from_millis(1500);
 
 /// Places in a list of addresses, in the order in which they are tried: the first of one family, the first
 /// of the other, the second of one.
@@ -27,44 +30,57 @@ pub fn in_turns(addresses: &[SocketAddr]) -> VecDeque<usize> {
     places
 }
 
-/// The first connection that one of the `waiting` places takes. Those that have neither taken nor refused
-/// one stay there.
-pub async fn first<S, F: Future<Output = Result<S>>>(
-    waiting: &mut VecDeque<usize>,
-    connect: impl Fn(usize) -> F,
-) -> Result<(usize, S)> {
-    let place_of = |place: usize| {
-        let dialled = connect(place);
-        async move { (place, dialled.await) }
-    };
-    let (mut dials, mut open, mut failure) = (FuturesUnordered::new(), VecDeque::new(), None);
+/// What comes first through `connect` and then `begin`, of these places of a list. The handshake of one goes
+/// on beside those after it: a slow one is still there when they refuse.
+pub async fn first<S, T, C: Future<Output = Result<S>>, B: Future<Output = Result<T>>>(
+    mut waiting: VecDeque<usize>,
+    deadline: Instant,
+    connect: impl Fn(usize) -> C,
+    begin: impl Fn(usize, S) -> B,
+) -> Result<Option<T>> {
+    let dial = async |place| (place, connect(place).await);
+    let (mut dials, mut open, mut handshakes) =
+        (FuturesUnordered::new(), VecDeque::new(), FuturesUnordered::new());
+    let (mut failure, mut reached) = (None, false);
     loop {
-        if let Some(place) = waiting.pop_front() {
+        if !reached && let Some(place) = waiting.pop_front() {
             open.push_back(place);
-            dials.push(place_of(place));
+            dials.push(dial(place));
         }
+        if dials.is_empty() && handshakes.is_empty() && waiting.is_empty() {
+            return failure.map_or(Ok(None), Err);
+        }
+        let head_start = if reached { HANDSHAKE } else { HEAD_START };
         let next = async {
             match waiting.is_empty() {
                 true => pending().await,
-                false => tokio::time::sleep(HEAD_START).await,
+                false => sleep(head_start).await,
             }
         };
+        reached = false;
         tokio::select! {
             biased;
-            dialled = dials.next() => match dialled {
-                Some((place, Ok(socket))) => {
-                    open.retain(|other| *other != place);
-                    open.append(waiting);
-                    *waiting = open;
-                    return Ok((place, socket));
-                }
-                Some((place, Err(error))) => {
-                    open.retain(|other| *other != place);
-                    failure = Some(more_telling(failure, error));
-                }
-                None => return Err(failure.unwrap_or_else(|| Error::Internal("no address to dial".to_owned()))),
+            Some(begun) = handshakes.next() => match begun {
+                Ok(begun) => return Ok(Some(begun)),
+                // Another address must not be asked to vouch for one that has changed.
+                Err(error @ (Error::CertificateChanged { .. } | Error::NoRoom)) => return Err(error),
+                Err(error) => failure = Some(more_telling(failure, error)),
             },
+            Some((place, dialled)) = dials.next() => {
+                open.retain(|other| *other != place);
+                match dialled {
+                    Ok(socket) => {
+                        handshakes.push(begin(place, socket));
+                        dials.clear();
+                        open.append(&mut waiting);
+                        std::mem::swap(&mut open, &mut waiting);
+                        reached = true;
+                    }
+                    Err(error) => failure = Some(more_telling(failure, error)),
+                }
+            }
             () = next => {}
+            () = sleep_until(deadline) => return failure.map_or(Ok(None), Err),
         }
     }
 }
@@ -93,47 +109,80 @@ mod tests {
         assert!(in_turns(&[]).is_empty());
     }
 
-    /// What each place does: takes a connection or refuses it after so many milliseconds, or never answers.
+    /// What each place does: takes a connection or refuses it after so many milliseconds, or never answers; and
+    /// takes a connection at once, whose handshake ends or fails after so many.
     #[derive(Clone, Copy)]
     enum Does {
         Takes(u64),
         Refuses(u64),
+        Shakes(u64),
+        Breaks(u64),
         Nothing,
     }
-    use Does::{Nothing, Refuses, Takes};
+    use Does::{Breaks, Nothing, Refuses, Shakes, Takes};
+
+    async fn after(millis: u64) {
+        sleep(Duration::from_millis(millis)).await;
+    }
+
+    fn refused() -> Error {
+        Error::ConnectTimeout { host: "t".to_owned() }
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_does_not_answer_costs_a_head_start_and_one_that_refuses_nothing() {
-        for (places, won, millis, left) in [
-            (vec![Takes(10), Takes(1)], Some(0), 10, vec![1]),
-            (vec![Nothing, Takes(10)], Some(1), 260, vec![0]),
-            (vec![Refuses(10), Takes(10)], Some(1), 20, vec![]),
-            (vec![Takes(400), Takes(10), Takes(1)], Some(1), 260, vec![0, 2]),
-            (vec![Nothing, Refuses(1), Nothing, Takes(5)], Some(3), 506, vec![0, 2]),
-            (vec![Refuses(10), Refuses(10)], None, 20, vec![]),
+    async fn a_slow_address_costs_a_head_start_and_one_that_refuses_nothing() {
+        for (places, won, millis) in [
+            (vec![Takes(10), Takes(1)], Some(0), 10),
+            (vec![Nothing, Takes(10)], Some(1), 260),
+            (vec![Refuses(10), Takes(10)], Some(1), 20),
+            (vec![Takes(400), Takes(10), Takes(1)], Some(1), 260),
+            (vec![Nothing, Refuses(1), Nothing, Takes(5)], Some(3), 506),
+            (vec![Refuses(10), Refuses(10)], None, 20),
+            // A slow handshake wins in the end, whatever the others do.
+            (vec![Shakes(3_000), Refuses(10)], Some(0), 3_000),
+            (vec![Shakes(3_000), Breaks(10)], Some(0), 3_000),
+            (vec![Shakes(3_000), Nothing, Nothing], Some(0), 3_000),
+            (vec![Shakes(3_000), Takes(10)], Some(1), 1_510),
+            (vec![Breaks(10), Takes(10)], Some(1), 20),
+            // Who was dialled before the one that broke is dialled again.
+            (vec![Nothing, Breaks(10), Takes(10)], Some(2), 520),
+            (vec![Breaks(10), Breaks(10)], None, 20),
+            (vec![Nothing, Refuses(10)], None, 10_000),
+            (vec![Shakes(20_000)], None, 10_000),
         ] {
-            let begun = Instant::now();
-            let mut waiting: VecDeque<usize> = (0..places.len()).collect();
-            let found = first(&mut waiting, |place| {
+            let started = Instant::now();
+            let connect = |place: usize| {
                 let does = places[place];
                 async move {
-                    let wait = |millis| tokio::time::sleep(Duration::from_millis(millis));
                     match does {
-                        Takes(after) => {
-                            wait(after).await;
-                            Ok(())
+                        Takes(millis) => after(millis).await,
+                        Refuses(millis) => {
+                            after(millis).await;
+                            return Err(refused());
                         }
-                        Refuses(after) => {
-                            wait(after).await;
-                            Err(Error::ConnectTimeout { host: "t".to_owned() })
-                        }
+                        Shakes(_) | Breaks(_) => {}
                         Nothing => pending().await,
                     }
+                    Ok(())
                 }
-            })
-            .await;
-            assert_eq!(found.ok().map(|(place, ())| place), won);
-            assert_eq!((begun.elapsed().as_millis(), waiting), (millis, left.into()), "{won:?}");
+            };
+            let begin = |place: usize, ()| {
+                let does = places[place];
+                async move {
+                    match does {
+                        Shakes(millis) => after(millis).await,
+                        Breaks(millis) => {
+                            after(millis).await;
+                            return Err(refused());
+                        }
+                        _ => {}
+                    }
+                    Ok(place)
+                }
+            };
+            let deadline = started + Duration::from_secs(10);
+            let found = first((0..places.len()).collect(), deadline, connect, begin).await;
+            assert_eq!((found.ok().flatten(), started.elapsed().as_millis()), (won, millis));
         }
     }
 }

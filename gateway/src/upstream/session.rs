@@ -2,23 +2,20 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::SslStream;
 use pingora_core::protocols::{ALPN, Stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::dial::{Address, Dial, Left, Session, Taken, Want};
 use super::multiplex::Multiplex;
 use super::policy::{self, Place};
-use super::reach::{self, more_telling};
+use super::reach;
 use super::{Upstream, connect};
 use crate::error::{Error, Result};
 use crate::settings::{Plaintext, Settings};
 
-/// With several addresses, the TLS handshake of one may take this long before the next is tried.
-const NEXT_ADDRESS: Duration = Duration::from_millis(1500);
 /// Bytes that a connection takes, with TLS.
 const TLS: usize = 24 << 10;
 /// And with HTTP/2.
@@ -75,28 +72,11 @@ impl Upstream {
         begin: impl Fn(usize, Socket) -> F,
     ) -> Result<T> {
         let deadline = Instant::now() + settings.timeouts.connect;
-        let late = || Error::ConnectTimeout { host: dial.host.clone() };
         let addresses: Vec<SocketAddr> = dial.addresses.iter().map(|one| one.address).collect();
-        let mut waiting = reach::in_turns(&addresses);
-        let mut failure = None;
-        while !waiting.is_empty() && Instant::now() < deadline {
-            let tcp = reach::first(&mut waiting, |place| self.tcp(dial, addresses[place], settings));
-            let (place, socket) = match timeout_at(deadline, tcp).await {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(error)) => return Err(more_telling(failure, error)),
-                Err(_) => return Err(failure.unwrap_or_else(late)),
-            };
-            let until =
-                if waiting.is_empty() { deadline } else { deadline.min(Instant::now() + NEXT_ADDRESS) };
-            match timeout_at(until, begin(place, socket)).await {
-                Ok(Ok(begun)) => return Ok(begun),
-                // Another address must not be asked to vouch for one that has changed.
-                Ok(Err(error @ (Error::CertificateChanged { .. } | Error::NoRoom))) => return Err(error),
-                Ok(Err(error)) => failure = Some(more_telling(failure, error)),
-                Err(_) => failure = Some(late()),
-            }
-        }
-        Err(failure.unwrap_or_else(late))
+        let tcp = |place: usize| self.tcp(dial, addresses[place], settings);
+        reach::first(reach::in_turns(&addresses), deadline, tcp, begin)
+            .await?
+            .ok_or_else(|| Error::ConnectTimeout { host: dial.host.clone() })
     }
 
     /// TLS, verdict; only then the first byte of HTTP.
