@@ -29,6 +29,7 @@ use std::sync::Arc;
 use connectors_api::conditions::reason;
 use connectors_api::item::{Item, Unreadable};
 use connectors_api::names::is_object_name;
+use connectors_api::probe::OutcomeStatus;
 use connectors_api::{Connector, ConnectorClass, rules};
 use kube::{Api, Resource, ResourceExt};
 use seen::{Changed, Seen};
@@ -127,10 +128,14 @@ impl Walk {
 
     /// May take half a minute. Secrets that change ever faster than that must not keep it from its end.
     async fn probe(&mut self, class: &ConnectorClass, seen: &mut Seen) -> Result<Probed, Error> {
+        if !is_true(&self.findings.secret) {
+            return Ok(Probed::Done);
+        }
         let context = self.context.clone();
         let request = probe::request(&self.connector, class, &self.findings);
         let mut probe = pin!(probe::ask(&context, &request));
-        while is_true(&self.findings.secret) {
+        // One that cannot be read just now says nothing of the target.
+        while self.findings.secret.status != OutcomeStatus::False {
             tokio::select! {
                 answer = &mut probe => {
                     probe::learn(&context, &self.connector, class, answer, &mut self.findings);

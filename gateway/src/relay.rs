@@ -25,10 +25,11 @@ use self::sending::{Sending, Sent};
 use crate::admit::passage::{Grant, Passage};
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
-use crate::http::http2::NoRoom;
+use crate::http::http2::{NoRoom, weight};
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Framing, Persistence};
 use crate::record::Record;
+use crate::upstream::multiplex::Lent;
 use crate::upstream::{Left, Session, Taken};
 
 /// Interim heads of one answer; a target that sends them for ever is cut.
@@ -84,20 +85,59 @@ impl Exchange<'_> {
                 NoRoom = self.waits() => Err(Error::NoRoom),
             },
             (Session::H1 { stream, taken, .. }, None) => self.over_h1(stream, *taken, body, reply).await,
-            (Session::H2 { lent, taken }, _) => {
-                let (authority, host) = (&self.grant.dial.authority, &self.grant.dial.host);
-                let (mut incoming, mut outgoing) = send_head(lent, self.request, authority, host).await?;
-                let carries = self.request.framing != Framing::None;
-                if carries && !self.sends() && client::expects_continue(&self.request.headers) {
-                    Box::pin(reply.interim(StatusCode::CONTINUE, HeaderMap::new())).await?;
-                }
-                let upload = carries.then_some(Sink::H2(&mut outgoing, lent.outflow()));
-                let sending = Sending::between(body.socket(), None);
-                let mut answers = self.answers(Source::Target(&mut incoming), *taken);
-                let (end, sent) = self.duplex(body, reply, upload, &mut answers, &sending).await?;
-                Ok(end.turn(sent == Sent::Whole))
-            }
+            (Session::H2 { lent, taken }, _) => self.over_h2(lent, *taken, body, reply).await,
         }
+    }
+
+    async fn over_h2(
+        &self,
+        lent: &mut Lent,
+        taken: Taken,
+        body: &mut Body<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<Turn> {
+        let (dial, weight) = (&self.grant.dial, weight(&self.request.headers));
+        let (outflow, opening) = lent.parts();
+        let place = match outflow.place_now(weight) {
+            Some(place) => place,
+            // Behind what others send over the same connection.
+            None => {
+                let place = async {
+                    tokio::select! {
+                        biased;
+                        place = outflow.next_place(weight) => Ok(place),
+                        why = reply.gone() => Err(Error::ClientGone(why)),
+                    }
+                };
+                self.in_time(body, place).await?
+            }
+        };
+        let (mut incoming, mut outgoing) =
+            send_head(opening, place, self.request, &dial.authority, &dial.host)?;
+        let carries = self.request.framing != Framing::None;
+        if carries && !self.sends() && client::expects_continue(&self.request.headers) {
+            self.in_time(body, reply.interim(StatusCode::CONTINUE, HeaderMap::new())).await?;
+        }
+        let upload = carries.then_some(Sink::H2(&mut outgoing, outflow));
+        let sending = Sending::between(body.socket(), None);
+        let mut answers = self.answers(Source::Target(&mut incoming), taken);
+        let (end, sent) = self.duplex(body, reply, upload, &mut answers, &sending).await?;
+        Ok(end.turn(sent == Sent::Whole))
+    }
+
+    /// What a request waits for before its body flows: it is counted meanwhile, and has as long as the target has for its
+    /// answer. Boxed, for few wait.
+    async fn in_time<T>(&self, body: &mut Body<'_>, what: impl Future<Output = Result<T>>) -> Result<T> {
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                done = what => done,
+                NoRoom = self.waits() => Err(Error::NoRoom),
+                error = body.fails(self.request.framing != Framing::None) => Err(error),
+                _ = self.takes(None) => Err(self.late()),
+            }
+        })
+        .await
     }
 
     async fn over_h1(
@@ -115,11 +155,11 @@ impl Exchange<'_> {
             let ends = async {
                 tokio::select! {
                     NoRoom = self.waits() => Error::NoRoom,
-                    why = body.gone() => Error::ClientGone(why),
+                    error = body.fails(false) => error,
                     why = reply.gone() => Error::ClientGone(why),
                 }
             };
-            self.send_head(sink, taken, ends).await?;
+            self.flush_head(sink, taken, ends).await?;
             // An answer may take for ever.
             drop(std::mem::take(&mut out));
             let source = Source::H1(H1Source { io: stream, buf: &mut buf, decoder: &mut decoder, share });

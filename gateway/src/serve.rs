@@ -46,7 +46,8 @@ pub(crate) async fn serve(
         }
         Err(error) => {
             let (method, form) = (request.method.clone(), form(&request));
-            drop((request, body));
+            drop(request);
+            body.let_go();
             record::turned_away(mode.gateway(), mode.known(), &error, form, protocol);
             refuse(mode, &mut reply, &method, form, &error).await;
             return reply.open();
@@ -58,7 +59,8 @@ pub(crate) async fn serve(
         Err(error) => {
             record.fail(error.clone());
             let (method, form) = (request.method.clone(), form(&request));
-            drop((request, body));
+            drop(request);
+            body.let_go();
             answer_error(mode, &mut reply, &method, form, &error, &record).await;
         }
     }

@@ -1,6 +1,6 @@
 //! What the HTTP/2 connections of both legs share: writes that are gathered, windows, and PINGs that find a
-//! peer that is gone without a word; `budget` is what streams may hold, `outflow` what is on its way to the socket. `serve/h2` serves clients
-//! with it, `upstream/multiplex` asks targets.
+//! peer that is gone without a word; `budget` is what streams may hold, `outflow` what is on its way to the
+//! socket. `serve/h2` serves clients with it, `upstream/multiplex` asks targets.
 
 mod blocks;
 mod budget;
@@ -15,11 +15,11 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
-pub use blocks::{Blocks, PREFACE};
+pub use blocks::Blocks;
 pub use budget::{Budget, Held, Portion, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};
-pub use outflow::{Outflow, weight};
+pub use outflow::{Outflow, Place, told_of_reset, weight};
 pub use sieve::Sieve;
 
 /// Bytes of one stream that may wait for a peer that takes no more from its socket: two TLS records.

@@ -24,6 +24,7 @@ use crate::admit::grant;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::headers;
+use crate::http::http2::weight;
 use crate::http::request::Request;
 use crate::http::wire::{Decoder, Encoder, Frame, Framing, Persistence};
 use crate::relay::body::{H1Sink, H1Source, Sink, Source};
@@ -106,10 +107,12 @@ impl Gateway {
         match self.upstream.session(&dial, Want::Fresh).await? {
             Session::H1 { mut stream, .. } => ask_h1(&mut stream, &request, body, &target.host).await,
             Session::H2 { mut lent, .. } => {
+                let (outflow, opening) = lent.parts();
+                let place = outflow.next_place(weight(&request.headers)).await;
                 let (mut incoming, mut outgoing) =
-                    send_head(&mut lent, &request, &dial.authority, &target.host).await?;
+                    send_head(opening, place, &request, &dial.authority, &target.host)?;
                 if !body.is_empty() {
-                    let sent = Sink::H2(&mut outgoing, lent.outflow()).data(body, true).await;
+                    let sent = Sink::H2(&mut outgoing, outflow).data(body, true).await;
                     sent.map_err(|cause| Error::Protocol { host: target.host.clone(), cause })?;
                 }
                 collect(answers(Source::Target(&mut incoming), &request, &target.host)).await

@@ -12,11 +12,11 @@ use super::body::{H1Source, Source};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer;
 use crate::http::headers;
-use crate::http::http2::{Held, Inflow, Share, weight};
+use crate::http::http2::{Held, Inflow, Place, Share, weight};
 use crate::http::request::Request;
 use crate::http::wire::{self, Framing, MAX_FIELDS, Persistence, WireError};
 use crate::upstream::Taken;
-use crate::upstream::multiplex::{Incoming, Lent};
+use crate::upstream::multiplex::{Incoming, Opening};
 
 /// Largest head of an answer; Go's client takes 10 MiB, real ones stay below 8 KiB.
 const MAX_HEAD: usize = 64 << 10;
@@ -58,16 +58,15 @@ pub fn put_head(out: &mut BytesMut, request: &Request, authority: &str) {
     );
 }
 
-/// Opens an HTTP/2 stream with the request's head. The head is the request's own: an error means that the
-/// target has seen nothing of it.
-pub async fn send_head(
-    lent: &mut Lent,
+/// Opens an HTTP/2 stream with the request's head, for which there is a place. The head is the request's own: an
+/// error means that the target has seen nothing of it.
+pub fn send_head(
+    opening: Opening<'_>,
+    place: Place<'_>,
     request: &Request,
     authority: &Authority,
     host: &str,
 ) -> Result<(Incoming, SendStream<Bytes>)> {
-    let outflow = lent.outflow().clone();
-    let place = outflow.place(weight(&request.headers)).await;
     let mut parts = uri::Parts::default();
     (parts.scheme, parts.authority) = (Some(Scheme::HTTPS), Some(authority.clone()));
     parts.path_and_query = Some(request.path.clone());
@@ -78,7 +77,7 @@ pub async fn send_head(
     *head.version_mut() = http::Version::HTTP_2;
     head.headers_mut().clone_from(&request.headers);
     headers::toward_h2(head.headers_mut());
-    let opened = lent.send(head, request.framing == Framing::None).map_err(|error| Error::Cut {
+    let opened = opening.send(head, request.framing == Framing::None).map_err(|error| Error::Cut {
         host: host.to_owned(),
         cause: error.to_string(),
         retry: Retry::Always,

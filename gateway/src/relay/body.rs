@@ -14,7 +14,7 @@ use tokio::task::coop::consume_budget;
 
 use crate::http::buffer::{Reader, fill};
 use crate::http::headers;
-use crate::http::http2::{Held, Inflow, NoRoom, Outflow, Part, Share, weight};
+use crate::http::http2::{Held, Inflow, NoRoom, Outflow, Part, Share, told_of_reset, weight};
 use crate::http::wire::{Decoder, Encoder, Frame};
 use crate::upstream::multiplex::Incoming;
 
@@ -89,6 +89,7 @@ impl Source<'_> {
     /// Takes what comes meanwhile, for a reader that has stopped; `taken` bytes wait already.
     pub async fn gather(&mut self, taken: usize) -> NoRoom {
         match self {
+            Source::H1(H1Source { buf, .. }) if taken == 0 && buf.is_empty() => pending().await,
             Source::H1(H1Source { share: Some(share), buf, .. }) => {
                 let mut held = Held::new(share.clone());
                 if held.set(taken + buf.capacity()) { pending().await } else { NoRoom }
@@ -125,7 +126,12 @@ impl H1Source<'_> {
             if let Some(frame) = self.decoder.next(self.buf).map_err(|error| format!("{error:?}"))? {
                 return Ok(frame);
             }
-            if fill(self.io, self.buf, BODY_READ_SIZE).await.map_err(|error| error.to_string())? == 0 {
+            let room = self.share.map_or(BODY_READ_SIZE, |share| share.piece(BODY_READ_SIZE));
+            if room < BODY_READ_SIZE && self.buf.is_empty() {
+                // Not into what is left of a large buffer.
+                *self.buf = BytesMut::new();
+            }
+            if fill(self.io, self.buf, room).await.map_err(|error| error.to_string())? == 0 {
                 return self.decoder.closed().ok_or_else(|| "closed in the middle of a body".to_owned());
             }
         }
@@ -192,7 +198,8 @@ impl Sink<'_> {
                 h1.flush().await.map_err(|error| error.to_string())
             }
             (Sink::H2(stream, outflow), Some(trailers)) => {
-                let place = outflow.place(weight(&trailers)).await;
+                let reset = poll_fn(|cx| stream.poll_reset(cx));
+                let place = outflow.place(weight(&trailers), reset).await?;
                 stream.send_trailers(trailers).map_err(|error| error.to_string())?;
                 place.fill();
                 Ok(())
@@ -201,6 +208,14 @@ impl Sink<'_> {
                 stream.send_data(Bytes::new(), true).map_err(|error| error.to_string())
             }
             (Sink::None, _) => Ok(()),
+        }
+    }
+
+    /// Bytes that wait here for more, or for their reader.
+    fn gathered(&self) -> usize {
+        match self {
+            Sink::H1(h1) => h1.out.len(),
+            Sink::H2(..) | Sink::None => 0,
         }
     }
 
@@ -214,10 +229,7 @@ impl Sink<'_> {
     /// Resolves when the reader of this body is gone. An HTTP/1.1 reader is watched by the other direction.
     async fn gone(&mut self) -> String {
         match self {
-            Sink::H2(stream, _) => match poll_fn(|cx| stream.poll_reset(cx)).await {
-                Ok(reason) => format!("stream reset: {reason}"),
-                Err(error) => error.to_string(),
-            },
+            Sink::H2(stream, _) => told_of_reset(poll_fn(|cx| stream.poll_reset(cx)).await),
             Sink::H1(_) | Sink::None => pending().await,
         }
     }
@@ -243,7 +255,7 @@ async fn send(
         if piece.len() < SMALL && outflow.is_crowded() {
             piece = Bytes::copy_from_slice(&piece);
         }
-        let place = outflow.place(piece.len()).await;
+        let place = outflow.place(piece.len(), poll_fn(|cx| stream.poll_reset(cx))).await?;
         stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
         place.fill();
     }
@@ -327,10 +339,11 @@ async fn await_next<L: Future<Output = Broken>>(
     sink: &mut Sink<'_>,
     late: &impl Fn() -> L,
 ) -> Result<Frame, Broken> {
+    let gathered = sink.gathered();
     tokio::select! {
         biased;
         flushed = sink.flush() => flushed.map_err(Broken::Sink)?,
-        full = source.gather(0) => return Err(full.into()),
+        full = source.gather(gathered) => return Err(full.into()),
         broken = late() => return Err(broken),
     }
     tokio::select! {

@@ -16,7 +16,7 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::buffer::{self, Reader};
 use crate::http::headers;
-use crate::http::http2::{Inflow, NoRoom, Outflow, Share, weight};
+use crate::http::http2::{Inflow, NoRoom, Outflow, Share, told_of_reset, weight};
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 
 /// Bytes of later requests that are read ahead while one is served, to see a client leave.
@@ -53,6 +53,25 @@ impl Body<'_> {
             Body::H2(stream) => stream.belongs_to(share.clone()),
         };
         if room { Ok(()) } else { Err(Error::NoRoom) }
+    }
+
+    /// Resolves when a request is not worth its wait any longer: its client has left, or there is no room for what comes
+    /// of its body.
+    pub async fn fails(&mut self, carries: bool) -> Error {
+        match carries {
+            true => {
+                let NoRoom = self.waits().await;
+                Error::NoRoom
+            }
+            false => Error::ClientGone(self.gone().await),
+        }
+    }
+
+    /// The request is over. What was read ahead of the next lies in one buffer with its head, however large that was.
+    pub fn let_go(self) {
+        if let Body::H1 { buf, .. } = self {
+            *buf = BytesMut::from(&buf[..]);
+        }
     }
 
     /// Its end cannot be found any more (HTTP/1.1).
@@ -99,7 +118,8 @@ impl Reply<'_> {
                 H1Sink { io: &mut **io, out, encoder: Encoder::None }.flush().await.map_err(gone)
             }
             Reply::H2 { respond, outflow, .. } => {
-                let place = outflow.place(weight(&headers)).await;
+                let reset = poll_fn(|cx| respond.poll_reset(cx));
+                let place = outflow.place(weight(&headers), reset).await.map_err(Error::ClientGone)?;
                 respond.send_informational(response(status, headers)).map_err(gone)?;
                 place.fill();
                 Ok(())
@@ -131,10 +151,11 @@ impl Reply<'_> {
             }
             Reply::H2 { respond, stream, outflow, answered } => {
                 let end = framing == Framing::None;
-                *answered = true;
                 headers::audit_id_once(&mut headers);
-                let place = outflow.place(weight(&headers)).await;
+                let reset = poll_fn(|cx| respond.poll_reset(cx));
+                let place = outflow.place(weight(&headers), reset).await.map_err(Error::ClientGone)?;
                 let opened = respond.send_response(response(status, headers), end).map_err(gone)?;
+                *answered = true;
                 place.fill();
                 Ok(if end { Sink::None } else { Sink::H2(stream.insert(opened), outflow) })
             }
@@ -154,10 +175,7 @@ impl Reply<'_> {
     pub async fn gone(&mut self) -> String {
         match self {
             Reply::H1 { .. } => pending().await,
-            Reply::H2 { respond, .. } => match poll_fn(|cx| respond.poll_reset(cx)).await {
-                Ok(reason) => format!("stream reset: {reason}"),
-                Err(error) => error.to_string(),
-            },
+            Reply::H2 { respond, .. } => told_of_reset(poll_fn(|cx| respond.poll_reset(cx)).await),
         }
     }
 

@@ -51,7 +51,7 @@ impl Exchange<'_> {
         // What the client sends ahead stays in its buffer; this says that nothing follows it.
         let mut ended = false;
         let left = async { Error::ClientGone(ahead(body, &mut ended).await) };
-        self.send_head(sink, Taken::New, left).await?;
+        self.flush_head(sink, Taken::New, left).await?;
         let asked = Sending::default();
         asked.due.notify_one();
         let share = Some(&self.grant.dial.share);

@@ -1,5 +1,5 @@
-//! The request on its way to the target, which may take nothing of it, and whoever waits once it is there: the client may
-//! leave meanwhile.
+//! The request on its way to the target, which may take nothing of it, and whoever waits once it is there: the
+//! client may leave meanwhile.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const UNWATCHED: Duration = Duration::from_millis(10);
 
 impl Exchange<'_> {
     /// Sends a head that no body follows. `ends` does so before.
-    pub(super) async fn send_head(
+    pub(super) async fn flush_head(
         &self,
         mut sink: H1Sink<'_>,
         taken: Taken,

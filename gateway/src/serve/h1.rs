@@ -177,6 +177,8 @@ impl Connection {
         if matches!(error, Error::ClientGone(_)) {
             return;
         }
+        // Nothing follows, and nobody counts it any more.
+        self.buf = BytesMut::new();
         record::turned_away(mode.gateway(), mode.known(), error, Form::Status, "h1");
         let mut reply =
             Reply::H1 { io: &mut self.write, out: &mut self.out, minor: 1, close: true, shutdown };

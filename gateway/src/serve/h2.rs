@@ -1,5 +1,5 @@
 //! The requests of a client that speaks HTTP/2: one task per stream. The connection itself is a loop here,
-//! with PINGs that find dead clients and a GOAWAY on flusher.
+//! with PINGs that find dead clients, and a GOAWAY when it drains.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -20,8 +20,8 @@ use crate::error::status::Form;
 use crate::error::{Error, Result};
 use crate::http::headers;
 use crate::http::http2::{
-    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, PREFACE, SEND_BUFFER,
-    STREAM_WINDOW, connection_window, gather, silence,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, Outflow, SEND_BUFFER, STREAM_WINDOW,
+    connection_window, gather, silence,
 };
 use crate::http::request::{self, Request, Scheme};
 use crate::http::wire::{self, Framing, MAX_FIELDS};
@@ -40,8 +40,10 @@ const CLIENTS_MISTAKES: usize = 4000;
 pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
     let list = mode.gateway().parts.settings.load().limits.head_bytes;
-    let stream = Blocks::new(stream, PREFACE, list, timeouts.head, mode.share());
-    let (stream, mut flusher) = gather(stream);
+    let (outflow, of) = (Outflow::default(), mode.clone());
+    let owner = Box::new(move || of.share());
+    let stream = Blocks::of_client(stream, (list, timeouts.head), outflow.clone(), owner);
+    let (stream, mut flusher) = gather(stream, outflow);
     let handshake = options(mode).handshake(stream);
     let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
         Ok(Ok(connection)) => connection,
@@ -65,6 +67,10 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
             stream = poll_fn(|cx| accept(&mut connection, &mut flusher, mode, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
+                    if flusher.outflow().is_worn() && !draining {
+                        connection.graceful_shutdown();
+                        draining = true;
+                    }
                     let so_far = taken_back.load(Ordering::Relaxed);
                     if so_far > TAKEN_BACK && so_far * 2 > asked {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);

@@ -2,6 +2,7 @@
 //! own. Made by `upstream` after the verdict, kept in a `pool`.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,6 +44,11 @@ pub struct Lent {
     send: SendRequest<Bytes>,
 }
 
+pub struct Opening<'a> {
+    send: &'a mut SendRequest<Bytes>,
+    share: &'a Arc<Share>,
+}
+
 /// What the target answers on one stream: first the head, then the body.
 pub struct Incoming {
     pub head: ResponseFuture,
@@ -58,8 +64,10 @@ impl Multiplex {
         share: Arc<Share>,
         portion: Portion,
     ) -> Result<Arc<Multiplex>, h2::Error> {
-        let stream = Blocks::new(Sieve::new(stream), 0, MAX_HEAD as usize, timeouts.head, share.clone());
-        let (stream, flusher) = gather(stream);
+        let outflow = Outflow::default();
+        let (stream, limits) = (Sieve::new(stream), (MAX_HEAD as usize, timeouts.head));
+        let stream = Blocks::of_target(stream, limits, outflow.clone(), share.clone());
+        let (stream, flusher) = gather(stream, outflow.clone());
         let (windows, window) = share.windows();
         let mut builder = Builder::new();
         builder
@@ -76,7 +84,7 @@ impl Multiplex {
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
         let (quiet, patience) = (timeouts.ping, timeouts.pong);
-        let (outflow, of) = (flusher.outflow().clone(), share.clone());
+        let of = share.clone();
         tokio::spawn(async move {
             drive(connection, flusher, of, windows, quiet, patience).await;
             ended.store(true, Ordering::Relaxed);
@@ -93,7 +101,7 @@ impl Multiplex {
     }
 
     pub fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.over.load(Ordering::Relaxed) || self.outflow.is_worn()
     }
 
     /// Whether no request has had it since it was last asked.
@@ -131,19 +139,22 @@ impl Drop for Lent {
 }
 
 impl Lent {
-    /// For what is sent.
-    pub fn outflow(&self) -> &Outflow {
-        &self.connection.outflow
+    /// For what is sent, and who opens the stream.
+    pub fn parts(&mut self) -> (&Outflow, Opening<'_>) {
+        let Multiplex { outflow, share, .. } = &*self.connection;
+        (outflow, Opening { send: &mut self.send, share })
     }
+}
 
+impl Opening<'_> {
     /// Opens the stream. `end`: the request has no body.
     pub fn send(
-        &mut self,
+        self,
         request: http::Request<()>,
         end: bool,
     ) -> Result<(Incoming, SendStream<Bytes>), h2::Error> {
         let (head, body) = self.send.send_request(request, end)?;
-        Ok((Incoming { head, body: None, share: self.connection.share.clone() }, body))
+        Ok((Incoming { head, body: None, share: self.share.clone() }, body))
     }
 }
 
@@ -201,6 +212,8 @@ fn turn(
         return Poll::Ready(());
     }
     match flusher.poll(cx, || share.clone()) {
+        // Its streams are others', too: what it holds is bounded, and so are the connections.
+        Poll::Ready(Err(error)) if error.kind() == ErrorKind::OutOfMemory => Poll::Pending,
         Poll::Ready(Err(_)) => Poll::Ready(()),
         Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
     }

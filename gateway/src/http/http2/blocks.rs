@@ -1,6 +1,7 @@
 //! Holds back what a peer sends of a header block whose last frame is not there yet. The library unpacks each
 //! frame as it comes, a field for a byte, and may hold it until the peer is silent: here it is as long as it
-//! was sent, is counted, and must end in time.
+//! was sent, is counted, and must end in time. Since it sees each frame, it also tells `outflow` when a peer
+//! makes its windows smaller.
 
 use std::io;
 use std::pin::Pin;
@@ -13,18 +14,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::budget::{Held, Share};
+use super::outflow::Outflow;
 
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+/// A setting: two bytes say which, four its value.
+const SETTING: usize = 6;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+/// Before a peer says another (RFC 9113, 6.5.2).
+const FIRST_WINDOW: u32 = 65_535;
 /// The largest frame that the library takes.
 const MAX_FRAME: usize = 16 << 10;
 /// Bytes of a block that cost nothing: most heads are smaller.
 const SMALL: usize = 4 << 10;
 /// What a client sends before its first frame.
-pub const PREFACE: usize = 24;
+const PREFACE: usize = 24;
 
 pub struct Blocks<S> {
     io: S,
@@ -33,11 +42,17 @@ pub struct Blocks<S> {
     kept: BytesMut,
     passes: usize,
     bounds: Bounds,
+    outflow: Outflow,
 }
+
+/// Whose it is what a connection holds.
+type Owner = Box<dyn Fn() -> Arc<Share> + Send + Sync>;
 
 /// Of each block of a connection.
 struct Bounds {
-    share: Arc<Share>,
+    owner: Owner,
+    /// The connection ends where there is no room. Not one that others use, too.
+    ends: bool,
     time: Duration,
     held: Option<Held>,
     late: Option<Pin<Box<Sleep>>>,
@@ -51,9 +66,21 @@ struct Frames {
     /// Bytes of a frame's payload still to come.
     payload: usize,
     block: Option<Block>,
+    windows: Windows,
     /// A block has, since this was last asked.
     ended: bool,
     most: usize,
+}
+
+/// What the peer's settings say of the windows that it gives.
+struct Windows {
+    /// The frame is one of settings; so much of one of them is there.
+    read: bool,
+    setting: [u8; SETTING],
+    has: usize,
+    now: u32,
+    /// Smaller, since this was last asked.
+    narrowed: bool,
 }
 
 /// A block of which something is still to come.
@@ -67,13 +94,31 @@ struct Block {
 }
 
 impl<S> Blocks<S> {
-    /// `before`: bytes before the first frame. `list`: the largest header list that the library takes.
-    pub fn new(io: S, before: usize, list: usize, time: Duration, share: Arc<Share>) -> Blocks<S> {
+    /// `list`: the largest header list that the library takes. `time`: of each block.
+    pub fn of_client(io: S, (list, time): (usize, Duration), outflow: Outflow, owner: Owner) -> Blocks<S> {
+        Blocks::new(io, PREFACE, list, Bounds { owner, ends: true, time, held: None, late: None }, outflow)
+    }
+
+    /// The same of a connection that is shared by requests.
+    pub fn of_target(
+        io: S,
+        (list, time): (usize, Duration),
+        outflow: Outflow,
+        share: Arc<Share>,
+    ) -> Blocks<S> {
+        let owner = Box::new(move || share.clone());
+        Blocks::new(io, 0, list, Bounds { owner, ends: false, time, held: None, late: None }, outflow)
+    }
+
+    /// `before`: bytes before the first frame.
+    fn new(io: S, before: usize, list: usize, bounds: Bounds, outflow: Outflow) -> Blocks<S> {
         // More frames than the library takes, so that it is the library that ends the connection.
         let most = 8 + list / (MAX_FRAME / 2);
-        let frames = Frames { head: [0; HEAD], has: 0, payload: before, block: None, ended: false, most };
-        let bounds = Bounds { share, time, held: None, late: None };
-        Blocks { io, frames, kept: BytesMut::new(), passes: 0, bounds }
+        let windows =
+            Windows { read: false, setting: [0; SETTING], has: 0, now: FIRST_WINDOW, narrowed: false };
+        let frames =
+            Frames { head: [0; HEAD], has: 0, payload: before, block: None, windows, ended: false, most };
+        Blocks { io, frames, kept: BytesMut::new(), passes: 0, bounds, outflow }
     }
 }
 
@@ -90,6 +135,7 @@ impl Frames {
             }
             at += n;
             if self.payload > 0 {
+                self.windows.learn(&rest[..n]);
                 self.payload -= n;
             } else {
                 self.head[self.has..self.has + n].copy_from_slice(&rest[..n]);
@@ -112,6 +158,8 @@ impl Frames {
     fn begins(&mut self) {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.windows.read = kind == SETTINGS && flags & ACK == 0;
+        self.windows.has = 0;
         let (ends, fits) = (flags & END_HEADERS != 0, self.payload <= MAX_FRAME);
         self.block = match (self.block.take(), kind) {
             (None, HEADERS | PUSH_PROMISE) if fits => Some(Block { stream, frames: 1, bytes: 0, ends }),
@@ -129,6 +177,24 @@ impl Frames {
     }
 }
 
+impl Windows {
+    fn learn(&mut self, bytes: &[u8]) {
+        if !self.read {
+            return;
+        }
+        for byte in bytes {
+            self.setting[self.has] = *byte;
+            self.has = (self.has + 1) % SETTING;
+            let [a, b, value @ ..] = self.setting;
+            if self.has == 0 && u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE {
+                let next = u32::from_be_bytes(value);
+                self.narrowed |= next < self.now;
+                self.now = next;
+            }
+        }
+    }
+}
+
 impl Bounds {
     /// Asked whenever something has come.
     fn room(&mut self, bytes: usize) -> io::Result<()> {
@@ -136,8 +202,8 @@ impl Bounds {
             self.held = None;
             return Ok(());
         }
-        let held = self.held.get_or_insert_with(|| Held::new(self.share.clone()));
-        if held.set(bytes) { Ok(()) } else { Err(io::Error::other("no room for a header block")) }
+        let room = self.held.get_or_insert_with(|| Held::new((self.owner)())).set(bytes);
+        if room || !self.ends { Ok(()) } else { Err(io::Error::other("no room for a header block")) }
     }
 
     /// Asked whenever there is nothing more for now.
@@ -164,6 +230,9 @@ impl<S: AsyncRead + Unpin> Blocks<S> {
             return Poll::Ready(Ok(true));
         }
         let from = self.frames.walk(new);
+        if std::mem::take(&mut self.frames.windows.narrowed) {
+            self.outflow.narrows();
+        }
         let passes = if kept == 0 { from.unwrap_or(new.len()) } else { 0 };
         self.kept.extend_from_slice(&new[passes..]);
         buf.set_filled(before + passes);
@@ -241,11 +310,13 @@ mod tests {
         [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
+    /// One of a client, with its outflow left to nobody.
     fn blocks<S>(io: S, time: Duration) -> (Blocks<S>, IntGauge) {
         let gauge = IntGauge::new("held", "bytes").unwrap();
         let requests = IntGauge::new("requests", "bytes").unwrap();
         let share = Budget::new(gauge.clone(), requests).nobodys();
-        (Blocks::new(io, PREFACE, 64 << 10, time, share), gauge)
+        let owner = Box::new(move || share.clone());
+        (Blocks::of_client(io, (64 << 10, time), Outflow::default(), owner), gauge)
     }
 
     #[tokio::test]
@@ -302,6 +373,30 @@ mod tests {
         let all = 2 * (HEAD + MAX_FRAME) + 3;
         blocks.read_exact(&mut seen[..all]).await.unwrap();
         assert_eq!(gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn smaller_windows_are_noticed_wherever_reads_are_cut() {
+        let setting = |kind: u16, value: u32| [&kind.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        let window = |value| setting(INITIAL_WINDOW_SIZE, value);
+        for (settings, expected) in [
+            (vec![], false),
+            (window(FIRST_WINDOW), false),
+            (window(FIRST_WINDOW - 1), true),
+            ([window(1 << 20), setting(3, 0), setting(5, 16 << 10)].concat(), false),
+            ([setting(1, 0), window(1 << 20), window((1 << 20) - 1)].concat(), true),
+        ] {
+            let sent = [vec![0; PREFACE], frame(SETTINGS, ACK, 0, b""), frame(SETTINGS, 0, 0, &settings)];
+            let sent = [sent.concat(), frame(DATA, 0, 1, &window(0))].concat();
+            for size in [1, 5, 7, 500] {
+                let (blocks, _) = blocks((), Duration::ZERO);
+                let mut frames = blocks.frames;
+                sent.chunks(size).for_each(|piece| {
+                    frames.walk(piece);
+                });
+                assert_eq!(frames.windows.narrowed, expected, "{settings:?} in pieces of {size}");
+            }
+        }
     }
 
     #[tokio::test]

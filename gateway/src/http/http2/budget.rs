@@ -170,6 +170,15 @@ impl Share {
         (held <= 2 * room).then_some(portion)
     }
 
+    /// How much of a body of HTTP/1.1 to read at once: its peer knows no windows.
+    pub fn piece(&self, most: usize) -> usize {
+        // Asked first, for it shares no lock.
+        match self.bodies.held.load(Ordering::Relaxed) > FLOOR / 2 {
+            true => most.min(*self.window.borrow() as usize),
+            false => most,
+        }
+    }
+
     /// What bodies hold then, and what room there is.
     fn change(&self, from: usize, to: usize) -> (usize, usize) {
         let (held, room) = self.bodies.change(from, to);
@@ -297,6 +306,7 @@ mod tests {
         ] {
             held.set(bytes);
             assert_eq!(window(&share), expected, "{} MiB", bytes / MIB);
+            assert_eq!(share.piece(16 << 10), (expected as usize).min(16 << 10));
         }
     }
 

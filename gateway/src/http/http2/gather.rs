@@ -45,7 +45,7 @@ struct Gather<S> {
 }
 
 /// Passes everything on until [`Flusher::begin`]: the beginning of a connection is a talk.
-pub fn gather<S>(io: S) -> (Gathering<S>, Flusher<S>) {
+pub fn gather<S>(io: S, outflow: Outflow) -> (Gathering<S>, Flusher<S>) {
     let gather = Arc::new(Mutex::new(Gather {
         io,
         buf: BytesMut::new(),
@@ -53,7 +53,7 @@ pub fn gather<S>(io: S) -> (Gathering<S>, Flusher<S>) {
         refused: false,
         gathers: false,
     }));
-    (Gathering(gather.clone()), Flusher { gather, outflow: Outflow::default(), held: None })
+    (Gathering(gather.clone()), Flusher { gather, outflow, held: None })
 }
 
 fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
@@ -75,11 +75,9 @@ impl<S: AsyncWrite + Unpin> Flusher<S> {
         let mut gather = lock(&self.gather);
         match gather.poll_drain(cx) {
             Poll::Ready(Ok(())) if !gather.refused => {
+                drop(gather);
                 self.outflow.written();
-                if let Some(held) = &mut self.held {
-                    held.set(0);
-                }
-                Poll::Ready(Ok(()))
+                Poll::Ready(self.count(share))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             drained => {
@@ -87,13 +85,22 @@ impl<S: AsyncWrite + Unpin> Flusher<S> {
                 if drained.is_ready() {
                     cx.waker().wake_by_ref();
                 }
-                match self.outflow.taken() {
-                    0..COUNTED => Poll::Pending,
-                    taken if self.held.get_or_insert_with(|| Held::new(share())).set(taken) => Poll::Pending,
-                    _ => Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
-                }
+                drop(gather);
+                self.count(share).map_or_else(|full| Poll::Ready(Err(full)), |()| Poll::Pending)
             }
         }
+    }
+}
+
+impl<S> Flusher<S> {
+    fn count(&mut self, share: impl FnOnce() -> Arc<Share>) -> io::Result<()> {
+        match self.outflow.taken() {
+            // What comes next is of whoever has the connection by then.
+            0..COUNTED => self.held = None,
+            taken if self.held.get_or_insert_with(|| Held::new(share())).set(taken) => {}
+            _ => return Err(io::ErrorKind::OutOfMemory.into()),
+        }
+        Ok(())
     }
 }
 
@@ -173,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn writes_wait_for_the_drain_and_come_in_order() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut gathering, mut flusher) = gather(near);
+        let (mut gathering, mut flusher) = gather(near, Outflow::default());
         gathering.write_all(b"first, ").await.unwrap();
         gathering.flush().await.unwrap();
         let mut seen = [0; 7];
@@ -196,7 +203,8 @@ mod tests {
     #[tokio::test]
     async fn what_lies_below_is_flushed_when_the_reader_goes_on() {
         let (near, mut far) = duplex(64);
-        let (mut gathering, mut flusher) = gather(BufWriter::with_capacity(8 << 10, near));
+        let (mut gathering, mut flusher) =
+            gather(BufWriter::with_capacity(8 << 10, near), Outflow::default());
         flusher.begin();
         gathering.write_all(&[b'x'; 1000]).await.unwrap();
         let waits = poll_fn(|cx| Poll::Ready(flusher.poll(cx, nobodys).is_pending())).await;
@@ -211,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
         let (near, _far) = duplex(1 << 10);
-        let (mut gathering, flusher) = gather(near);
+        let (mut gathering, flusher) = gather(near, Outflow::default());
         flusher.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), endless).await.is_err());

@@ -1,10 +1,13 @@
 //! What the library has of one connection on its way to the socket. It takes all that it is given, whether or not the
 //! peer reads: whoever hands something over waits here for a place first. All that was handed over has left when a
-//! turn of the connection ends with nothing unwritten, so nobody counts frame by frame.
+//! turn of the connection ends with nothing unwritten, so nobody counts frame by frame. But a peer that makes its
+//! windows smaller may keep here what was meant for the larger ones: the places of that are not given back.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use h2::Reason;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 
@@ -23,6 +26,10 @@ pub struct Outflow(Arc<Queue>);
 struct Queue {
     places: Semaphore,
     taken: AtomicUsize,
+    /// Of that, what a peer with smaller windows may not have taken, for ever.
+    kept: AtomicUsize,
+    /// Its windows have become smaller since the last turn ended.
+    narrowed: AtomicBool,
 }
 
 /// For what is handed over next.
@@ -46,6 +53,14 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Why nobody waits any longer for what a stream is to carry.
+pub fn told_of_reset(reset: Result<Reason, h2::Error>) -> String {
+    match reset {
+        Ok(reason) => format!("stream reset: {reason}"),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Bytes of memory that fields take.
 pub fn weight(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
@@ -53,34 +68,80 @@ pub fn weight(headers: &HeaderMap) -> usize {
 
 impl Default for Outflow {
     fn default() -> Outflow {
-        Outflow(Arc::new(Queue { places: Semaphore::new(MOST), taken: AtomicUsize::new(0) }))
+        Outflow(Arc::new(Queue {
+            places: Semaphore::new(MOST),
+            taken: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+            narrowed: AtomicBool::new(false),
+        }))
     }
 }
 
 impl Outflow {
-    /// Waits for room for so many bytes. First come, first served.
-    pub async fn place(&self, bytes: usize) -> Place<'_> {
-        let taken = (bytes + FRAME).min(MOST);
-        let wanted = u32::try_from(taken).unwrap_or(u32::MAX);
-        // At once, nearly always: that costs the task nothing of its time.
-        match self.0.places.try_acquire_many(wanted) {
-            Ok(place) => place.forget(),
+    /// Room for so many bytes, nearly always: that costs a task nothing of its time.
+    pub fn place_now(&self, bytes: usize) -> Option<Place<'_>> {
+        let (taken, wanted) = taken(bytes);
+        self.0.places.try_acquire_many(wanted).ok()?.forget();
+        Some(Place { queue: &self.0, taken })
+    }
+
+    /// Waits for room for so many bytes, until the stream that they are for is `reset`. First come, first served.
+    pub async fn place(
+        &self,
+        bytes: usize,
+        reset: impl Future<Output = Result<Reason, h2::Error>>,
+    ) -> Result<Place<'_>, String> {
+        match self.place_now(bytes) {
+            Some(place) => Ok(place),
             // Boxed: few wait, and the room for it would be in each stream.
-            Err(_) => match Box::pin(self.0.places.acquire_many(wanted)).await {
-                Ok(place) => place.forget(),
-                // The library says so.
-                Err(_over) => {}
-            },
+            None => {
+                Box::pin(async {
+                    tokio::select! {
+                        biased;
+                        place = self.next_place(bytes) => Ok(place),
+                        reset = reset => Err(told_of_reset(reset)),
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    /// The same for a stream that is not open yet.
+    pub async fn next_place(&self, bytes: usize) -> Place<'_> {
+        let (taken, wanted) = taken(bytes);
+        match self.0.places.acquire_many(wanted).await {
+            Ok(place) => place.forget(),
+            // The library says so.
+            Err(_over) => {}
         }
         Place { queue: &self.0, taken }
     }
 
-    /// All that was handed over has been written.
+    /// All that was handed over has been written, as far as the peer's windows let it.
     pub fn written(&self) {
-        match self.0.taken.swap(0, Ordering::Relaxed) {
-            0 => {}
-            taken => self.0.places.add_permits(taken),
+        let taken = self.0.taken.load(Ordering::Relaxed);
+        if self.0.narrowed.load(Ordering::Relaxed) {
+            self.0.narrowed.store(false, Ordering::Relaxed);
+            self.0.kept.store(taken, Ordering::Relaxed);
         }
+        if taken == 0 {
+            return;
+        }
+        let left = taken - self.0.kept.load(Ordering::Relaxed).min(taken);
+        self.0.taken.fetch_sub(left, Ordering::Relaxed);
+        self.0.places.add_permits(left);
+    }
+
+    /// The peer's windows become smaller. The library hears of it before this turn ends, and keeps what it was given
+    /// for the larger ones.
+    pub fn narrows(&self) {
+        self.0.narrowed.store(true, Ordering::Relaxed);
+    }
+
+    /// Half of the room is kept for a peer that does not take it: what is to come is better off elsewhere.
+    pub fn is_worn(&self) -> bool {
+        self.0.kept.load(Ordering::Relaxed) > MOST / 2
     }
 
     /// The connection is over: who waits is told by the library.
@@ -99,8 +160,15 @@ impl Outflow {
     }
 }
 
+/// What so many bytes take, with their frame.
+fn taken(bytes: usize) -> (usize, u32) {
+    let taken = (bytes + FRAME).min(MOST);
+    (taken, u32::try_from(taken).unwrap_or(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::pin::pin;
 
     use futures::FutureExt;
@@ -108,7 +176,7 @@ mod tests {
     use super::*;
 
     fn hand(outflow: &Outflow, bytes: usize) -> Option<()> {
-        outflow.place(bytes).now_or_never().map(Place::fill)
+        outflow.place(bytes, pending()).now_or_never().and_then(Result::ok).map(Place::fill)
     }
 
     #[test]
@@ -126,7 +194,7 @@ mod tests {
     fn places_are_given_in_turn_also_to_what_is_larger_than_all_of_them() {
         let outflow = Outflow::default();
         hand(&outflow, 200 << 10).unwrap();
-        let mut large = pin!(outflow.place(10 * MOST));
+        let mut large = pin!(outflow.place(10 * MOST, pending()));
         assert!(large.as_mut().now_or_never().is_none());
         assert!(hand(&outflow, 1).is_none(), "before who has waited");
         outflow.written();
@@ -137,7 +205,7 @@ mod tests {
     fn the_end_of_the_connection_ends_every_wait() {
         let outflow = Outflow::default();
         hand(&outflow, MOST).unwrap();
-        let mut waits = pin!(outflow.place(1));
+        let mut waits = pin!(outflow.place(1, pending()));
         assert!(waits.as_mut().now_or_never().is_none());
         outflow.end();
         assert!(waits.now_or_never().is_some());
@@ -147,8 +215,35 @@ mod tests {
     fn what_the_library_does_not_take_keeps_no_place() {
         let outflow = Outflow::default();
         for _ in 0..100 {
-            drop(outflow.place(64 << 10).now_or_never().unwrap());
+            drop(outflow.place_now(64 << 10).unwrap());
         }
         assert_eq!(outflow.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn whose_stream_is_reset_waits_no_longer_and_is_in_nobodys_way() {
+        let outflow = Outflow::default();
+        hand(&outflow, MOST).unwrap();
+        let reset = outflow.place(1, std::future::ready(Ok(Reason::CANCEL))).await;
+        assert!(reset.is_err_and(|why| why.starts_with("stream reset")));
+        outflow.written();
+        assert!(hand(&outflow, MOST).is_some());
+    }
+
+    #[test]
+    fn what_a_peer_with_smaller_windows_may_have_left_here_is_never_given_back() {
+        let outflow = Outflow::default();
+        hand(&outflow, 100 << 10).unwrap();
+        outflow.narrows();
+        outflow.written();
+        assert_eq!(outflow.taken(), (100 << 10) + FRAME);
+        hand(&outflow, 100 << 10).unwrap();
+        outflow.written();
+        assert_eq!((outflow.taken(), outflow.is_worn()), ((100 << 10) + FRAME, false));
+        hand(&outflow, 100 << 10).unwrap();
+        outflow.narrows();
+        outflow.written();
+        assert!(outflow.is_worn() && hand(&outflow, 64 << 10).is_none());
+        assert!(hand(&outflow, 32 << 10).is_some(), "what fits goes on");
     }
 }
