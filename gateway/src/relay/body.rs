@@ -251,11 +251,23 @@ async fn send(
             Some(room) => room.map_err(|error| error.to_string())?,
             None => return Err("stream closed".to_owned()),
         };
-        let mut piece = data.split_to(room.min(data.len()));
+        let mut bytes = room.min(data.len());
+        let place = match outflow.place_now(bytes) {
+            Some(place) => place,
+            None => {
+                let place = outflow.place(bytes, poll_fn(|cx| stream.poll_reset(cx))).await?;
+                // The peer may have made its windows smaller meanwhile.
+                bytes = bytes.min(stream.capacity());
+                place
+            }
+        };
+        if bytes == 0 {
+            continue;
+        }
+        let mut piece = data.split_to(bytes);
         if piece.len() < SMALL && outflow.is_crowded() {
             piece = Bytes::copy_from_slice(&piece);
         }
-        let place = outflow.place(piece.len(), poll_fn(|cx| stream.poll_reset(cx))).await?;
         stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
         place.fill();
     }

@@ -8,7 +8,7 @@ use std::future::pending;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{Stream, UniqueIDType};
 
 use self::splice::{Direction, Gone, splice};
 use super::answer::Answer;
@@ -33,6 +33,7 @@ struct Switched<'a> {
     first: BytesMut,
     read: Reader<'a>,
     write: Writer<'a>,
+    socket: UniqueIDType,
 }
 
 impl Exchange<'_> {
@@ -45,6 +46,7 @@ impl Exchange<'_> {
         reply: &mut Reply<'_>,
     ) -> Result<Turn> {
         let (mut first, mut out, mut decoder) = (BytesMut::new(), BytesMut::new(), Decoder::Done);
+        let socket = stream.id();
         let (mut read, mut write) = tokio::io::split(stream);
         put_head(&mut out, self.request, self.grant.dial.authority.as_str());
         let sink = H1Sink { io: &mut write, out: &mut out, encoder: Encoder::None };
@@ -71,7 +73,7 @@ impl Exchange<'_> {
         }
         self.switch(
             protocol,
-            Switched { answer, first, read: &mut read, write: &mut write },
+            Switched { answer, first, read: &mut read, write: &mut write, socket },
             body,
             ended,
             reply,
@@ -89,7 +91,8 @@ impl Exchange<'_> {
         ended: bool,
         reply: &mut Reply<'_>,
     ) -> Result<()> {
-        let Switched { answer: Answer { status, mut headers, .. }, first, read, write } = target;
+        let Switched { answer: Answer { status, mut headers, .. }, first, read, write, socket: to_target } =
+            target;
         if headers::upgrade(&headers).ok().flatten() != Some(protocol) {
             return Err(Error::Protocol {
                 host: self.grant.dial.host.clone(),
@@ -98,7 +101,7 @@ impl Exchange<'_> {
         }
         headers::toward_client(status, &mut headers);
         headers::set_upgrade(&mut headers, protocol);
-        let (Body::H1 { io: from, buf, .. }, Reply::H1 { io: to, out, .. }) = (body, reply) else {
+        let (Body::H1 { io: from, buf, socket, .. }, Reply::H1 { io: to, out, .. }) = (body, reply) else {
             return Err(Error::Internal("an upgrade over HTTP/2".to_owned()));
         };
         wire::put_response(out, status, &headers, Framing::None, Persistence::KeepAlive);
@@ -112,7 +115,12 @@ impl Exchange<'_> {
         drop((first, headers));
         let up = Direction::new(&mut **from, write, &self.record.up, std::mem::take(*buf), ended);
         let down = Direction::new(read, &mut **to, &self.record.down, BytesMut::new(), false);
-        splice(up, down).await.map_err(|gone| match gone {
+        let ended = tokio::select! {
+            biased;
+            ended = splice(up, down) => ended,
+            error = self.forsaken(*socket, to_target) => return Err(error),
+        };
+        ended.map_err(|gone| match gone {
             Gone::Client(why) => Error::ClientGone(why),
             Gone::Target(cause) => {
                 Error::Cut { host: self.grant.dial.host.clone(), cause, retry: Retry::Never }

@@ -138,6 +138,20 @@ impl Exchange<'_> {
         now.is_some() && now != before
     }
 
+    /// Resolves when what is on its way to `target` does not move any more and the client that has sent it has left: its
+    /// end stands behind what nobody takes.
+    pub(super) async fn forsaken(&self, client: UniqueIDType, target: UniqueIDType) -> Error {
+        loop {
+            let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
+            let before = socket::on_the_way(target);
+            fast_sleep(limit).await;
+            let stands = before.is_some() && before == socket::on_the_way(target);
+            if stands && socket::has_left(client) {
+                return Error::ClientGone("left, and its target takes nothing".to_owned());
+            }
+        }
+    }
+
     pub(super) fn late(&self) -> Error {
         Error::HeaderTimeout { host: self.grant.dial.host.clone() }
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connectors_testenv::eventually;
+use futures::future::join_all;
 use http::Request;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::both;
-use crate::http::{self as client, H1, H2Client};
+use crate::http::{self as client, H1, H2, H2Client};
 use crate::target::{Target, Tls, read_head};
 use crate::world::World;
 
@@ -141,6 +142,58 @@ async fn a_head_of_which_the_target_takes_nothing_ends_with_504_or_with_its_clie
             reset(tls);
             is_forgotten(&world).await;
         }
+    }
+}
+
+/// Its end stands behind what the target does not take, and nobody reads so far.
+#[tokio::test]
+async fn a_client_that_leaves_its_upgrade_while_the_target_takes_nothing_is_forgotten() {
+    let world = world(Duration::from_secs(1)).await;
+    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let target = deaf(&world, switched).await;
+    for leaves in [true, false] {
+        let mut tls = open(&world, &target).await;
+        let head = client::get("/", &target.authority());
+        let head = format!("{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", head.trim_end());
+        tls.write_all(head.as_bytes()).await.unwrap();
+        assert!(read_head(&mut tls).await.starts_with("HTTP/1.1 101 "));
+        let full = async { while tls.write_all(&[0; 65536]).await.is_ok() {} };
+        // More than the time after which it is looked whether the client is there.
+        let more = tokio::time::timeout(Duration::from_secs(4), full).await;
+        assert!(more.is_err(), "the stream of a client that is there has ended");
+        if leaves {
+            reset(tls);
+            is_forgotten(&world).await;
+        }
+    }
+}
+
+/// It has said all that a connection needs to begin, and reads no further: what it is sent waits in one place.
+#[tokio::test]
+async fn requests_that_wait_behind_others_for_a_target_end_with_504_and_count_until_then() {
+    const CLIENTS: usize = 12;
+    let world = world(Duration::from_secs(2)).await;
+    let target = Target::script(&world.leaf(), &[], H2, |mut tls, _| async move {
+        let settings = [[0, 0, 0, 4, 0, 0, 0, 0, 0], [0, 0, 0, 4, 1, 0, 0, 0, 0]];
+        let _ = tls.write_all(&settings.concat()).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let held = &world.gateway.parts.metrics.request_bytes_held;
+    let padding = "x".repeat(1 << 20);
+    let asks = async || {
+        let mut tls = open(&world, &target).await;
+        let head = client::get("/", &target.authority());
+        let head = format!("{}\r\nX-Padding: {padding}\r\n\r\n", head.trim_end());
+        tls.write_all(head.as_bytes()).await.unwrap();
+        read_head(&mut tls).await
+    };
+    let answers = tokio::time::timeout(2 * PATIENCE, join_all((0..CLIENTS).map(|_| asks())));
+    let counted = eventually("they count", async || held.get() > (CLIENTS as i64) << 20);
+    let (answers, ()) = tokio::join!(answers, counted);
+    for answer in answers.expect("some wait for ever") {
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
     }
 }
 
