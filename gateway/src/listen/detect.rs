@@ -75,7 +75,8 @@ async fn begin(
     let (deadline, share) = (Instant::now() + time, || gateway.upstream.budget.nobodys());
     let first = tokio::select! {
         biased;
-        first = head::read(&mut stream, limit, client.secure, deadline, share) => first,
+        // Boxed: a tunnel would have the room for it all its life.
+        first = Box::pin(head::read(&mut stream, limit, client.secure, deadline, share)) => first,
         // Half a head must not hold up a drain.
         () = let_go(shutdown.clone()) => return,
     };

@@ -9,6 +9,7 @@ use http::Method;
 use pingora_core::protocols::{Stream, UniqueIDType};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use crate::connections::let_go;
 use crate::error::status::Form;
@@ -23,8 +24,6 @@ use crate::record;
 use crate::relay::body::{self, H1Source};
 use crate::relay::client::{self, Body, Reply};
 
-/// Read while idle: most heads of Kubernetes clients fit, and it is all that a waiting tunnel allocates.
-const IDLE_READ: usize = 512;
 /// What is left of a body that the target did not want is read away up to here, so that the client sees the
 /// answer. As Go's server.
 const MAX_DRAINED: usize = 256 << 10;
@@ -82,8 +81,9 @@ impl Connection {
         }
         let begun = match mode.patience() {
             _ if !self.buf.is_empty() => true,
-            None => self.fill(IDLE_READ).await? > 0,
-            Some(limit) => tokio::time::timeout(limit, self.fill(IDLE_READ)).await.unwrap_or(Ok(0))? > 0,
+            None => self.first().await? > 0,
+            // Boxed: it is for those who have not been known yet.
+            Some(limit) => Box::pin(timeout(limit, self.first())).await.unwrap_or(Ok(0))? > 0,
         };
         if !begun {
             return Ok(None);
@@ -111,20 +111,22 @@ impl Connection {
                 }
             }
         };
-        tokio::time::timeout(time, rest).await.unwrap_or(Err(Error::HeadTimeout))
+        // Boxed: few heads come in parts, and each idle tunnel would have the room.
+        Box::pin(timeout(time, rest)).await.unwrap_or(Err(Error::HeadTimeout))
     }
 
     fn take(&mut self, limit: usize) -> Result<Option<RequestHead>> {
         wire::take_request(&mut self.buf, limit).map_err(|error| error.of_client(limit))
     }
 
+    /// Clients that leave without TLS's farewell between two requests are no event.
+    async fn first(&mut self) -> Result<usize> {
+        Ok(buffer::first(&mut self.read, &mut self.buf).await.unwrap_or_default())
+    }
+
     async fn fill(&mut self, room: usize) -> Result<usize> {
-        match buffer::fill(&mut self.read, &mut self.buf, room).await {
-            Ok(n) => Ok(n),
-            // Clients that leave without TLS's farewell are no event.
-            Err(_) if self.buf.is_empty() => Ok(0),
-            Err(error) => Err(Error::ClientGone(error.to_string())),
-        }
+        let filled = buffer::fill(&mut self.read, &mut self.buf, room).await;
+        filled.map_err(|error| Error::ClientGone(error.to_string()))
     }
 
     /// One request and its answer. True: another may follow.
@@ -169,7 +171,7 @@ impl Connection {
                 }
             }
         };
-        tokio::time::timeout(DRAIN_TIME, drained).await.unwrap_or(false)
+        timeout(DRAIN_TIME, drained).await.unwrap_or(false)
     }
 
     /// A head that is no request: a Status, then the end of the connection.

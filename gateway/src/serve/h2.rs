@@ -56,7 +56,8 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let mut draining = false;
     let (mut asked, taken_back) = (0, Arc::new(AtomicUsize::new(0)));
     let mut dead = pin!(silence(connection.ping_pong(), timeouts.ping, timeouts.pong));
-    let mut nobody = pin!(stays_unknown(mode));
+    // Boxed: it is for those who have not been known yet.
+    let mut nobody = Box::pin(stays_unknown(mode));
     loop {
         tokio::select! {
             biased;
