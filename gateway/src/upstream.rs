@@ -63,7 +63,7 @@ pub struct Upstream {
     table: Arc<ArcSwap<Table>>,
     issuer: issuer::Current,
     surroundings: Surroundings,
-    /// Of HTTP/2 streams, those of clients too.
+    /// Of bodies and requests that wait, and of connections, of both legs.
     pub(crate) budget: Budget,
 }
 
