@@ -109,14 +109,15 @@ impl Exchange<'_> {
                         why = reply.gone() => Err(Error::ClientGone(why)),
                     }
                 };
-                self.in_time(body, place).await?
+                self.in_time(body, place, || self.late()).await?
             }
         };
         let (mut incoming, mut outgoing) =
             send_head(opening, place, self.request, &dial.authority, &dial.host)?;
         let carries = self.request.framing != Framing::None;
         if carries && !self.sends() && client::expects_continue(&self.request.headers) {
-            self.in_time(body, reply.interim(StatusCode::CONTINUE, HeaderMap::new())).await?;
+            let leave = reply.interim(StatusCode::CONTINUE, HeaderMap::new());
+            self.in_time(body, leave, || Error::ClientGone("it does not read".to_owned())).await?;
         }
         let upload = carries.then_some(Sink::H2(&mut outgoing, outflow));
         let sending = Sending::between(body.socket(), None);
@@ -127,14 +128,19 @@ impl Exchange<'_> {
 
     /// What a request waits for before its body flows: it is counted meanwhile, and has as long as the target has for its
     /// answer. Boxed, for few wait.
-    async fn in_time<T>(&self, body: &mut Body<'_>, what: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn in_time<T>(
+        &self,
+        body: &mut Body<'_>,
+        what: impl Future<Output = Result<T>>,
+        late: impl FnOnce() -> Error,
+    ) -> Result<T> {
         Box::pin(async {
             tokio::select! {
                 biased;
                 done = what => done,
                 NoRoom = self.waits() => Err(Error::NoRoom),
                 error = body.fails(self.request.framing != Framing::None) => Err(error),
-                _ = self.takes(None) => Err(self.late()),
+                _ = self.takes(None) => Err(late()),
             }
         })
         .await

@@ -15,7 +15,7 @@ use std::time::Duration;
 use h2::PingPong;
 use tokio::time::timeout;
 
-pub use blocks::Blocks;
+pub use blocks::{Blocks, PREFACE};
 pub use budget::{Budget, Held, Portion, STREAM_WINDOW, Share, Windows};
 pub use gather::{Flusher, Gathering, gather};
 pub use inflow::{Inflow, NoRoom, Part};

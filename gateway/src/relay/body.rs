@@ -269,7 +269,7 @@ async fn send(
             piece = Bytes::copy_from_slice(&piece);
         }
         stream.send_data(piece, last && data.is_empty()).map_err(|error| error.to_string())?;
-        place.fill();
+        place.fill_with(bytes);
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ impl Body<'_> {
     }
 
     /// Resolves when a request is not worth its wait any longer: its client has left, or there is no room for what comes
-    /// of its body.
+    /// of its body. A client of HTTP/1.1 with a body is not seen to leave.
     pub async fn fails(&mut self, carries: bool) -> Error {
         match carries {
             true => {

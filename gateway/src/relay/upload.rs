@@ -1,6 +1,7 @@
 //! The request on its way to the target, which may take nothing of it, and whoever waits once it is there: the
 //! client may leave meanwhile.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -138,15 +139,15 @@ impl Exchange<'_> {
         now.is_some() && now != before
     }
 
-    /// Resolves when what is on its way to `target` does not move any more and the client that has sent it has left: its
-    /// end stands behind what nobody takes.
+    /// Resolves when nothing moves any more, neither what is on its way to `target` nor its answer, and the client has left
+    /// or ended its side: its end stands behind what nobody takes.
     pub(super) async fn forsaken(&self, client: UniqueIDType, target: UniqueIDType) -> Error {
         loop {
             let limit = self.passage.gateway.parts.settings.load().timeouts.response_header;
-            let before = socket::on_the_way(target);
+            let moved = || (socket::on_the_way(target), self.record.down.load(Ordering::Relaxed));
+            let before = moved();
             fast_sleep(limit).await;
-            let stands = before.is_some() && before == socket::on_the_way(target);
-            if stands && socket::has_left(client) {
+            if before.0.is_some() && before == moved() && socket::has_left(client) {
                 return Error::ClientGone("left, and its target takes nothing".to_owned());
             }
         }

@@ -43,7 +43,7 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
     let (outflow, of) = (Outflow::default(), mode.clone());
     let owner = Box::new(move || of.share());
     let stream = Blocks::of_client(stream, (list, timeouts.head), outflow.clone(), owner);
-    let (stream, mut flusher) = gather(stream, outflow);
+    let (stream, mut flusher) = gather(stream, 0, outflow);
     let handshake = options(mode).handshake(stream);
     let mut connection = match Box::pin(timeout(timeouts.head, handshake)).await {
         Ok(Ok(connection)) => connection,
@@ -65,13 +65,9 @@ pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
                 connection.graceful_shutdown();
                 draining = true;
             }
-            stream = poll_fn(|cx| accept(&mut connection, &mut flusher, mode, cx)) => match stream {
+            stream = poll_fn(|cx| accept(&mut connection, &mut flusher, &mut draining, mode, cx)) => match stream {
                 Some(Ok((request, respond))) => {
                     asked += 1;
-                    if flusher.outflow().is_worn() && !draining {
-                        connection.graceful_shutdown();
-                        draining = true;
-                    }
                     let so_far = taken_back.load(Ordering::Relaxed);
                     if so_far > TAKEN_BACK && so_far * 2 > asked {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -101,13 +97,21 @@ type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
 fn accept(
     connection: &mut Connection<Gathering<Blocks<Stream>>, Bytes>,
     flusher: &mut Flusher<Blocks<Stream>>,
+    draining: &mut bool,
     mode: &Mode,
     cx: &mut Context<'_>,
 ) -> Poll<Option<std::result::Result<Asked, h2::Error>>> {
-    match pin!(connection.accept()).poll(cx) {
+    let accepted = pin!(connection.accept()).poll(cx);
+    match accepted {
         Poll::Pending => match flusher.poll(cx, || mode.share()) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                if flusher.outflow().is_worn() && !std::mem::replace(draining, true) {
+                    connection.graceful_shutdown();
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
         },
         stream => stream,
     }

@@ -14,8 +14,8 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
 use crate::http::http2::{
-    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, Portion, SEND_BUFFER,
-    Share, Sieve, Windows, connection_window, gather, silence,
+    Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, PREFACE, Portion,
+    SEND_BUFFER, Share, Sieve, Windows, connection_window, gather, silence,
 };
 use crate::settings::Timeouts;
 
@@ -67,7 +67,7 @@ impl Multiplex {
         let outflow = Outflow::default();
         let (stream, limits) = (Sieve::new(stream), (MAX_HEAD as usize, timeouts.head));
         let stream = Blocks::of_target(stream, limits, outflow.clone(), share.clone());
-        let (stream, flusher) = gather(stream, outflow.clone());
+        let (stream, flusher) = gather(stream, PREFACE, outflow.clone());
         let (windows, window) = share.windows();
         let mut builder = Builder::new();
         builder

@@ -63,7 +63,9 @@ pub async fn first<S, T, C: Future<Output = Result<S>>, B: Future<Output = Resul
             Some(begun) = handshakes.next() => match begun {
                 Ok(begun) => return Ok(Some(begun)),
                 // Another address must not be asked to vouch for one that has changed.
-                Err(error @ (Error::CertificateChanged { .. } | Error::NoRoom)) => return Err(error),
+                Err(error @ Error::CertificateChanged { .. }) => return Err(error),
+                // One that is under way has its room already.
+                Err(Error::NoRoom) if handshakes.is_empty() => return Err(Error::NoRoom),
                 Err(error) => failure = Some(more_telling(failure, error)),
             },
             Some((place, dialled)) = dials.next() => {
@@ -80,7 +82,10 @@ pub async fn first<S, T, C: Future<Output = Result<S>>, B: Future<Output = Resul
                 }
             }
             () = next => {}
-            () = sleep_until(deadline) => return failure.map_or(Ok(None), Err),
+            // Of one that is not answered, a rule against another says nothing.
+            () = sleep_until(deadline) => {
+                return failure.filter(|error| !is_rule(error)).map_or(Ok(None), Err);
+            }
         }
     }
 }
@@ -88,9 +93,13 @@ pub async fn first<S, T, C: Future<Output = Result<S>>, B: Future<Output = Resul
 /// Of two addresses of a target: what one that was dialled has met says more than that another may not be.
 pub fn more_telling(before: Option<Error>, now: Error) -> Error {
     match (before, now) {
-        (Some(met), Error::Denied { .. } | Error::InCluster { .. }) => met,
+        (Some(met), now) if is_rule(&now) => met,
         (_, now) => now,
     }
+}
+
+fn is_rule(error: &Error) -> bool {
+    matches!(error, Error::Denied { .. } | Error::InCluster { .. })
 }
 
 #[cfg(test)]
@@ -183,6 +192,20 @@ mod tests {
             let deadline = started + Duration::from_secs(10);
             let found = first((0..places.len()).collect(), deadline, connect, begin).await;
             assert_eq!((found.ok().flatten(), started.elapsed().as_millis()), (won, millis));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_an_address_that_hangs_a_rule_against_another_says_nothing() {
+        let rule = || Error::Denied { host: "t".to_owned(), address: "10.0.0.1".to_owned() };
+        for (denied, told) in [(vec![1], false), (vec![0, 1], true)] {
+            let connect = |place: usize| {
+                let is_denied = denied.contains(&place);
+                async move { if is_denied { Err(rule()) } else { Ok(()) } }
+            };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let found = first([0, 1].into(), deadline, connect, |_, ()| pending::<Result<()>>()).await;
+            assert_eq!(found.is_err_and(|error| is_rule(&error)), told, "{denied:?}");
         }
     }
 }

@@ -33,7 +33,7 @@ const MAX_FRAME: usize = 16 << 10;
 /// Bytes of a block that cost nothing: most heads are smaller.
 const SMALL: usize = 4 << 10;
 /// What a client sends before its first frame.
-const PREFACE: usize = 24;
+pub const PREFACE: usize = 24;
 
 pub struct Blocks<S> {
     io: S,

@@ -17,6 +17,9 @@ use super::outflow::Outflow;
 
 /// One TLS record: with more at hand it is written at once.
 const FULL: usize = 16 << 10;
+const HEAD: usize = 9;
+const KIND: usize = 3;
+const DATA: u8 = 0;
 /// Less than this may always wait for the socket.
 const COUNTED: usize = 16 << 10;
 
@@ -34,6 +37,8 @@ pub struct Flusher<S = Stream> {
 
 struct Gather<S> {
     io: S,
+    outflow: Outflow,
+    leaving: Leaving,
     /// Free while nothing is gathered.
     buf: BytesMut,
     /// All is written, and may still lie in a buffer below.
@@ -44,16 +49,55 @@ struct Gather<S> {
     gathers: bool,
 }
 
-/// Passes everything on until [`Flusher::begin`]: the beginning of a connection is a talk.
-pub fn gather<S>(io: S, outflow: Outflow) -> (Gathering<S>, Flusher<S>) {
+/// Passes everything on until [`Flusher::begin`]: the beginning of a connection is a talk. `before`: bytes before the first frame.
+pub fn gather<S>(io: S, before: usize, outflow: Outflow) -> (Gathering<S>, Flusher<S>) {
     let gather = Arc::new(Mutex::new(Gather {
         io,
+        outflow: outflow.clone(),
+        leaving: Leaving { head: [0; HEAD], has: 0, payload: before },
         buf: BytesMut::new(),
         unflushed: false,
         refused: false,
         gathers: false,
     }));
     (Gathering(gather.clone()), Flusher { gather, outflow, held: None })
+}
+
+/// Where in the frames that leave the next byte is.
+struct Leaving {
+    head: [u8; HEAD],
+    has: usize,
+    payload: usize,
+}
+
+impl Leaving {
+    /// How many of these bytes are of bodies.
+    fn walk(&mut self, mut bytes: &[u8]) -> usize {
+        let mut bodies = 0;
+        while !bytes.is_empty() {
+            let wanted = if self.payload > 0 { self.payload } else { HEAD - self.has };
+            let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
+            bytes = rest;
+            if self.payload > 0 {
+                self.payload -= part.len();
+                if self.head[KIND] == DATA && self.has == HEAD {
+                    bodies += part.len();
+                }
+            } else {
+                self.head[self.has..self.has + part.len()].copy_from_slice(part);
+                self.has += part.len();
+                if self.has < HEAD {
+                    break;
+                }
+                let [a, b, c, ..] = self.head;
+                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            }
+            if self.payload == 0 {
+                self.has = 0;
+            }
+        }
+        bodies
+    }
 }
 
 fn lock<S>(gather: &Mutex<Gather<S>>) -> MutexGuard<'_, Gather<S>> {
@@ -77,6 +121,11 @@ impl<S: AsyncWrite + Unpin> Flusher<S> {
             Poll::Ready(Ok(())) if !gather.refused => {
                 drop(gather);
                 self.outflow.written();
+                if self.outflow.is_stuck() {
+                    return Poll::Ready(Err(io::Error::other(
+                        "the peer keeps all room for what it does not take",
+                    )));
+                }
                 Poll::Ready(self.count(share))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -145,6 +194,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         }
         let taken = data.len().min(FULL);
         gather.buf.extend_from_slice(&data[..taken]);
+        let bodies = gather.leaving.walk(&data[..taken]);
+        gather.outflow.left(bodies);
         Poll::Ready(Ok(taken))
     }
 
@@ -180,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn writes_wait_for_the_drain_and_come_in_order() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut gathering, mut flusher) = gather(near, Outflow::default());
+        let (mut gathering, mut flusher) = gather(near, usize::MAX, Outflow::default());
         gathering.write_all(b"first, ").await.unwrap();
         gathering.flush().await.unwrap();
         let mut seen = [0; 7];
@@ -204,7 +255,7 @@ mod tests {
     async fn what_lies_below_is_flushed_when_the_reader_goes_on() {
         let (near, mut far) = duplex(64);
         let (mut gathering, mut flusher) =
-            gather(BufWriter::with_capacity(8 << 10, near), Outflow::default());
+            gather(BufWriter::with_capacity(8 << 10, near), usize::MAX, Outflow::default());
         flusher.begin();
         gathering.write_all(&[b'x'; 1000]).await.unwrap();
         let waits = poll_fn(|cx| Poll::Ready(flusher.poll(cx, nobodys).is_pending())).await;
@@ -219,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_stops_the_writer() {
         let (near, _far) = duplex(1 << 10);
-        let (mut gathering, flusher) = gather(near, Outflow::default());
+        let (mut gathering, flusher) = gather(near, usize::MAX, Outflow::default());
         flusher.begin();
         let endless = async { while gathering.write_all(&[0; FULL]).await.is_ok() {} };
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), endless).await.is_err());

@@ -1,7 +1,8 @@
 //! What the library has of one connection on its way to the socket. It takes all that it is given, whether or not the
 //! peer reads: whoever hands something over waits here for a place first. All that was handed over has left when a
 //! turn of the connection ends with nothing unwritten, so nobody counts frame by frame. But a peer that makes its
-//! windows smaller may keep here what was meant for the larger ones: the places of that are not given back.
+//! windows smaller may keep here what was meant for the larger ones: from then on the places of what was handed over
+//! and not seen to leave are not given back, until all has left.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use h2::Reason;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
+
+use super::SEND_BUFFER;
 
 /// Bytes on their way to a peer that does not read, with what the library takes for them.
 const MOST: usize = 256 << 10;
@@ -26,10 +29,14 @@ pub struct Outflow(Arc<Queue>);
 struct Queue {
     places: Semaphore,
     taken: AtomicUsize,
-    /// Of that, what a peer with smaller windows may not have taken, for ever.
-    kept: AtomicUsize,
-    /// Its windows have become smaller since the last turn ended.
+    /// Bytes of bodies that were handed over and have not left, and the pieces of this turn.
+    inside: AtomicUsize,
+    pieces: AtomicUsize,
+    /// The peer's windows have become smaller since the last turn ended.
     narrowed: AtomicBool,
+    /// They have, some time since nothing was inside: what the frames of what stays may take, and all of it.
+    frames: AtomicUsize,
+    kept: AtomicUsize,
 }
 
 /// For what is handed over next.
@@ -42,6 +49,13 @@ impl Place<'_> {
     /// The library has it.
     pub fn fill(mut self) {
         self.queue.taken.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+    }
+
+    /// It has so many bytes of a body.
+    pub fn fill_with(self, bytes: usize) {
+        self.queue.inside.fetch_add(bytes, Ordering::Relaxed);
+        self.queue.pieces.fetch_add(1, Ordering::Relaxed);
+        self.fill();
     }
 }
 
@@ -71,8 +85,11 @@ impl Default for Outflow {
         Outflow(Arc::new(Queue {
             places: Semaphore::new(MOST),
             taken: AtomicUsize::new(0),
-            kept: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            pieces: AtomicUsize::new(0),
             narrowed: AtomicBool::new(false),
+            frames: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
         }))
     }
 }
@@ -120,17 +137,33 @@ impl Outflow {
 
     /// All that was handed over has been written, as far as the peer's windows let it.
     pub fn written(&self) {
-        let taken = self.0.taken.load(Ordering::Relaxed);
-        if self.0.narrowed.load(Ordering::Relaxed) {
-            self.0.narrowed.store(false, Ordering::Relaxed);
-            self.0.kept.store(taken, Ordering::Relaxed);
-        }
-        if taken == 0 {
+        let Queue { places, taken, inside, pieces, narrowed, frames, kept } = &*self.0;
+        let had = taken.load(Ordering::Relaxed);
+        if had == 0 && !narrowed.load(Ordering::Relaxed) {
             return;
         }
-        let left = taken - self.0.kept.load(Ordering::Relaxed).min(taken);
-        self.0.taken.fetch_sub(left, Ordering::Relaxed);
-        self.0.places.add_permits(left);
+        let (stays, pieces) = (inside.load(Ordering::Relaxed), pieces.swap(0, Ordering::Relaxed));
+        let mut frames_take = frames.load(Ordering::Relaxed);
+        if narrowed.swap(false, Ordering::Relaxed) {
+            // Each may be one byte.
+            frames_take += FRAME * pieces.min(stays);
+        }
+        if stays == 0 || frames_take == 0 {
+            // What did not leave went with a stream that was reset.
+            inside.store(0, Ordering::Relaxed);
+            frames_take = 0;
+        }
+        frames.store(frames_take, Ordering::Relaxed);
+        let keeps = if frames_take == 0 { 0 } else { (stays + frames_take).min(had) };
+        kept.store(keeps, Ordering::Relaxed);
+        taken.fetch_sub(had - keeps, Ordering::Relaxed);
+        places.add_permits(had - keeps);
+    }
+
+    /// So many bytes of bodies have left.
+    pub fn left(&self, bytes: usize) {
+        let inside = &self.0.inside;
+        inside.fetch_sub(bytes.min(inside.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// The peer's windows become smaller. The library hears of it before this turn ends, and keeps what it was given
@@ -142,6 +175,11 @@ impl Outflow {
     /// Half of the room is kept for a peer that does not take it: what is to come is better off elsewhere.
     pub fn is_worn(&self) -> bool {
         self.0.kept.load(Ordering::Relaxed) > MOST / 2
+    }
+
+    /// So much is kept that what comes next finds no place.
+    pub fn is_stuck(&self) -> bool {
+        self.0.kept.load(Ordering::Relaxed) > MOST - SEND_BUFFER
     }
 
     /// The connection is over: who waits is told by the library.
@@ -230,20 +268,56 @@ mod tests {
         assert!(hand(&outflow, MOST).is_some());
     }
 
+    /// Hands over a piece of a body.
+    fn body(outflow: &Outflow, bytes: usize) {
+        outflow.place_now(bytes).unwrap().fill_with(bytes);
+    }
+
     #[test]
-    fn what_a_peer_with_smaller_windows_may_have_left_here_is_never_given_back() {
+    fn what_a_peer_with_smaller_windows_leaves_here_keeps_its_place_until_it_has_left() {
+        let (outflow, piece) = (Outflow::default(), 16 << 10);
+        (0..15).for_each(|_| body(&outflow, piece));
+        outflow.narrows();
+        outflow.left(13 * piece);
+        outflow.written();
+        assert_eq!(outflow.taken(), 2 * piece + 15 * FRAME);
+        // Others go on, and what they send is not kept.
+        for _ in 0..100 {
+            (0..10).for_each(|_| body(&outflow, piece));
+            outflow.left(10 * piece);
+            outflow.written();
+            assert_eq!((outflow.taken(), outflow.is_worn()), (2 * piece + 15 * FRAME, false));
+        }
+        outflow.left(2 * piece);
+        outflow.written();
+        assert_eq!(outflow.taken(), 0);
+    }
+
+    #[test]
+    fn crumbs_that_stay_are_kept_with_their_frames_and_wear_the_connection_out() {
         let outflow = Outflow::default();
-        hand(&outflow, 100 << 10).unwrap();
+        for (crumbs, worn, stuck) in [(310, false, false), (200, true, false), (250, true, true)] {
+            (0..crumbs).for_each(|_| body(&outflow, 1));
+            outflow.narrows();
+            outflow.written();
+            assert_eq!((outflow.is_worn(), outflow.is_stuck()), (worn, stuck), "{}", outflow.taken());
+            assert_eq!(outflow.0.places.available_permits(), MOST - outflow.taken());
+        }
+    }
+
+    #[test]
+    fn what_went_with_a_stream_that_was_reset_keeps_nothing() {
+        let outflow = Outflow::default();
+        for _ in 0..1000 {
+            body(&outflow, 16 << 10);
+            outflow.left(8 << 10);
+            outflow.written();
+            assert_eq!(outflow.taken(), 0);
+        }
+        body(&outflow, 16 << 10);
         outflow.narrows();
+        outflow.left(16 << 10);
         outflow.written();
-        assert_eq!(outflow.taken(), (100 << 10) + FRAME);
-        hand(&outflow, 100 << 10).unwrap();
-        outflow.written();
-        assert_eq!((outflow.taken(), outflow.is_worn()), ((100 << 10) + FRAME, false));
-        hand(&outflow, 100 << 10).unwrap();
-        outflow.narrows();
-        outflow.written();
-        assert!(outflow.is_worn() && hand(&outflow, 64 << 10).is_none());
-        assert!(hand(&outflow, 32 << 10).is_some(), "what fits goes on");
+        assert_eq!(outflow.taken(), 0, "all has left");
     }
 }
