@@ -28,7 +28,11 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Arc<Metrics>,
     pub schedule: Schedule,
-    pub unseen_roles: role::Unseen,
+    /// Whose Role the cache does not show: somebody else's, or one that others made too large. Each walk would ask
+    /// the API server for it.
+    pub unseen_roles: role::Lately,
+    /// Whose Role has no room for more names: each walk would say so.
+    pub full_roles: role::Lately,
     locks: Places,
 }
 
@@ -81,7 +85,8 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             schedule: Schedule::new(settings.recheck),
-            unseen_roles: role::Unseen::default(),
+            unseen_roles: role::Lately::default(),
+            full_roles: role::Lately::default(),
             locks: Places::new(Semaphore::MAX_PERMITS, 1),
             client,
             settings,

@@ -44,7 +44,8 @@ pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error
 pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
     let left_out = write(context, namespace).await?;
-    if left_out > 0 {
+    if left_out > 0 && !context.full_roles.is_one(namespace) {
+        context.full_roles.add(namespace);
         tracing::warn!(
             namespace,
             "the gateway may not read {left_out} of the Secrets that Connectors name: a Role takes no more, delete Connectors"
@@ -223,23 +224,22 @@ fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
     );
 }
 
-/// Namespaces whose Role the cache does not show: somebody else's, or one that others made too large. Each walk
-/// would ask the API server for it.
+/// Namespaces of the last minute.
 #[derive(Default)]
-pub struct Unseen(Mutex<HashMap<String, Instant>>);
+pub struct Lately(Mutex<HashMap<String, Instant>>);
 
-impl Unseen {
+impl Lately {
     const REMEMBERED: Duration = Duration::from_secs(60);
 
     fn add(&self, namespace: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, since| since.elapsed() < Unseen::REMEMBERED);
+        known.retain(|_, since| since.elapsed() < Lately::REMEMBERED);
         known.insert(namespace.to_owned(), Instant::now());
     }
 
     fn is_one(&self, namespace: &str) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(namespace).is_some_and(|since| since.elapsed() < Unseen::REMEMBERED)
+        known.get(namespace).is_some_and(|since| since.elapsed() < Lately::REMEMBERED)
     }
 }
 

@@ -19,6 +19,7 @@ use super::{Exchange, Turn, put_head};
 use crate::error::{Error, Result, Retry};
 use crate::http::buffer::{self, Reader};
 use crate::http::headers::{self, Protocol};
+use crate::http::http2::Held;
 use crate::http::wire::{self, Decoder, Encoder, Framing, Persistence};
 use crate::upstream::{Left, Taken};
 
@@ -113,8 +114,9 @@ impl Exchange<'_> {
         // A stream of hours keeps no buffer of its head.
         **out = BytesMut::new();
         drop((first, headers));
-        let up = Direction::new(&mut **from, write, &self.record.up, std::mem::take(*buf), ended);
-        let down = Direction::new(read, &mut **to, &self.record.down, BytesMut::new(), false);
+        let held = || Held::new(self.grant.dial.share.clone());
+        let up = Direction::new(&mut **from, write, &self.record.up, std::mem::take(*buf), ended, held());
+        let down = Direction::new(read, &mut **to, &self.record.down, BytesMut::new(), false, held());
         let ended = tokio::select! {
             biased;
             ended = splice(up, down) => ended,

@@ -51,6 +51,31 @@ async fn trailers_pass_in_both_directions() {
 }
 
 #[tokio::test]
+async fn trailers_of_16_kib_pass_and_larger_ones_end_the_answer() {
+    let large: &'static str = "x".repeat(5 << 10).leak();
+    for (client, server) in COMBINATIONS {
+        for (count, whole) in [(3, true), (4, false)] {
+            let world = World::new().await;
+            let target = target(&world, server, move |mut incoming, _| async move {
+                incoming.body.all().await.unwrap();
+                let mut answer = incoming.reply.head(200, &[]).await;
+                answer.data(b"answer").await.unwrap();
+                let names = ["x-a", "x-b", "x-c", "x-d"];
+                let trailers: Vec<_> = names.into_iter().map(|name| (name, large)).collect();
+                // Who ends it may be faster.
+                let _ = answer.end(&trailers[..count]).await;
+            })
+            .await;
+            let mut call = Call::start(&world, client, &target, &[("te", "trailers")]).await;
+            call.body.end(&[]).await.unwrap();
+            let (_, _, mut body) = soon("an answer", call.answer.head()).await.unwrap();
+            let all = soon("its end", body.all()).await;
+            assert_eq!(all.is_ok(), whole, "{count} of 5 KiB, {client} {server}: {:?}", all.err());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_target_hears_that_the_client_takes_trailers() {
     for (client, server) in COMBINATIONS {
         for asks in [false, true] {

@@ -1,7 +1,8 @@
 //! Holds back what a peer sends of a header block whose last frame is not there yet. The library unpacks each
 //! frame as it comes, a field for a byte, and may hold it until the peer is silent: here it is as long as it
-//! was sent, is counted, and must end in time. Since it sees each frame, it also tells `outflow` when a peer
-//! makes its windows smaller.
+//! was sent, is counted, and must end in time. Since it sees each frame, it also counts what the library has of
+//! a client's frames that do not end, lets others have their turn where many small ones come, and tells `outflow`
+//! when a peer makes its windows smaller.
 
 use std::io;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
 use super::budget::{Held, Share};
@@ -30,8 +32,10 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const FIRST_WINDOW: u32 = 65_535;
 /// The largest frame that the library takes.
 const MAX_FRAME: usize = 16 << 10;
-/// Bytes of a block that cost nothing: most heads are smaller.
+/// Bytes of a block or a frame that cost nothing: most heads are smaller.
 const SMALL: usize = 4 << 10;
+/// Frames that cost as much of a task's turn as one read. Of the smallest, one read has a thousand.
+const FRAMES: usize = 32;
 /// What a client sends before its first frame.
 pub const PREFACE: usize = 24;
 
@@ -63,8 +67,11 @@ struct Frames {
     /// The beginning of a frame's head.
     head: [u8; HEAD],
     has: usize,
-    /// Bytes of a frame's payload still to come.
+    /// Bytes of a frame's payload still to come, and of all of it.
     payload: usize,
+    length: usize,
+    /// Frames that have come and took no turn yet.
+    came: usize,
     block: Option<Block>,
     windows: Windows,
     /// A block has, since this was last asked.
@@ -116,8 +123,17 @@ impl<S> Blocks<S> {
         let most = 8 + list / (MAX_FRAME / 2);
         let windows =
             Windows { read: false, setting: [0; SETTING], has: 0, now: FIRST_WINDOW, narrowed: false };
-        let frames =
-            Frames { head: [0; HEAD], has: 0, payload: before, block: None, windows, ended: false, most };
+        let frames = Frames {
+            head: [0; HEAD],
+            has: 0,
+            payload: before,
+            length: 0,
+            came: 0,
+            block: None,
+            windows,
+            ended: false,
+            most,
+        };
         Blocks { io, frames, kept: BytesMut::new(), passes: 0, bounds, outflow }
     }
 }
@@ -158,6 +174,8 @@ impl Frames {
     fn begins(&mut self) {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.length = self.payload;
+        self.came += 1;
         self.windows.read = kind == SETTINGS && flags & ACK == 0;
         self.windows.has = 0;
         let (ends, fits) = (flags & END_HEADERS != 0, self.payload <= MAX_FRAME);
@@ -169,6 +187,11 @@ impl Frames {
             _ => None,
         };
         self.ended |= self.block.is_none();
+    }
+
+    /// What the library has made room for, as soon as the frame's head is there.
+    fn unended(&self) -> usize {
+        if self.payload > 0 && self.length <= MAX_FRAME { self.length } else { 0 }
     }
 
     /// Not a block of one frame: the library keeps that as it is.
@@ -213,7 +236,10 @@ impl Bounds {
         }
         let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.time)));
         ready!(late.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a header block did not end in time")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "a frame or a header block did not end in time",
+        )))
     }
 }
 
@@ -222,7 +248,7 @@ impl<S: AsyncRead + Unpin> Blocks<S> {
     fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending => return self.bounds.time(cx, self.frames.block.is_some()).map_ok(|()| false),
+            Poll::Pending => return self.nothing_more(cx).map_ok(|()| false),
             Poll::Ready(read) => read?,
         }
         let (new, kept) = (&buf.filled()[before..], self.kept.len());
@@ -243,18 +269,41 @@ impl<S: AsyncRead + Unpin> Blocks<S> {
                 Some(from) => kept + from,
             };
         }
-        let block = self.frames.block.as_ref();
         if std::mem::take(&mut self.frames.ended) {
             self.bounds.late = None;
         }
-        self.bounds.room(block.map_or(0, |block| block.bytes.max(self.kept.capacity())))?;
+        self.bounds.room(self.block())?;
         Poll::Ready(Ok(passes + self.passes > 0))
+    }
+
+    /// What the block takes of which something is still to come.
+    fn block(&self) -> usize {
+        self.frames.block.as_ref().map_or(0, |block| block.bytes.max(self.kept.capacity()))
+    }
+
+    /// For now. A frame of a client that does not end takes its room, and where there is none it must end in time: one
+    /// that keeps to the windows sends smaller ones by then.
+    fn nothing_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let unended = if self.bounds.ends { self.frames.unended() } else { 0 };
+        let crowds = unended > 0
+            && (self.bounds.room(unended.max(self.block())).is_err() || self.bounds.late.is_some());
+        self.bounds.time(cx, crowds || self.frames.block.is_some())
+    }
+
+    /// Other tasks', where frames are small.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.frames.came >= FRAMES {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.frames.came -= FRAMES;
+        }
+        Poll::Ready(())
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Blocks<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let blocks = self.get_mut();
+        ready!(blocks.poll_turn(cx));
         loop {
             if blocks.passes > 0 {
                 let n = blocks.passes.min(buf.remaining());
@@ -298,7 +347,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Blocks<S> {
 #[cfg(test)]
 mod tests {
     use prometheus::IntGauge;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::Budget;
     use super::*;
@@ -310,13 +359,21 @@ mod tests {
         [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
-    /// One of a client, with its outflow left to nobody.
-    fn blocks<S>(io: S, time: Duration) -> (Blocks<S>, IntGauge) {
+    fn share() -> (Arc<Share>, IntGauge) {
         let gauge = IntGauge::new("held", "bytes").unwrap();
         let requests = IntGauge::new("requests", "bytes").unwrap();
-        let share = Budget::new(gauge.clone(), requests).nobodys();
+        (Budget::new(gauge.clone(), requests).nobodys(), gauge)
+    }
+
+    /// One of a client, with its outflow left to nobody.
+    fn of_client<S>(io: S, time: Duration, share: Arc<Share>) -> Blocks<S> {
         let owner = Box::new(move || share.clone());
-        (Blocks::of_client(io, (64 << 10, time), Outflow::default(), owner), gauge)
+        Blocks::of_client(io, (64 << 10, time), Outflow::default(), owner)
+    }
+
+    fn blocks<S>(io: S, time: Duration) -> (Blocks<S>, IntGauge) {
+        let (share, gauge) = share();
+        (of_client(io, time, share), gauge)
     }
 
     #[tokio::test]
@@ -373,6 +430,80 @@ mod tests {
         let all = 2 * (HEAD + MAX_FRAME) + 3;
         blocks.read_exact(&mut seen[..all]).await.unwrap();
         assert_eq!(gauge.get(), 0);
+    }
+
+    /// A client that has begun a frame of data of so many bytes, and what it can write to.
+    async fn begun(bytes: usize, time: Duration, share: Arc<Share>) -> (Blocks<DuplexStream>, DuplexStream) {
+        let (near, mut far) = duplex(1 << 20);
+        let mut blocks = of_client(near, time, share);
+        far.write_all(&[0; PREFACE]).await.unwrap();
+        far.write_all(&frame(DATA, 0, 1, &vec![1; bytes])[..HEAD]).await.unwrap();
+        blocks.read_exact(&mut [0; PREFACE + HEAD]).await.unwrap();
+        (blocks, far)
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_does_not_end_takes_its_room_and_all_the_time_it_likes() {
+        let (share, gauge) = share();
+        for (bytes, counted) in [(SMALL, 0), (MAX_FRAME, 16 << 10), (MAX_FRAME + 1, 0)] {
+            let (mut blocks, mut far) = begun(bytes, Duration::from_millis(50), share.clone()).await;
+            let more = tokio::time::timeout(Duration::from_millis(200), blocks.read_u8()).await;
+            assert!(more.is_err(), "nothing was sent, and nothing ends");
+            assert_eq!(gauge.get(), counted, "of {bytes} bytes");
+            far.write_all(&[1]).await.unwrap();
+            blocks.read_u8().await.unwrap();
+            drop(blocks);
+            assert_eq!(gauge.get(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_room_a_large_frame_must_end_in_time_and_a_small_one_goes_on() {
+        let (share, _) = share();
+        let mut others = Held::new(share.clone());
+        assert!(!others.set(1 << 30));
+        let (mut blocks, _far) = begun(MAX_FRAME, Duration::from_millis(50), share.clone()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), blocks.read_u8()).await;
+        assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut blocks, mut far) = begun(MAX_FRAME, Duration::from_secs(1), share.clone()).await;
+        // Each piece in its time, the whole in more than one: a frame of four that ends has no time of its own.
+        for _ in 0..4 {
+            let ends = async {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                far.write_all(&[1; MAX_FRAME]).await.unwrap();
+                far.write_all(&frame(DATA, 0, 1, &[1; MAX_FRAME])[..HEAD]).await.unwrap();
+            };
+            let mut payload = vec![0; MAX_FRAME + HEAD];
+            let (read, ()) = tokio::join!(blocks.read_exact(&mut payload), ends);
+            read.unwrap();
+        }
+        let (mut blocks, _far) = begun(SMALL, Duration::from_millis(50), share).await;
+        assert!(tokio::time::timeout(Duration::from_millis(200), blocks.read_u8()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_small_frames_lets_others_have_their_turn() {
+        let frames = frame(6, 0, 0, &[0; 8]).repeat(20_000);
+        let sent = [vec![0; PREFACE], frames].concat();
+        let (mut blocks, _) = blocks(std::io::Cursor::new(sent), Duration::from_secs(60));
+        let mut turns = 0;
+        let others = async {
+            loop {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let all = async {
+            // As the library does.
+            let mut room = [0; 8 << 10];
+            while blocks.read(&mut room).await.unwrap() > 0 {}
+        };
+        tokio::select! {
+            biased;
+            () = all => {}
+            () = others => {}
+        }
+        assert!(turns > 2, "{turns} turns");
     }
 
     #[tokio::test]

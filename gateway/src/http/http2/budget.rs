@@ -239,6 +239,11 @@ impl Held {
         Held { share, bytes: 0 }
     }
 
+    /// How much of what knows no windows to read at once.
+    pub fn piece(&self, most: usize) -> usize {
+        self.share.piece(most)
+    }
+
     /// False if there is no room for more.
     pub fn set(&mut self, bytes: usize) -> bool {
         let before = std::mem::replace(&mut self.bytes, bytes);

@@ -1,6 +1,6 @@
 //! Bytes between two connections, in both directions, by one task. After the 101 of `upgrade`; ends with the
 //! record of the stream. A direction holds one buffer, and none while nothing flows; what its reader does not
-//! take is not read from its writer.
+//! take is not read from its writer, and is counted as its namespace's while it waits.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -11,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use crate::http::buffer::Reader;
+use crate::http::http2::Held;
 use crate::relay::body::Writer;
 
 /// One TLS record: what one read gives at most and one write sends at once.
@@ -43,6 +44,8 @@ pub struct Direction<'a> {
     /// A write waits: the same bytes must be offered again.
     blocked: bool,
     unflushed: bool,
+    /// Of what waits. No stream ends for want of room: what is read next is small then.
+    held: Held,
     over: Option<Result<(), Broken>>,
 }
 
@@ -54,9 +57,10 @@ impl<'a> Direction<'a> {
         count: &'a AtomicU64,
         first: BytesMut,
         ended: bool,
+        held: Held,
     ) -> Direction<'a> {
         let end = ended.then_some(Ok(()));
-        Direction { from, to, count, buf: first, end, blocked: false, unflushed: false, over: None }
+        Direction { from, to, count, buf: first, end, blocked: false, unflushed: false, held, over: None }
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -64,6 +68,7 @@ impl<'a> Direction<'a> {
             && let Poll::Ready(result) = self.poll(cx)
         {
             self.buf = BytesMut::new();
+            self.held.set(0);
             self.over = Some(result);
         }
     }
@@ -96,11 +101,15 @@ impl<'a> Direction<'a> {
 
     /// Reads what is at hand, so that small pieces leave as one. True: that is all for now.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        while !self.blocked && self.buf.len() < SIZE {
+        let size = self.held.piece(SIZE);
+        if self.buf.is_empty() && self.buf.capacity() > size {
+            self.buf = BytesMut::new();
+        }
+        while !self.blocked && self.buf.len() < size {
             if self.end.is_some() {
                 return true;
             }
-            self.buf.reserve(SIZE - self.buf.len());
+            self.buf.reserve(size - self.buf.len());
             match pin!(self.from.read_buf(&mut self.buf)).poll(cx) {
                 Poll::Pending => return true,
                 Poll::Ready(Ok(0)) => self.end = Some(Ok(())),
@@ -116,6 +125,7 @@ impl<'a> Direction<'a> {
         while !self.buf.is_empty() {
             let written = Pin::new(&mut *self.to).poll_write(cx, &self.buf);
             self.blocked = written.is_pending();
+            self.held.set(if self.blocked { self.buf.capacity() } else { 0 });
             match ready!(written) {
                 Ok(0) => return Poll::Ready(Err("takes no more".to_owned())),
                 Ok(n) => {
@@ -162,14 +172,31 @@ fn verdict(up: &Option<Result<(), Broken>>, down: &Option<Result<(), Broken>>) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use prometheus::IntGauge;
     use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::http::http2::{Budget, Share};
+
+    fn share() -> (Arc<Share>, IntGauge) {
+        let gauge = |name| IntGauge::new(name, "bytes").unwrap();
+        let held = gauge("held");
+        (Budget::new(held.clone(), gauge("requests")).nobodys(), held)
+    }
+
+    fn held() -> Held {
+        Held::new(share().0)
+    }
 
     /// Both peers of a splice, whose pipes hold `pipe` bytes, and the splice.
     fn spliced(
         pipe: usize,
         first: &[u8],
+        share: Arc<Share>,
     ) -> (DuplexStream, DuplexStream, impl Future<Output = (Result<(), Gone>, u64, u64)>) {
         let (client, near) = duplex(pipe);
         let (far, target) = duplex(pipe);
@@ -179,8 +206,10 @@ mod tests {
             let (mut from_client, mut to_client) = tokio::io::split(near);
             let (mut from_target, mut to_target) = tokio::io::split(far);
             let ended = {
-                let up = Direction::new(&mut from_client, &mut to_target, &up, first, false);
-                let down = Direction::new(&mut from_target, &mut to_client, &down, BytesMut::new(), false);
+                let held = || Held::new(share.clone());
+                let up = Direction::new(&mut from_client, &mut to_target, &up, first, false, held());
+                let down =
+                    Direction::new(&mut from_target, &mut to_client, &down, BytesMut::new(), false, held());
                 splice(up, down).await
             };
             (ended, up.into_inner(), down.into_inner())
@@ -196,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_already_comes_first_and_an_end_waits_for_the_last_byte() {
-        let (mut client, mut target, both) = spliced(64, b"first, ");
+        let (mut client, mut target, both) = spliced(64, b"first, ", share().0);
         let peers = async {
             let sent = [b'x'; 1000];
             let upload = async {
@@ -213,25 +242,51 @@ mod tests {
         assert_eq!(ended, (Ok(()), 1007, 6));
     }
 
+    /// Writes until nothing is taken any more, and says how much was. tokio's pipes take what fits, so these are the
+    /// bytes that lie in pipes and splice.
+    async fn taken(to: &mut DuplexStream) -> usize {
+        let mut taken = 0;
+        while let Ok(n) = timeout(Duration::from_millis(300), to.write(&[0; 512])).await {
+            taken += n.unwrap();
+        }
+        taken
+    }
+
     #[tokio::test]
-    async fn a_direction_holds_one_buffer_for_a_reader_that_stops() {
-        let (mut client, _target, both) = spliced(1 << 10, b"");
-        let taken = async {
-            let mut taken = 0;
-            // tokio's pipes take what fits, so the writes that are done are the bytes that lie in pipes and
-            // splice.
-            while let Ok(n) =
-                tokio::time::timeout(std::time::Duration::from_millis(300), client.write(&[0; 512])).await
-            {
-                taken += n.unwrap();
+    async fn a_direction_holds_one_buffer_for_a_reader_that_stops_and_that_is_counted() {
+        let (share, gauge) = share();
+        let (mut client, mut target, both) = spliced(1 << 10, b"", share);
+        let both = tokio::spawn(both);
+        let sent = taken(&mut client).await;
+        assert!(sent > 2 << 10 && sent <= SIZE + (3 << 10), "{sent} bytes were taken");
+        let held = usize::try_from(gauge.get()).unwrap();
+        assert!(held > SIZE / 2 && held <= SIZE, "{held} bytes are counted");
+        target.read_exact(&mut vec![0; sent]).await.unwrap();
+        let told = timeout(Duration::from_secs(5), async {
+            while gauge.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            taken
-        };
-        let taken = tokio::select! {
-            taken = taken => taken,
-            (ended, ..) = both => panic!("{ended:?}"),
-        };
-        assert!(taken > 2 << 10 && taken <= SIZE + (3 << 10), "{taken} bytes were taken");
+        });
+        told.await.expect("what has left is counted still");
+        assert_eq!(taken(&mut client).await, sent);
+        both.abort();
+        assert!(both.await.unwrap_err().is_cancelled());
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn where_its_namespace_has_no_room_a_direction_goes_on_in_small_pieces() {
+        let (share, gauge) = share();
+        let mut others = Held::new(share.clone());
+        assert!(!others.set(1 << 30));
+        let (mut client, mut target, both) = spliced(64, b"", share);
+        let both = tokio::spawn(both);
+        let sent = taken(&mut client).await;
+        assert!(sent <= (4 << 10) + 256, "{sent} bytes were taken");
+        assert!(gauge.get() > 1 << 30);
+        target.read_exact(&mut vec![0; sent]).await.unwrap();
+        assert_eq!(taken(&mut client).await, sent);
+        both.abort();
     }
 
     #[tokio::test]
@@ -243,14 +298,13 @@ mod tests {
             // Always ready, they use up the task's budget.
             let (mut flood, mut drain) = (tokio::io::repeat(0), tokio::io::sink());
             let (mut from, mut to) = (far, near);
-            let up = Direction::new(&mut flood, &mut drain, &count, BytesMut::new(), false);
-            let down = Direction::new(&mut from, &mut to, &count, BytesMut::new(), false);
+            let up = Direction::new(&mut flood, &mut drain, &count, BytesMut::new(), false, held());
+            let down = Direction::new(&mut from, &mut to, &count, BytesMut::new(), false, held());
             splice(up, down).await
         });
         target.write_all(b"answer").await.unwrap();
         let mut answer = [0; 6];
-        let read =
-            tokio::time::timeout(std::time::Duration::from_secs(5), client.read_exact(&mut answer)).await;
+        let read = timeout(Duration::from_secs(5), client.read_exact(&mut answer)).await;
         read.expect("the answer is held up").unwrap();
         flowing.abort();
     }
@@ -305,8 +359,8 @@ mod tests {
             let (mut from, mut to) = tokio::io::split(Dying { text: b"last words", room: 1000 });
             let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
             let gone = {
-                let dying = Direction::new(&mut from, &mut to_peer, &up, BytesMut::new(), false);
-                let other = Direction::new(&mut from_peer, &mut to, &down, BytesMut::new(), false);
+                let dying = Direction::new(&mut from, &mut to_peer, &up, BytesMut::new(), false, held());
+                let other = Direction::new(&mut from_peer, &mut to, &down, BytesMut::new(), false, held());
                 if client_dies { splice(dying, other).await } else { splice(other, dying).await }
             };
             let mut got = [0; 10];

@@ -168,6 +168,46 @@ async fn a_client_that_leaves_its_upgrade_while_the_target_takes_nothing_is_forg
     }
 }
 
+/// What it sends moves, however little it is.
+#[tokio::test]
+async fn a_client_that_has_ended_its_side_of_an_upgrade_hears_a_target_that_takes_nothing_to_its_end() {
+    let world = world(Duration::from_secs(1)).await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, _| async move {
+        read_head(&mut tls).await;
+        let switched =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        tls.write_all(switched.as_bytes()).await.unwrap();
+        for _ in 0..24 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            tls.write_all(b"still here\n").await.unwrap();
+        }
+        tls.shutdown().await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut tls = open(&world, &target).await;
+    let head = client::get("/", &target.authority());
+    let head = format!("{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", head.trim_end());
+    tls.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut tls).await.starts_with("HTTP/1.1 101 "));
+    // No more than until something waits, so that its end arrives at the gateway.
+    let held = &world.gateway.parts.metrics.stream_bytes_held;
+    let mut waits = 0;
+    while waits < 10 {
+        waits = if held.get() > 0 { waits + 1 } else { 0 };
+        if waits == 0 {
+            tls.write_all(&[0; 8192]).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    tls.shutdown().await.unwrap();
+    let mut heard = String::new();
+    let all = tokio::time::timeout(4 * PATIENCE, tls.read_to_string(&mut heard)).await;
+    all.expect("its end never comes").unwrap();
+    assert_eq!(heard, "still here\n".repeat(24));
+}
+
 /// It has said all that a connection needs to begin, and reads no further: what it is sent waits in one place.
 #[tokio::test]
 async fn requests_that_wait_behind_others_for_a_target_end_with_504_and_count_until_then() {
