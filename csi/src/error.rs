@@ -84,6 +84,12 @@ pub enum Error {
     )]
     TooLarge(usize),
 
+    #[error(
+        "volumes of namespace {0:?} on this node take all the memory that they may: use fewer files and connectors in each, or \
+         fewer volumes"
+    )]
+    NoRoom(String),
+
     // The cluster and the node.
     #[error("the connector CA is not published yet (ConfigMap {0}): is the controller running?")]
     NoCaBundle(String),
@@ -141,6 +147,7 @@ impl Error {
             | Error::Api { .. }
             | Error::Deadline(_)
             | Error::Stopped => Code::Unavailable,
+            Error::NoRoom(_) => Code::ResourceExhausted,
             Error::Busy => Code::Aborted,
             Error::Node { .. }
             | Error::Socket { .. }

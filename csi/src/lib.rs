@@ -15,6 +15,7 @@ pub mod proto;
 mod register;
 mod render;
 mod request;
+mod room;
 mod settings;
 mod socket;
 mod volumes;
@@ -49,9 +50,10 @@ pub async fn run(
     let shutdown = shutdown.shared();
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
+    let mounted = mount::used().map_err(|source| Error::Node { what: "find", source })?;
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
-        .add_service(NodeServer::new(NodeService::new(cluster, settings.node_name.clone())))
+        .add_service(NodeServer::new(NodeService::new(cluster, settings.node_name.clone(), mounted)))
         .serve_with_incoming_shutdown(incoming, shutdown.clone());
     // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by
     // then.

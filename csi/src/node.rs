@@ -20,6 +20,7 @@ use crate::proto::csi::{
 };
 use crate::render::{self, TOKEN_FILE};
 use crate::request::{self, PublishRequest};
+use crate::room::{self, Portion, Room};
 use crate::volumes::{Volume, Volumes};
 use crate::write::{self, Files};
 
@@ -33,8 +34,14 @@ pub struct NodeService {
 }
 
 impl NodeService {
-    pub fn new(cluster: Cluster, node: String) -> NodeService {
-        let driver = Driver { cluster, volumes: Volumes::default(), permits: Semaphore::new(CONCURRENT) };
+    /// `mounted`: bytes that volumes of this driver take already.
+    pub fn new(cluster: Cluster, node: String, mounted: usize) -> NodeService {
+        let driver = Driver {
+            cluster,
+            volumes: Volumes::default(),
+            room: Arc::new(Room::beside(mounted)),
+            permits: Semaphore::new(CONCURRENT),
+        };
         NodeService { driver: Arc::new(driver), node }
     }
 }
@@ -83,6 +90,7 @@ impl Node for NodeService {
 struct Driver {
     cluster: Cluster,
     volumes: Volumes,
+    room: Arc<Room>,
     permits: Semaphore,
 }
 
@@ -128,7 +136,8 @@ impl Driver {
             return Ok(false);
         }
         let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
-        match self.renewed(request, published, volume.last.as_ref()).await {
+        let renewed = self.renewed(request, published, volume.last.as_ref()).await;
+        match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
             Ok(Renewed { files, inputs, stale }) => {
                 place(request, files).await?;
                 volume.last = Some(inputs);
@@ -161,6 +170,25 @@ impl Driver {
             }
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// If there is room for it.
+    fn fitting(
+        &self,
+        request: &PublishRequest,
+        published: bool,
+        volume: &mut Volume,
+        renewed: Renewed,
+    ) -> Result<Renewed, Error> {
+        let (weight, namespace) = (room::weight(&renewed.files, &renewed.inputs), &request.pod.namespace);
+        let is_of_before = published && volume.portion.is_none();
+        let portion = volume.portion.get_or_insert_with(|| Portion::new(&self.room, namespace));
+        if is_of_before {
+            portion.adopt(weight);
+        } else if !portion.set(weight) {
+            return Err(Error::NoRoom(namespace.clone()));
+        }
+        Ok(renewed)
     }
 
     async fn unpublish(&self, wire: NodeUnpublishVolumeRequest) -> Result<(), Status> {

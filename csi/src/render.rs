@@ -23,7 +23,7 @@ use crate::write::Files;
 
 /// Pages of one generation: two of them (`write`) and the folders fit into the tmpfs of 256 pages.
 const MAX_PAGES: usize = 120;
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// All files of a volume.
 pub fn render(attributes: &VolumeAttributes, token: &SecretString, inputs: &Inputs) -> Result<Files, Error> {
@@ -128,8 +128,13 @@ fn render_file(
     }
 }
 
+/// Of a file.
+pub fn pages(content: &str) -> usize {
+    content.len().div_ceil(PAGE)
+}
+
 fn check_size(files: &Files) -> Result<(), Error> {
-    let pages: usize = files.values().map(|content| content.expose_secret().len().div_ceil(PAGE)).sum();
+    let pages: usize = files.values().map(|content| pages(content.expose_secret())).sum();
     match pages <= MAX_PAGES {
         true => Ok(()),
         false => Err(Error::TooLarge(pages * PAGE / 1024)),

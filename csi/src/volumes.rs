@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::error::Error;
 use crate::inputs::Inputs;
 use crate::request::Token;
+use crate::room::Portion;
 
 /// Kubelet calls every 60–90 s for each volume: within this time and with the token unchanged there is
 /// nothing to ask or write.
@@ -25,6 +26,8 @@ pub struct Volume {
     written: Option<Written>,
     /// What its files were made of last.
     pub last: Option<Inputs>,
+    /// What it takes of the driver's memory.
+    pub portion: Option<Portion>,
 }
 
 struct Written {

@@ -18,6 +18,7 @@ mod publish;
 mod refusals;
 mod registration;
 mod republish;
+mod room;
 mod sanity;
 mod secrets;
 mod unpublish;

@@ -1,0 +1,71 @@
+//! The driver's memory is the node's: no namespace takes what the others' volumes need of it.
+
+use serde_json::json;
+use tonic::Code;
+
+use crate::cluster::Demo;
+use crate::kubelet::{Kubelet, PodVolume};
+use crate::namespace::isolated;
+
+/// Each of this volume's connectors is nearly as large as one may be.
+async fn crowd() -> Demo {
+    let demo = Demo::new("crowd").await;
+    demo.apply(json!({
+        "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "ConnectorClass", "metadata": { "name": "large" },
+        "spec": { "params": [{ "name": "large", "type": "string", "default": "" }] },
+    }))
+    .await;
+    let value = "x".repeat(120 << 10);
+    for number in 0..16 {
+        let name = format!("c{number}");
+        demo.connector(&name, "large").await;
+        let params = json!({ "spec": { "params": [{ "name": "large", "value": value }] } });
+        demo.patch(&name, params).await.unwrap();
+        demo.ready(&name, "True", "", "").await;
+    }
+    demo
+}
+
+fn large(kubelet: &Kubelet, demo: &Demo, number: usize) -> PodVolume {
+    let names: Vec<_> = (0..16).map(|number| format!("c{number}")).collect();
+    let volume = kubelet.volume(demo.namespace, &format!("large-{number}"), "the.first.token");
+    volume.without("connector.name").without("configuration.names").with("connectors", &names.join(","))
+}
+
+#[test]
+fn volumes_of_one_namespace_leave_those_of_others_their_room() {
+    isolated(async {
+        let (demo, kubelet) = (crowd().await, Kubelet::start().await);
+        let mut volumes = Vec::new();
+        let refusal = loop {
+            let volume = large(&kubelet, &demo, volumes.len());
+            if let Err(refusal) = kubelet.publish(&volume).await {
+                assert!(volume.mounts().is_empty(), "a volume that was refused is mounted");
+                break refusal;
+            }
+            volumes.push(volume);
+            assert!(volumes.len() < 20, "120 MB in connectors, and no end");
+        };
+        assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+        assert!(refusal.message().contains("namespace \"crowd\" on this node"), "{refusal}");
+        assert!(volumes.len() > 5, "{} volumes found room", volumes.len());
+        let quiet = Demo::new("quiet").await;
+        let other = kubelet.volume(quiet.namespace, "job", "a.token");
+        kubelet.publish(&other).await.unwrap();
+
+        // Those that are there are renewed, also by a driver that does not know them yet.
+        let kubelet = kubelet.restart_driver().await;
+        for volume in &mut volumes {
+            volume.token = "the.second.token".into();
+            kubelet.publish(volume).await.unwrap();
+            assert_eq!(volume.read("context.token"), "the.second.token");
+        }
+        let one_more = large(&kubelet, &demo, volumes.len());
+        assert_eq!(kubelet.publish(&one_more).await.unwrap_err().code(), Code::ResourceExhausted);
+        kubelet.unpublish(&volumes[0]).await.unwrap();
+        kubelet.publish(&one_more).await.unwrap();
+        for volume in volumes[1..].iter().chain([&one_more, &other]) {
+            kubelet.unpublish(volume).await.unwrap();
+        }
+    });
+}
