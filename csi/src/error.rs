@@ -32,6 +32,8 @@ pub enum Error {
     MountOption(String),
     #[error("volume_mount_group {0:?} is not a group id")]
     MountGroup(String),
+    #[error("the volume's attributes take {has} KiB, more than the {most} KiB that a volume may have")]
+    LargeAttributes { has: usize, most: usize },
     #[error(transparent)]
     Attribute(#[from] AttributeError),
     #[error("none of the configurations {asked:?} exists: {known}")]
@@ -89,6 +91,8 @@ pub enum Error {
          fewer volumes"
     )]
     NoRoom(String),
+    #[error("too many volumes of namespace {0:?} are made on this node at once: kubelet tries again")]
+    Crowded(String),
 
     // The cluster and the node.
     #[error("the connector CA is not published yet (ConfigMap {0}): is the controller running?")]
@@ -129,6 +133,7 @@ impl Error {
             | Error::Block
             | Error::MountOption(_)
             | Error::MountGroup(_)
+            | Error::LargeAttributes { .. }
             | Error::Attribute(_)
             | Error::UnknownConfigurations { .. }
             | Error::Parameter { .. } => Code::InvalidArgument,
@@ -148,7 +153,7 @@ impl Error {
             | Error::Deadline(_)
             | Error::Stopped => Code::Unavailable,
             Error::NoRoom(_) => Code::ResourceExhausted,
-            Error::Busy => Code::Aborted,
+            Error::Crowded(_) | Error::Busy => Code::Aborted,
             Error::Node { .. }
             | Error::Socket { .. }
             | Error::NotServing(_)

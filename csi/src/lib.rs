@@ -18,6 +18,7 @@ mod request;
 mod room;
 mod settings;
 mod socket;
+mod turns;
 mod volumes;
 mod write;
 
@@ -38,6 +39,9 @@ use crate::node::NodeService;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 
+/// Bytes. Most are attributes, which `request` bounds with a better sentence.
+const MAX_CALL: usize = 64 << 10;
+
 /// Serves until `shutdown` ends. Mounts outlive it: the next process goes on with them.
 ///
 /// # Errors
@@ -51,9 +55,10 @@ pub async fn run(
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
     let mounted = mount::used().map_err(|source| Error::Node { what: "find", source })?;
+    let node = NodeService::new(cluster, settings.node_name.clone(), mounted);
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
-        .add_service(NodeServer::new(NodeService::new(cluster, settings.node_name.clone(), mounted)))
+        .add_service(NodeServer::new(node).max_decoding_message_size(MAX_CALL))
         .serve_with_incoming_shutdown(incoming, shutdown.clone());
     // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by
     // then.

@@ -21,12 +21,9 @@ use crate::proto::csi::{
 use crate::render::{self, TOKEN_FILE};
 use crate::request::{self, PublishRequest};
 use crate::room::{self, Portion, Room};
+use crate::turns::{Call, Turns};
 use crate::volumes::{Volume, Volumes};
 use crate::write::{self, Files};
-
-/// Publishes that ask the API server at the same time: a node full of Pods starting at once must not become a
-/// burst.
-const CONCURRENT: usize = 16;
 
 pub struct NodeService {
     driver: Arc<Driver>,
@@ -40,7 +37,7 @@ impl NodeService {
             cluster,
             volumes: Volumes::default(),
             room: Arc::new(Room::beside(mounted)),
-            permits: Semaphore::new(CONCURRENT),
+            turns: Turns::default(),
         };
         NodeService { driver: Arc::new(driver), node }
     }
@@ -91,7 +88,7 @@ struct Driver {
     cluster: Cluster,
     volumes: Volumes,
     room: Arc<Room>,
-    permits: Semaphore,
+    turns: Turns,
 }
 
 impl Driver {
@@ -100,6 +97,10 @@ impl Driver {
         let target = PathBuf::from(&wire.target_path);
         let Err(error) = self.publish_volume(wire).await else { return Ok(()) };
         tracing::warn!(%volume, target = %target.display(), %error, cause = error.cause(), "publish failed");
+        // Kubelet takes that for no answer, and there may be thousands.
+        if matches!(error, Error::Crowded(_)) {
+            return Err(error.status());
+        }
         let keeps_files =
             target.is_absolute() && blocking(move || write::is_published(&target)).await.unwrap_or(false);
         Err(if keeps_files { error.status_of_republish() } else { error.status() })
@@ -108,8 +109,10 @@ impl Driver {
     async fn publish_volume(&self, wire: NodePublishVolumeRequest) -> Result<(), Error> {
         let id = wire.volume_id.clone();
         let request = request::check(wire)?;
+        let call = self.turns.call(&request.pod.namespace);
+        let call = call.ok_or_else(|| Error::Crowded(request.pod.namespace.clone()))?;
         let mut volume = self.volumes.lock(&request.target).await?;
-        let result = self.publish_locked(&request, &mut volume).await;
+        let result = self.publish_locked(&request, &mut volume, &call).await;
         if result.is_err() && !volume.is_known() {
             self.volumes.release(&request.target, volume);
         }
@@ -121,7 +124,12 @@ impl Driver {
     }
 
     /// True when files were written.
-    async fn publish_locked(&self, request: &PublishRequest, volume: &mut Volume) -> Result<bool, Error> {
+    async fn publish_locked(
+        &self,
+        request: &PublishRequest,
+        volume: &mut Volume,
+        call: &Call,
+    ) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
         if let Some(limit) = request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit))
@@ -135,9 +143,16 @@ impl Driver {
         if published && volume.is_fresh(&request.token) {
             return Ok(false);
         }
-        let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
+        if !published {
+            self.take_room(request, published, volume, 0)?;
+        }
+        let _turn = self.turns.next(call).await.ok_or(Error::Stopped)?;
         let renewed = self.renewed(request, published, volume.last.as_ref()).await;
-        match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
+        let fits = renewed.and_then(|renewed| {
+            let weight = room::weight(&renewed.files, &renewed.inputs);
+            self.take_room(request, published, volume, weight).map(|()| renewed)
+        });
+        match fits {
             Ok(Renewed { files, inputs, stale }) => {
                 place(request, files).await?;
                 volume.last = Some(inputs);
@@ -172,23 +187,23 @@ impl Driver {
         }
     }
 
-    /// If there is room for it.
-    fn fitting(
+    /// For the request and what comes of it. Calls that wait for their turn have theirs.
+    fn take_room(
         &self,
         request: &PublishRequest,
         published: bool,
         volume: &mut Volume,
-        renewed: Renewed,
-    ) -> Result<Renewed, Error> {
-        let (weight, namespace) = (room::weight(&renewed.files, &renewed.inputs), &request.pod.namespace);
+        files: usize,
+    ) -> Result<(), Error> {
+        let namespace = &request.pod.namespace;
         let is_of_before = published && volume.portion.is_none();
         let portion = volume.portion.get_or_insert_with(|| Portion::new(&self.room, namespace));
         if is_of_before {
-            portion.adopt(weight);
-        } else if !portion.set(weight) {
+            portion.adopt(request.weight + files);
+        } else if !portion.set(request.weight + files) {
             return Err(Error::NoRoom(namespace.clone()));
         }
-        Ok(renewed)
+        Ok(())
     }
 
     async fn unpublish(&self, wire: NodeUnpublishVolumeRequest) -> Result<(), Status> {
@@ -240,10 +255,14 @@ async fn remove(target: &Path) -> Result<(), Error> {
     }
 }
 
+/// Threads that read the kernel's table of mounts at the same time, each as a whole.
+static BLOCKING: Semaphore = Semaphore::const_new(8);
+
 /// Mounts and files are system calls that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
+    let _place = BLOCKING.acquire().await;
     tokio::task::spawn_blocking(work).await?
 }
 

@@ -23,6 +23,11 @@ const POD_NAME: &str = "csi.storage.k8s.io/pod.name";
 const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 const SERVICE_ACCOUNT: &str = "csi.storage.k8s.io/serviceAccount.name";
 
+/// More than anybody needs, and little beside what files may take.
+const MAX_ATTRIBUTES: usize = 32 << 10;
+/// Bytes that a request takes for one of its attributes, while it waits.
+const ATTRIBUTE: usize = 3;
+
 /// A mount that may be tried.
 pub struct PublishRequest {
     pub target: PathBuf,
@@ -32,6 +37,8 @@ pub struct PublishRequest {
     /// The Pod's fsGroup.
     pub group: Option<u32>,
     pub selinux: Option<SelinuxContext>,
+    /// Bytes of memory.
+    pub weight: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +68,10 @@ pub fn check(mut wire: NodePublishVolumeRequest) -> Result<PublishRequest, Error
     }
     let token = Token::take(&mut wire.secrets, &mut wire.volume_context);
     let context: BTreeMap<String, String> = wire.volume_context.into_iter().collect();
+    let size: usize = context.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_ATTRIBUTES {
+        return Err(Error::LargeAttributes { has: size.div_ceil(1024), most: MAX_ATTRIBUTES / 1024 });
+    }
     let pod = pod(&context)?;
     let attributes = attributes::parse(&context, &pod.namespace)?;
     Ok(PublishRequest {
@@ -70,6 +81,7 @@ pub fn check(mut wire: NodePublishVolumeRequest) -> Result<PublishRequest, Error
         group: group(&mount)?,
         selinux: selinux(&mount)?,
         token: token?,
+        weight: ATTRIBUTE * size,
     })
 }
 

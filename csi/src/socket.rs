@@ -1,19 +1,41 @@
 //! Unix sockets that only root can reach. `lib` serves the driver on one, `register` the registration on
-//! another.
+//! another. Kubelet has a connection for each call, and makes those of all volumes at once: what is too many
+//! waits in the kernel.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use futures::{Stream, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::server::Connected;
 
 use crate::error::Error;
 
+/// At the same time.
+const CONNECTIONS: usize = 256;
+
+/// One of them.
+pub struct Connection {
+    stream: UnixStream,
+    _place: OwnedSemaphorePermit,
+}
+
 /// Replaces what an earlier process left at this path.
-pub fn listen(socket: &Path) -> Result<UnixListenerStream, Error> {
-    bind(socket).map_err(|source| Error::Socket { socket: socket.to_owned(), source })
+pub fn listen(socket: &Path) -> Result<impl Stream<Item = io::Result<Connection>> + use<>, Error> {
+    let listener = bind(socket).map_err(|source| Error::Socket { socket: socket.to_owned(), source })?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    Ok(stream::unfold((listener, places), async |(listener, places)| {
+        let place = places.clone().acquire_owned().await.ok()?;
+        let accepted = listener.accept().await.map(|(stream, _)| Connection { stream, _place: place });
+        Some((accepted, (listener, places)))
+    }))
 }
 
 pub fn remove(socket: &Path) {
@@ -24,7 +46,7 @@ pub fn remove(socket: &Path) {
     }
 }
 
-fn bind(socket: &Path) -> io::Result<UnixListenerStream> {
+fn bind(socket: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -32,5 +54,31 @@ fn bind(socket: &Path) -> io::Result<UnixListenerStream> {
     let listener = UnixListener::bind(socket)?;
     // `main` sets the umask, so nobody else could connect in between.
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-    Ok(UnixListenerStream::new(listener))
+    Ok(listener)
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }

@@ -27,7 +27,7 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
     isolated(async {
         let (demo, kubelet) = (Demo::new("refused").await, Kubelet::start().await);
         unusable(&demo).await;
-        let cases: [(Change, Code, &str); 12] = [
+        let cases: [(Change, Code, &str); 14] = [
             (
                 |v| v.with("connector.name", "nobody"),
                 Code::NotFound,
@@ -75,6 +75,17 @@ fn a_refused_mount_says_what_to_do_and_leaves_nothing() {
             ),
             (|v| v.with("conector.name", "k8s"), Code::InvalidArgument, r#"did you mean "connector.name"?"#),
             (|v| v.with("configuration.params", "{"), Code::InvalidArgument, "configuration.params"),
+            (
+                |v| v.with("configuration.params", &" ".repeat(32 << 10)),
+                Code::InvalidArgument,
+                "the volume's attributes take 33 KiB, more than the 32 KiB that a volume may have",
+            ),
+            // Before it is read.
+            (
+                |v| v.with("configuration.params", &" ".repeat(1 << 20)),
+                Code::OutOfRange,
+                "the limit is: 65536",
+            ),
             (
                 |mut v| {
                     v.read_only = false;
