@@ -54,8 +54,7 @@ pub async fn run(
     let shutdown = shutdown.shared();
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
-    let mounted = mount::used().map_err(|source| Error::Node { what: "find", source })?;
-    let node = NodeService::new(cluster, settings.node_name.clone(), mounted);
+    let node = NodeService::new(cluster, settings.node_name.clone());
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
         .add_service(NodeServer::new(node).max_decoding_message_size(MAX_CALL))

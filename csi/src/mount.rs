@@ -2,8 +2,7 @@
 //! never remembered, so a new process of the driver goes on with the mounts of the old one. `write` fills it,
 //! `node` removes it.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -45,22 +44,6 @@ pub fn mounted(target: &Path) -> io::Result<Mounted> {
     let Some(target) = canonical(target)? else { return Ok(Mounted::Nothing) };
     let table = fs::read("/proc/self/mountinfo")?;
     Ok(find(&table, &target))
-}
-
-/// Bytes that all our mounts take.
-pub fn used() -> io::Result<usize> {
-    let table = fs::read("/proc/self/mountinfo")?;
-    let ours = table.split(|byte| *byte == b'\n').filter_map(entry).filter(|mount| mount.ours);
-    // One may be seen at several places.
-    let by_device: BTreeMap<_, _> = ours.map(|mount| (mount.device, mount.path)).collect();
-    let used = by_device.values().map(|path| match rustix::fs::statfs(path) {
-        Ok(found) => {
-            found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_bsize.unsigned_abs())
-        }
-        // Unmounted in the meantime.
-        Err(_gone) => 0,
-    });
-    Ok(usize::try_from(used.sum::<u64>()).unwrap_or(usize::MAX))
 }
 
 /// Makes the folder and mounts an empty tmpfs on it.
@@ -130,27 +113,20 @@ fn canonical(target: &Path) -> io::Result<Option<PathBuf>> {
 /// The last line for a path is what lies on top. Format: proc_pid_mountinfo(5).
 fn find(table: &[u8], target: &Path) -> Mounted {
     let mut lines = table.split(|byte| *byte == b'\n').filter_map(entry);
-    let on_top = lines.rfind(|mount| mount.path == target);
+    let on_top = lines.rfind(|(path, _)| path == target);
     match on_top {
         None => Mounted::Nothing,
-        Some(Mount { ours: true, .. }) => Mounted::Ours,
-        Some(Mount { ours: false, .. }) => Mounted::Foreign,
+        Some((_, true)) => Mounted::Ours,
+        Some((_, false)) => Mounted::Foreign,
     }
 }
 
-/// A line of the kernel's table.
-struct Mount {
-    device: Vec<u8>,
-    path: PathBuf,
-    ours: bool,
-}
-
-fn entry(line: &[u8]) -> Option<Mount> {
+/// Mount point, and whether it is one of ours.
+fn entry(line: &[u8]) -> Option<(PathBuf, bool)> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let separator = fields.iter().position(|field| *field == b"-")?;
     let ours = fields.get(separator + 1..separator + 3)? == [FILE_SYSTEM.as_bytes(), SOURCE.as_bytes()];
-    let path = PathBuf::from(OsString::from_vec(unescape(fields.get(4)?)));
-    Some(Mount { device: fields.get(2)?.to_vec(), path, ours })
+    Some((PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.get(4)?))), ours))
 }
 
 /// Space, tab, newline and backslash are written as `\` and three octal digits.

@@ -31,14 +31,9 @@ pub struct NodeService {
 }
 
 impl NodeService {
-    /// `mounted`: bytes that volumes of this driver take already.
-    pub fn new(cluster: Cluster, node: String, mounted: usize) -> NodeService {
-        let driver = Driver {
-            cluster,
-            volumes: Volumes::default(),
-            room: Arc::new(Room::beside(mounted)),
-            turns: Turns::default(),
-        };
+    pub fn new(cluster: Cluster, node: String) -> NodeService {
+        let driver =
+            Driver { cluster, volumes: Volumes::default(), room: Arc::default(), turns: Turns::default() };
         NodeService { driver: Arc::new(driver), node }
     }
 }
@@ -109,11 +104,13 @@ impl Driver {
     async fn publish_volume(&self, wire: NodePublishVolumeRequest) -> Result<(), Error> {
         let id = wire.volume_id.clone();
         let request = request::check(wire)?;
-        let call = self.turns.call(&request.pod.namespace);
-        let call = call.ok_or_else(|| Error::Crowded(request.pod.namespace.clone()))?;
         let mut volume = self.volumes.lock(&request.target).await?;
-        let result = self.publish_locked(&request, &mut volume, &call).await;
+        let result = match self.turns.call(&request.pod.namespace, volume.is_known()) {
+            Some(call) => self.publish_locked(&request, &mut volume, &call).await,
+            None => Err(Error::Crowded(request.pod.namespace.clone())),
+        };
         if result.is_err() && !volume.is_known() {
+            volume.portion = None;
             self.volumes.release(&request.target, volume);
         }
         if result? {
@@ -128,7 +125,7 @@ impl Driver {
         &self,
         request: &PublishRequest,
         volume: &mut Volume,
-        call: &Call,
+        call: &Call<'_>,
     ) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
@@ -143,16 +140,12 @@ impl Driver {
         if published && volume.is_fresh(&request.token) {
             return Ok(false);
         }
-        if !published {
-            self.take_room(request, published, volume, 0)?;
+        if !published && !self.portion(request, volume).set(request.weight) {
+            return Err(Error::NoRoom(request.pod.namespace.clone()));
         }
         let _turn = self.turns.next(call).await.ok_or(Error::Stopped)?;
         let renewed = self.renewed(request, published, volume.last.as_ref()).await;
-        let fits = renewed.and_then(|renewed| {
-            let weight = room::weight(&renewed.files, &renewed.inputs);
-            self.take_room(request, published, volume, weight).map(|()| renewed)
-        });
-        match fits {
+        match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
             Ok(Renewed { files, inputs, stale }) => {
                 place(request, files).await?;
                 volume.last = Some(inputs);
@@ -187,23 +180,35 @@ impl Driver {
         }
     }
 
-    /// For the request and what comes of it. Calls that wait for their turn have theirs.
-    fn take_room(
+    fn portion<'a>(&self, request: &PublishRequest, volume: &'a mut Volume) -> &'a mut Portion {
+        volume.portion.get_or_insert_with(|| Portion::new(&self.room, &request.pod.namespace))
+    }
+
+    /// If there is room for it. A volume that is there never lacks it for its token and the CA: of Connectors that have
+    /// become too large it keeps what it has.
+    fn fitting(
         &self,
         request: &PublishRequest,
         published: bool,
         volume: &mut Volume,
-        files: usize,
-    ) -> Result<(), Error> {
-        let namespace = &request.pod.namespace;
+        renewed: Renewed,
+    ) -> Result<Renewed, Error> {
+        let weight = room::weight(&renewed.files, &renewed.inputs);
         let is_of_before = published && volume.portion.is_none();
-        let portion = volume.portion.get_or_insert_with(|| Portion::new(&self.room, namespace));
+        let portion = self.portion(request, volume);
         if is_of_before {
-            portion.adopt(request.weight + files);
-        } else if !portion.set(request.weight + files) {
-            return Err(Error::NoRoom(namespace.clone()));
+            portion.had(weight);
         }
-        Ok(())
+        if portion.set(weight.files.saturating_add(weight.rest).saturating_add(request.weight)) {
+            return Ok(renewed);
+        }
+        let full = Error::NoRoom(request.pod.namespace.clone());
+        let Some(last) = volume.last.clone().filter(|_| published) else { return Err(full) };
+        let inputs = Inputs { ca_bundle: renewed.inputs.ca_bundle, ..last };
+        let files = render::render(&request.attributes, request.token.secret(), &inputs)?;
+        let weight = room::weight(&files, &inputs);
+        self.portion(request, volume).has(weight.files + weight.rest + request.weight);
+        Ok(Renewed { files, inputs, stale: renewed.stale.or(Some(full)) })
     }
 
     async fn unpublish(&self, wire: NodeUnpublishVolumeRequest) -> Result<(), Status> {

@@ -13,26 +13,34 @@ use crate::inputs::Inputs;
 use crate::render::{PAGE, pages};
 use crate::write::Files;
 
-/// Of all volumes of a node. The limit is 256 MiB (config/csi/daemonset.yaml), the driver itself takes some 30, and
-/// what its concurrent publishes work on as much.
-const MOST: usize = 112 << 20;
+/// Of all volumes of a node. The limit is 256 MiB (config/csi/daemonset.yaml), the driver itself takes some 30, what its
+/// concurrent publishes work on 64, and namespaces at their floor 50.
+const MOST: usize = 96 << 20;
 /// What a namespace may have however little is left. A node has some hundred Pods.
 const FLOOR: usize = 512 << 10;
+/// Beside its files, of a volume that was there before this process.
+const ORDINARY: usize = 128 << 10;
 
 /// Of the kernel for a file and its link.
 const FILE: usize = 2 << 10;
 /// Bytes that an object takes for one of its JSON.
 const OBJECT: usize = 3;
 
-/// What a volume takes.
-pub fn weight(files: &Files, inputs: &Inputs) -> usize {
-    let written: usize = files.values().map(|content| pages(content.expose_secret()) * PAGE + FILE).sum();
-    let connectors: usize = inputs.connectors.iter().map(|one| size(&one.connector)).sum();
+/// What a volume takes for its files, and what for the rest.
+#[derive(Clone, Copy)]
+pub struct Weight {
+    pub files: usize,
+    pub rest: usize,
+}
+
+pub fn weight(files: &Files, inputs: &Inputs) -> Weight {
+    let files = files.values().map(|content| pages(content.expose_secret()) * PAGE + FILE).sum();
+    let connectors = inputs.connectors.iter().map(|one| size(&one.connector));
     // Those of one class share it.
     let classes: BTreeMap<_, _> =
         inputs.connectors.iter().map(|one| (Arc::as_ptr(&one.class), &*one.class)).collect();
-    let classes: usize = classes.values().map(size).sum();
-    written + OBJECT * (connectors + classes) + inputs.ca_bundle.len()
+    let objects = connectors.chain(classes.values().map(size)).fold(0, usize::saturating_add);
+    Weight { files, rest: objects.saturating_mul(OBJECT).saturating_add(inputs.ca_bundle.len()) }
 }
 
 /// Of a node.
@@ -43,16 +51,9 @@ pub struct Room(Mutex<Held>);
 struct Held {
     all: usize,
     of: HashMap<String, usize>,
-    /// Of volumes that were there before this process and have not been published again.
-    unknown: usize,
 }
 
 impl Room {
-    /// Beside what mounted volumes take already.
-    pub fn beside(mounted: usize) -> Room {
-        Room(Mutex::new(Held { unknown: mounted, ..Held::default() }))
-    }
-
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,20 +75,25 @@ impl Portion {
     pub fn set(&mut self, bytes: usize) -> bool {
         let (more, room) = (bytes.saturating_sub(self.bytes), self.room.clone());
         let mut held = room.held();
-        let left = MOST.saturating_sub(held.all + held.unknown + more).max(FLOOR);
-        let fits = more == 0 || held.of.get(&self.namespace).copied().unwrap_or_default() + more <= left;
+        let all = held.all.saturating_add(more);
+        let of = held.of.get(&self.namespace).copied().unwrap_or_default().saturating_add(more);
+        let fits = more == 0 || of <= MOST.saturating_sub(all).max(FLOOR);
         if fits {
             self.change(&mut held, bytes);
         }
         fits
     }
 
-    /// It was there before this process, and had its room then.
-    pub fn adopt(&mut self, bytes: usize) {
+    /// The volume is there, and nobody but us has made it larger.
+    pub fn has(&mut self, bytes: usize) {
         let room = self.room.clone();
-        let mut held = room.held();
-        held.unknown = held.unknown.saturating_sub(bytes);
-        self.change(&mut held, bytes);
+        self.change(&mut room.held(), bytes);
+    }
+
+    /// The same of one that was there before this process, which had its room then. Not what its Connectors may have become
+    /// since.
+    pub fn had(&mut self, weight: Weight) {
+        self.has(weight.files.saturating_add(weight.rest.min(ORDINARY)));
     }
 
     fn change(&mut self, held: &mut Held, bytes: usize) {
@@ -128,10 +134,10 @@ mod tests {
         let room = Arc::new(Room::default());
         let mut all: Vec<Vec<Portion>> =
             ["one", "two", "three"].iter().map(|namespace| fill(&room, namespace)).collect();
-        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [112, 56, 28]);
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [96, 48, 24]);
         let more: Vec<_> = (0..100).map(|number| fill(&room, &format!("more{number}"))).collect();
         assert!(more.iter().all(|volumes| !volumes.is_empty()), "one has no room for a single volume");
-        assert!(room.held().all < 168 << 20);
+        assert!(room.held().all < 150 << 20);
         assert!(all[0][0].set(VOLUME / 2), "a volume cannot become smaller");
         assert!(!all[0][0].set(VOLUME), "a volume of a full namespace has grown");
         drop((all, more));
@@ -140,19 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn volumes_of_before_have_their_room_before_and_after_they_are_known() {
-        let room = Arc::new(Room::beside(100 << 20));
-        assert_eq!(fill(&room, "new").len(), 12);
-        let adopted: Vec<_> = (0..200)
+    fn volumes_of_before_have_their_room_and_no_more_than_they_can_have_had() {
+        let room = Arc::new(Room::default());
+        let others = fill(&room, "others");
+        let mut before: Vec<_> = (0..200)
             .map(|_| {
                 let mut portion = Portion::new(&room, "old");
-                portion.adopt(VOLUME);
+                portion.had(Weight { files: VOLUME, rest: 6 << 20 });
                 portion
             })
             .collect();
-        assert_eq!(room.held().unknown, 0);
-        assert_eq!((fill(&room, "old").len(), fill(&room, "new").len()), (0, 12));
-        drop(adopted);
-        assert_eq!(fill(&room, "old").len(), 112);
+        assert_eq!(room.held().of["old"], 200 * (VOLUME + ORDINARY));
+        assert!(!before[0].set(6 << 20), "one has become larger");
+        assert_eq!(fill(&room, "old").len(), 0);
+        drop((before, others));
+        assert_eq!(fill(&room, "old").len(), 96);
     }
 }

@@ -12,7 +12,10 @@ async fn crowd() -> Demo {
     let demo = Demo::new("crowd").await;
     demo.apply(json!({
         "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "ConnectorClass", "metadata": { "name": "large" },
-        "spec": { "params": [{ "name": "large", "type": "string", "default": "" }] },
+        "spec": {
+            "params": [{ "name": "large", "type": "string", "default": "" }],
+            "configurations": [{ "name": "login", "data": { "login": "token: {{ .context.token }}" } }],
+        },
     }))
     .await;
     let value = "x".repeat(120 << 10);
@@ -29,7 +32,7 @@ async fn crowd() -> Demo {
 fn large(kubelet: &Kubelet, demo: &Demo, number: usize) -> PodVolume {
     let names: Vec<_> = (0..16).map(|number| format!("c{number}")).collect();
     let volume = kubelet.volume(demo.namespace, &format!("large-{number}"), "the.first.token");
-    volume.without("connector.name").without("configuration.names").with("connectors", &names.join(","))
+    volume.without("connector.name").with("connectors", &names.join(",")).with("configuration.names", "login")
 }
 
 #[test]
@@ -53,11 +56,25 @@ fn volumes_of_one_namespace_leave_those_of_others_their_room() {
         let other = kubelet.volume(quiet.namespace, "job", "a.token");
         kubelet.publish(&other).await.unwrap();
 
-        // Those that are there are renewed, also by a driver that does not know them yet.
+        // Those that are there are renewed, all of them, although their Connectors have become too large.
+        let larger = json!({ "spec": { "params": [{ "name": "large", "value": "x".repeat(127 << 10) }] } });
+        demo.patch("c7", larger).await.unwrap();
+        demo.ready("c7", "True", "", "").await;
+        for volume in &mut volumes {
+            volume.token = "a.token.of.before".into();
+            let told = kubelet.publish(volume).await.map_err(|status| status.message().to_owned());
+            assert!(
+                told.is_ok()
+                    || told.unwrap_err().contains("the rest keeps its content: volumes of namespace")
+            );
+            assert_eq!(volume.read("login"), "token: a.token.of.before");
+        }
+        // By a driver that does not know them yet it is the token at least.
         let kubelet = kubelet.restart_driver().await;
         for volume in &mut volumes {
             volume.token = "the.second.token".into();
-            kubelet.publish(volume).await.unwrap();
+            let told = kubelet.publish(volume).await.map_err(|status| status.code());
+            assert!(matches!(told, Ok(()) | Err(Code::Unavailable)), "{told:?}");
             assert_eq!(volume.read("context.token"), "the.second.token");
         }
         let one_more = large(&kubelet, &demo, volumes.len());

@@ -34,6 +34,8 @@ const FIRST_WINDOW: u32 = 65_535;
 const MAX_FRAME: usize = 16 << 10;
 /// Bytes of a block or a frame that cost nothing: most heads are smaller.
 const SMALL: usize = 4 << 10;
+/// For a frame without room.
+const CROWDED: Duration = Duration::from_secs(1);
 /// Frames that cost as much of a task's turn as one read. Of the smallest, one read has a thousand.
 const FRAMES: usize = 32;
 /// What a client sends before its first frame.
@@ -153,6 +155,7 @@ impl Frames {
             if self.payload > 0 {
                 self.windows.learn(&rest[..n]);
                 self.payload -= n;
+                self.ended |= self.payload == 0 && self.block.is_none();
             } else {
                 self.head[self.has..self.has + n].copy_from_slice(&rest[..n]);
                 self.has += n;
@@ -189,9 +192,10 @@ impl Frames {
         self.ended |= self.block.is_none();
     }
 
-    /// What the library has made room for, as soon as the frame's head is there.
+    /// What the library has made room for, as soon as the frame's head is there. Not of a block, which counts as it comes.
     fn unended(&self) -> usize {
-        if self.payload > 0 && self.length <= MAX_FRAME { self.length } else { 0 }
+        let is_one = self.payload > 0 && self.block.is_none() && self.length <= MAX_FRAME;
+        if is_one { self.length } else { 0 }
     }
 
     /// Not a block of one frame: the library keeps that as it is.
@@ -229,12 +233,9 @@ impl Bounds {
         if room || !self.ends { Ok(()) } else { Err(io::Error::other("no room for a header block")) }
     }
 
-    /// Asked whenever there is nothing more for now.
-    fn time(&mut self, cx: &mut Context<'_>, block: bool) -> Poll<io::Result<()>> {
-        if !block {
-            return Poll::Pending;
-        }
-        let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.time)));
+    /// From when it was asked first, for a block or a frame.
+    fn time(&mut self, cx: &mut Context<'_>, time: Duration) -> Poll<io::Result<()>> {
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(time)));
         ready!(late.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
@@ -281,13 +282,17 @@ impl<S: AsyncRead + Unpin> Blocks<S> {
         self.frames.block.as_ref().map_or(0, |block| block.bytes.max(self.kept.capacity()))
     }
 
-    /// For now. A frame of a client that does not end takes its room, and where there is none it must end in time: one
-    /// that keeps to the windows sends smaller ones by then.
+    /// For now. A frame of a client that does not end takes its room, and where there is none it must end soon: one that
+    /// keeps to the windows sends smaller ones by then.
     fn nothing_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.frames.block.is_some() {
+            return self.bounds.time(cx, self.bounds.time);
+        }
         let unended = if self.bounds.ends { self.frames.unended() } else { 0 };
-        let crowds = unended > 0
-            && (self.bounds.room(unended.max(self.block())).is_err() || self.bounds.late.is_some());
-        self.bounds.time(cx, crowds || self.frames.block.is_some())
+        if unended > 0 && (self.bounds.late.is_some() || self.bounds.room(unended).is_err()) {
+            return self.bounds.time(cx, self.bounds.time.min(CROWDED));
+        }
+        Poll::Pending
     }
 
     /// Other tasks', where frames are small.
@@ -466,7 +471,7 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(5), blocks.read_u8()).await;
         assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
         let (mut blocks, mut far) = begun(MAX_FRAME, Duration::from_secs(1), share.clone()).await;
-        // Each piece in its time, the whole in more than one: a frame of four that ends has no time of its own.
+        // Each has its own time.
         for _ in 0..4 {
             let ends = async {
                 tokio::time::sleep(Duration::from_millis(400)).await;
@@ -477,6 +482,18 @@ mod tests {
             let (read, ()) = tokio::join!(blocks.read_exact(&mut payload), ends);
             read.unwrap();
         }
+        let (mut blocks, mut far) = begun(MAX_FRAME, Duration::from_millis(500), share.clone()).await;
+        assert!(tokio::time::timeout(Duration::from_millis(100), blocks.read_u8()).await.is_err());
+        far.write_all(&[1; MAX_FRAME]).await.unwrap();
+        blocks.read_exact(&mut [0; MAX_FRAME]).await.unwrap();
+        // It rests for longer than that time, and what comes then has all of it again.
+        assert!(tokio::time::timeout(Duration::from_millis(700), blocks.read_u8()).await.is_err());
+        let head = frame(HEADERS, END_HEADERS, 3, b"head");
+        far.write_all(&head[..HEAD + 1]).await.unwrap();
+        blocks.read_exact(&mut [0; HEAD + 1]).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(100), blocks.read_u8()).await.is_err());
+        far.write_all(&head[HEAD + 1..]).await.unwrap();
+        blocks.read_exact(&mut [0; 3]).await.unwrap();
         let (mut blocks, _far) = begun(SMALL, Duration::from_millis(50), share).await;
         assert!(tokio::time::timeout(Duration::from_millis(200), blocks.read_u8()).await.is_err());
     }
