@@ -20,7 +20,7 @@ use crate::proto::csi::{
 };
 use crate::render::{self, TOKEN_FILE};
 use crate::request::{self, PublishRequest};
-use crate::room::{self, Portion, Room};
+use crate::room::{self, Portion, Room, Weight};
 use crate::turns::{Call, Turns};
 use crate::volumes::{Volume, Volumes};
 use crate::write::{self, Files};
@@ -154,7 +154,10 @@ impl Driver {
                 Ok(true)
             }
             Err(error) if published => {
-                renew_token(request).await?;
+                let written = renew_token(request).await?;
+                if volume.portion.is_none() {
+                    self.portion(request, volume).had(written);
+                }
                 Err(error)
             }
             Err(error) => Err(error),
@@ -234,14 +237,15 @@ struct Renewed {
 }
 
 /// A driver that knows nothing of before can still renew the one file that is the token alone.
-async fn renew_token(request: &PublishRequest) -> Result<(), Error> {
+async fn renew_token(request: &PublishRequest) -> Result<Weight, Error> {
     let target = request.target.clone();
     let mut files = blocking(move || write::read(&target)).await.map_err(inspect)?;
-    match files.get_mut(TOKEN_FILE) {
-        Some(token) => *token = request.token.secret().clone(),
-        None => return Ok(()),
+    let weight = room::written(&files);
+    if let Some(token) = files.get_mut(TOKEN_FILE) {
+        *token = request.token.secret().clone();
+        place(request, files).await?;
     }
-    place(request, files).await
+    Ok(weight)
 }
 
 async fn place(request: &PublishRequest, files: Files) -> Result<(), Error> {

@@ -33,14 +33,19 @@ pub struct Weight {
     pub rest: usize,
 }
 
-pub fn weight(files: &Files, inputs: &Inputs) -> Weight {
+pub fn written(files: &Files) -> Weight {
     let files = files.values().map(|content| pages(content.expose_secret()) * PAGE + FILE).sum();
+    Weight { files, rest: 0 }
+}
+
+pub fn weight(files: &Files, inputs: &Inputs) -> Weight {
     let connectors = inputs.connectors.iter().map(|one| size(&one.connector));
     // Those of one class share it.
     let classes: BTreeMap<_, _> =
         inputs.connectors.iter().map(|one| (Arc::as_ptr(&one.class), &*one.class)).collect();
     let objects = connectors.chain(classes.values().map(size)).fold(0, usize::saturating_add);
-    Weight { files, rest: objects.saturating_mul(OBJECT).saturating_add(inputs.ca_bundle.len()) }
+    let rest = objects.saturating_mul(OBJECT).saturating_add(inputs.ca_bundle.len());
+    Weight { rest, ..written(files) }
 }
 
 /// Of a node.
@@ -64,11 +69,13 @@ pub struct Portion {
     room: Arc<Room>,
     namespace: String,
     bytes: usize,
+    /// The volume is there, whether or not its next publish succeeds.
+    stays: bool,
 }
 
 impl Portion {
     pub fn new(room: &Arc<Room>, namespace: &str) -> Portion {
-        Portion { room: room.clone(), namespace: namespace.to_owned(), bytes: 0 }
+        Portion { room: room.clone(), namespace: namespace.to_owned(), bytes: 0, stays: false }
     }
 
     /// What the volume takes from now on. False if there is no room for more than it had.
@@ -93,7 +100,12 @@ impl Portion {
     /// The same of one that was there before this process, which had its room then. Not what its Connectors may have become
     /// since.
     pub fn had(&mut self, weight: Weight) {
+        self.stays = true;
         self.has(weight.files.saturating_add(weight.rest.min(ORDINARY)));
+    }
+
+    pub fn stays(&self) -> bool {
+        self.stays
     }
 
     fn change(&mut self, held: &mut Held, bytes: usize) {

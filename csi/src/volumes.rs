@@ -49,7 +49,8 @@ impl Volume {
     }
 
     pub fn is_known(&self) -> bool {
-        self.written.is_some() || self.last.is_some()
+        let stays = self.portion.as_ref().is_some_and(Portion::stays);
+        stays || self.written.is_some() || self.last.is_some()
     }
 }
 
