@@ -14,7 +14,7 @@ FOLDER := target/images
 RELEASED := target/release-images
 ARCHIVES = $(COMPONENTS:%=$(FOLDER)/connectors-%.tar)
 # What is shipped is for both of these, and where it is.
-TARGETS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
+TRIPLES := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
 SHIPPED = target/shipped/$(VERSION)
 # Without --package, so that dependencies are compiled with the features that the tests use, once.
 BUILD := cargo build --locked $(COMPONENTS:%=--bin connectors-%) --bin testenv --bin sbom
@@ -105,14 +105,14 @@ release: ALSO = need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc --version; need
 release: root ready prerequisites ## what is shipped, in target/shipped/VERSION: images for amd64 and arm64, chart, manifests, checksums; tried
 	$(BUILD)
 	@echo 'compile gateway, controller and driver for release, twice (about 30 minutes the first time)'
-	release/compile.sh $(TARGETS)
-	HELM=$$($(TESTENV) tools helm) KUBECTL=$$($(TESTENV) tools kubectl) release/pack.sh $(SHIPPED) $(foreach target,$(TARGETS),$(target)=target/$(target)/release)
+	release/compile.sh $(TRIPLES)
+	HELM=$$($(TESTENV) tools helm) KUBECTL=$$($(TESTENV) tools kubectl) release/pack.sh $(SHIPPED) $(foreach target,$(TRIPLES),$(target)=target/$(target)/release)
 	CONNECTORS_SHIPPED=$(CURDIR)/$(SHIPPED) timeout 900 cargo test --locked --test released
 	@$(MAKE) --no-print-directory quickstart ARCHIVES='$(COMPONENTS:%=$(SHIPPED)/connectors-%-$(VERSION).tar)'
 
 # First, before anything is installed or compiled.
 ready:
-	@release/ready.sh $(TARGETS)
+	@release/ready.sh $(TRIPLES)
 
 quickstart:
 	@$(CLUSTERS) config/samples/quickstart.sh
