@@ -187,8 +187,8 @@ impl Driver {
         volume.portion.get_or_insert_with(|| Portion::new(&self.room, &request.pod.namespace))
     }
 
-    /// If there is room for it. A volume that is there never lacks it for its token and the CA: of Connectors that have
-    /// become too large it keeps what it has.
+    /// If there is room for it. A volume whose inputs are known never lacks it for its token and the CA: of Connectors that
+    /// have become too large it keeps what it has.
     fn fitting(
         &self,
         request: &PublishRequest,

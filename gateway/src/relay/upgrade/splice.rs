@@ -94,16 +94,14 @@ impl<'a> Direction<'a> {
             if !all {
                 continue;
             }
+            (self.buf, self.size) = (BytesMut::new(), 0);
             if self.unflushed {
                 ready!(Pin::new(&mut *self.to).poll_flush(cx))
                     .map_err(|error| Broken::Sink(error.to_string()))?;
                 self.unflushed = false;
             }
             return match &self.end {
-                None => {
-                    (self.buf, self.size) = (BytesMut::new(), 0);
-                    Poll::Pending
-                }
+                None => Poll::Pending,
                 Some(Err(why)) => Poll::Ready(Err(Broken::Source(why.clone()))),
                 Some(Ok(())) => {
                     Pin::new(&mut *self.to).poll_shutdown(cx).map_err(|error| Broken::Sink(error.to_string()))
