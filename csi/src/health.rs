@@ -1,7 +1,7 @@
-//! Asks a running driver over its socket whether it serves: the liveness probe's command, and the step before
-//! registration.
+//! Asks a running driver whether it serves: the liveness probe's command, and the step before registration. Over a
+//! socket of its own beside kubelet's, for as many calls as kubelet makes must not end the driver.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tonic::transport::Endpoint;
@@ -12,11 +12,16 @@ use crate::proto::csi::identity_client::IdentityClient;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
+pub fn socket(csi_socket: &Path) -> PathBuf {
+    csi_socket.with_file_name("health.sock")
+}
+
 /// # Errors
-/// [`Error::NotServing`] when nobody answers on the socket within 5 s.
-pub async fn check(socket: &Path) -> Result<(), Error> {
-    let not_serving = || Error::NotServing(socket.to_owned());
-    let ready = tokio::time::timeout(DEADLINE, probe(socket)).await.map_err(|_| not_serving())?;
+/// [`Error::NotServing`] when the driver of this socket does not answer within 5 s.
+pub async fn check(csi_socket: &Path) -> Result<(), Error> {
+    let not_serving = || Error::NotServing(csi_socket.to_owned());
+    let socket = socket(csi_socket);
+    let ready = tokio::time::timeout(DEADLINE, probe(&socket)).await.map_err(|_| not_serving())?;
     ready.unwrap_or(false).then_some(()).ok_or_else(not_serving)
 }
 

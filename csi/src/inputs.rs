@@ -12,7 +12,6 @@ use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::names::{CA_BUNDLE_CONFIGMAP, CA_BUNDLE_KEY, GATEWAY, is_object_name};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::{Connector, ConnectorClass, rules};
-use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -116,9 +115,6 @@ impl Cluster {
         published: bool,
         last: Option<&Inputs>,
     ) -> Result<Gathered, Error> {
-        let references = &request.attributes.connectors;
-        let asked = references.iter().map(|reference| self.usable(&request.pod, reference, published));
-        let (found, ca_bundle) = tokio::join!(join_all(asked), self.ca_bundle());
         let mut stale = None;
         let mut classes = Classes {
             api: Api::all(self.client.clone()),
@@ -126,16 +122,18 @@ impl Cluster {
             namespace: &request.pod.namespace,
             settings: &self.settings,
         };
+        let references = &request.attributes.connectors;
         let mut connectors = Vec::with_capacity(references.len());
-        for (reference, found) in references.iter().zip(found) {
-            let whole = match found {
+        // One after the other: what a tenant wrote into one is megabytes while it is read.
+        for reference in references {
+            let whole = match self.usable(&request.pod, reference, published).await {
                 Ok(connector) => classes.with_class(reference, connector).await,
                 Err(error) => Err(error),
             };
             let known = last.and_then(|last| last.connector(reference)).cloned();
             connectors.push(or_known(whole, known, &mut stale)?);
         }
-        let known = last.map(|last| last.ca_bundle.clone());
+        let (ca_bundle, known) = (self.ca_bundle().await, last.map(|last| last.ca_bundle.clone()));
         let inputs = Inputs {
             connectors,
             ca_bundle: or_known(ca_bundle, known, &mut stale)?,

@@ -25,7 +25,7 @@ mod write;
 use std::future::Future;
 use std::sync::Arc;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use tokio::sync::mpsc;
 use tonic::transport::Server;
 
@@ -54,6 +54,10 @@ pub async fn run(
     let shutdown = shutdown.shared();
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
+    let health_socket = health::socket(&settings.csi_socket);
+    let health = Server::builder()
+        .add_service(IdentityServer::new(IdentityService))
+        .serve_with_incoming_shutdown(socket::listen(&health_socket)?, shutdown.clone());
     let node = NodeService::new(cluster, settings.node_name.clone());
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
@@ -67,10 +71,11 @@ pub async fn run(
         register::serve(&settings, Arc::new(refused), shutdown.clone()).await
     };
     let outcome = tokio::select! {
-        result = async { tokio::try_join!(csi.map(|result| result.map_err(Error::from)), registration) } => result.map(|_| ()),
+        result = async { tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration) } => result.map(|_| ()),
         Some(reason) = refusal.recv() => Err(Error::Refused(reason)),
     };
     socket::remove(&register::socket(&settings));
+    socket::remove(&health_socket);
     socket::remove(&settings.csi_socket);
     outcome
 }

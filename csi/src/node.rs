@@ -79,6 +79,10 @@ impl Node for NodeService {
     }
 }
 
+fn crowded(request: &PublishRequest) -> Error {
+    Error::Crowded(request.pod.namespace.clone())
+}
+
 struct Driver {
     cluster: Cluster,
     volumes: Volumes,
@@ -105,9 +109,11 @@ impl Driver {
         let id = wire.volume_id.clone();
         let request = request::check(wire)?;
         let mut volume = self.volumes.lock(&request.target).await?;
-        let result = match self.turns.call(&request.pod.namespace, volume.is_known()) {
-            Some(call) => self.publish_locked(&request, &mut volume, &call).await,
-            None => Err(Error::Crowded(request.pod.namespace.clone())),
+        let call = self.turns.call(&request.pod.namespace, volume.is_known());
+        // One that is fresh asks nobody: as many may come as there are.
+        let result = match call.is_some() || volume.is_fresh(&request.token) {
+            true => self.publish_locked(&request, &mut volume, call.as_ref()).await,
+            false => Err(crowded(&request)),
         };
         if result.is_err() && !volume.is_known() {
             volume.portion = None;
@@ -125,7 +131,7 @@ impl Driver {
         &self,
         request: &PublishRequest,
         volume: &mut Volume,
-        call: &Call<'_>,
+        call: Option<&Call<'_>>,
     ) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
@@ -143,6 +149,7 @@ impl Driver {
         if !published && !self.portion(request, volume).set(request.weight) {
             return Err(Error::NoRoom(request.pod.namespace.clone()));
         }
+        let call = call.ok_or_else(|| crowded(request))?;
         let _turn = self.turns.next(call).await.ok_or(Error::Stopped)?;
         let renewed = self.renewed(request, published, volume.last.as_ref()).await;
         match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {

@@ -10,10 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 const ALL: usize = 8;
 /// Of one namespace.
 const EACH: usize = 3;
-/// With those that wait; fewer than `socket` has connections. A namespace may have as many as it leaves others.
-const CALLS: usize = 192;
-/// It may have in any case.
-const FLOOR: usize = 4;
+/// With those that wait, for new volumes and for those that are there: together fewer than `socket` has connections. A
+/// namespace may have as many as it leaves others. Running Pods have their own, and a token has minutes left when it is
+/// renewed: kubelet calls again within two.
+const CALLS: [usize; 2] = [192, 48];
+/// It may have in any case, of each.
+const FLOOR: usize = 2;
 
 pub struct Turns {
     all: Semaphore,
@@ -22,13 +24,13 @@ pub struct Turns {
 
 #[derive(Default)]
 struct Calls {
-    all: usize,
+    all: [usize; 2],
     of: HashMap<String, Of>,
 }
 
 /// Of a namespace.
 struct Of {
-    calls: usize,
+    calls: [usize; 2],
     turns: Arc<Semaphore>,
 }
 
@@ -36,6 +38,7 @@ struct Of {
 pub struct Call<'a> {
     turns: &'a Turns,
     namespace: &'a str,
+    kind: usize,
     of: Arc<Semaphore>,
 }
 
@@ -52,21 +55,20 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// None if its namespace has too many. One for a volume that is known is never refused: a running Pod waits for it, and
-    /// it has its room already.
+    /// None if its namespace has too many of them.
     pub fn call<'a>(&'a self, namespace: &'a str, is_known: bool) -> Option<Call<'a>> {
-        let mut calls = self.calls();
-        let of = calls.of.get(namespace).map_or(0, |of| of.calls);
-        if !is_known && of >= FLOOR.max(CALLS.saturating_sub(calls.all)) {
+        let (mut calls, kind) = (self.calls(), usize::from(is_known));
+        let of = calls.of.get(namespace).map_or(0, |of| of.calls[kind]);
+        if of >= FLOOR.max(CALLS[kind].saturating_sub(calls.all[kind])) {
             return None;
         }
-        calls.all += 1;
+        calls.all[kind] += 1;
         let of = calls
             .of
             .entry(namespace.to_owned())
-            .or_insert_with(|| Of { calls: 0, turns: Arc::new(Semaphore::new(EACH)) });
-        of.calls += 1;
-        Some(Call { turns: self, namespace, of: of.turns.clone() })
+            .or_insert_with(|| Of { calls: [0; 2], turns: Arc::new(Semaphore::new(EACH)) });
+        of.calls[kind] += 1;
+        Some(Call { turns: self, namespace, kind, of: of.turns.clone() })
     }
 
     /// First come, first served within a namespace. None when the driver stops.
@@ -83,10 +85,10 @@ impl Turns {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let mut calls = self.turns.calls();
-        calls.all -= 1;
+        calls.all[self.kind] -= 1;
         if let Some(of) = calls.of.get_mut(self.namespace) {
-            of.calls -= 1;
-            if of.calls == 0 {
+            of.calls[self.kind] -= 1;
+            if of.calls == [0; 2] {
                 calls.of.remove(self.namespace);
             }
         }
@@ -99,14 +101,14 @@ mod tests {
 
     use super::*;
 
-    fn calls<'a>(turns: &'a Turns, namespace: &'a str) -> Vec<Call<'a>> {
-        std::iter::from_fn(|| turns.call(namespace, false)).take(1000).collect()
+    fn calls<'a>(turns: &'a Turns, namespace: &'a str, is_known: bool) -> Vec<Call<'a>> {
+        std::iter::from_fn(|| turns.call(namespace, is_known)).take(1000).collect()
     }
 
     #[test]
     fn a_namespace_has_a_few_turns_and_others_do_not_wait_for_it() {
         let turns = Turns::default();
-        let one = calls(&turns, "one");
+        let one = calls(&turns, "one", false);
         let now = |call| turns.next(call).now_or_never().flatten();
         let mut has: Vec<_> = one.iter().map_while(now).collect();
         assert_eq!(has.len(), EACH);
@@ -118,14 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_leaves_the_next_as_many_calls_as_it_has_and_running_pods_are_not_turned_away() {
+    fn a_namespace_leaves_the_next_as_many_calls_as_it_has_and_new_volumes_take_none_of_running_pods() {
         let turns = Turns::default();
-        let all: Vec<_> = ["one", "two", "three"].map(|name| calls(&turns, name)).into();
-        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [96, 48, 24]);
-        assert!(turns.call("one", true).is_some());
-        assert!(turns.call("late", false).is_some());
-        drop(all);
+        for (is_known, expected) in [(false, [96, 48, 24]), (true, [24, 12, 6])] {
+            let all: Vec<_> = ["one", "two", "three"].map(|name| calls(&turns, name, is_known)).into();
+            assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            assert!(turns.call("one", !is_known).is_some());
+            assert!(turns.call("late", is_known).is_some());
+        }
         let calls = turns.calls();
-        assert_eq!((calls.all, calls.of.len()), (0, 0));
+        assert_eq!((calls.all, calls.of.len()), ([0; 2], 0));
     }
 }
