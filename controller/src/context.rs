@@ -9,11 +9,11 @@ use connectors_api::{Connector, ConnectorClass, names};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use tokio::sync::Semaphore;
 
+use crate::events::Allowance;
 use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::reconcile::role;
@@ -25,7 +25,7 @@ pub struct Context {
     pub settings: Arc<Settings>,
     pub stores: Stores,
     pub prober: Arc<dyn Prober>,
-    pub recorder: Recorder,
+    pub events: Allowance,
     pub metrics: Arc<Metrics>,
     pub schedule: Schedule,
     /// Whose Role the cache does not show: somebody else's, or one that others made too large. Each walk would ask
@@ -80,10 +80,8 @@ impl Context {
         prober: Arc<dyn Prober>,
         metrics: Arc<Metrics>,
     ) -> Context {
-        let reporter =
-            Reporter { controller: names::CONTROLLER.into(), instance: Some(settings.identity.clone()) };
         Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Allowance::default(),
             schedule: Schedule::new(settings.recheck),
             unseen_roles: role::Lately::default(),
             full_roles: role::Lately::default(),

@@ -1,13 +1,20 @@
 //! Events on a Connector when its Ready changes, and the published ones about its CA Secret. Comes after the
 //! status was written.
 
-use std::time::Duration;
+mod allowance;
 
-use connectors_api::Connector;
+use std::time::{Duration, Instant};
+
 use connectors_api::conditions::{self, Condition, reason};
 use connectors_api::connector::ConnectorStatus;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType};
+use connectors_api::{Connector, names};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Resource, ResourceExt};
+
+pub use allowance::Allowance;
 
 use crate::context::Context;
 
@@ -18,10 +25,16 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// lost Event harms nobody.
 pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorStatus) {
     let last = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let about = connector.object_ref(&());
+    let namespace = connector.namespace().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
     let told = async {
-        for event in worth_telling(last, &status.conditions) {
-            if let Err(error) = context.recorder.publish(&event, &about).await {
+        for news in worth_telling(last, &status.conditions) {
+            if !context.events.take(&namespace, Instant::now()) {
+                context.metrics.events_left_out.inc();
+                continue;
+            }
+            let event = event(connector, &context.settings.identity, news);
+            if let Err(error) = events.create(&PostParams::default(), &event).await {
                 tracing::debug!("event: {}", crate::error::brief(&error));
             }
         }
@@ -29,20 +42,62 @@ pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorSt
     drop(tokio::time::timeout(DEADLINE, told).await);
 }
 
-fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
+/// Of a Connector's name, in that of its Events: the API server takes not much more.
+const BEGINNING: usize = 50;
+const NORMAL: &str = "Normal";
+const WARNING: &str = "Warning";
+
+struct News {
+    type_: &'static str,
+    reason: String,
+    note: String,
+}
+
+impl News {
+    fn new(type_: &'static str, reason: &str, note: &str) -> News {
+        News { type_, reason: reason.into(), note: note.into() }
+    }
+}
+
+/// Each is an object of its own: to count repetitions, all that were told lately had to be remembered, and whoever
+/// makes and deletes Connectors decides how many those are.
+fn event(connector: &Connector, identity: &str, news: News) -> Event {
+    let name = connector.name_any();
+    // A name may be as long as that of an Event, which has a suffix besides.
+    let beginning = name[..name.floor_char_boundary(BEGINNING)].trim_end_matches(['.', '-']);
+    let metadata = ObjectMeta {
+        generate_name: Some(format!("{beginning}-")),
+        namespace: connector.namespace(),
+        ..ObjectMeta::default()
+    };
+    Event {
+        metadata,
+        type_: Some(news.type_.into()),
+        reason: Some(news.reason),
+        note: Some(news.note),
+        action: Some("Reconcile".into()),
+        event_time: Some(MicroTime(Timestamp::now())),
+        regarding: Some(connector.object_ref(&())),
+        reporting_controller: Some(names::CONTROLLER.into()),
+        reporting_instance: Some(identity.into()),
+        ..Event::default()
+    }
+}
+
+fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<News> {
     let changed = |type_: &str| {
         let (last, now) = (conditions::find(last, type_), conditions::find(now, type_)?);
         let same = last.is_some_and(|last| (&last.status, &last.reason) == (&now.status, &now.reason));
         Some(now).filter(|_| !same)
     };
     let ready = changed(conditions::READY).map(|ready| match ready.status.as_str() {
-        "True" => event(
-            EventType::Normal,
+        "True" => News::new(
+            NORMAL,
             conditions::READY,
             ready.message.as_deref().unwrap_or("the Connector can be used"),
         ),
-        _ => event(
-            EventType::Warning,
+        _ => News::new(
+            WARNING,
             ready.reason.as_deref().unwrap_or("NotReady"),
             ready.message.as_deref().unwrap_or_default(),
         ),
@@ -53,25 +108,15 @@ fn worth_telling(last: &[Condition], now: &[Condition]) -> Vec<Event> {
             reason::INVALID_PEM => "InvalidCACert",
             _ => return None,
         };
-        Some(event(EventType::Warning, published, ca.message.as_deref().unwrap_or_default()))
+        Some(News::new(WARNING, published, ca.message.as_deref().unwrap_or_default()))
     });
     let ends = changed(conditions::AUTH_READY).and_then(|auth| match auth.reason.as_deref()? {
         reason @ (reason::CREDENTIAL_ENDS_IN_A_WEEK | reason::CREDENTIAL_ENDS_IN_A_DAY) => {
-            Some(event(EventType::Warning, reason, auth.message.as_deref().unwrap_or_default()))
+            Some(News::new(WARNING, reason, auth.message.as_deref().unwrap_or_default()))
         }
         _ => None,
     });
     ready.into_iter().chain(ca).chain(ends).collect()
-}
-
-fn event(type_: EventType, reason: &str, note: &str) -> Event {
-    Event {
-        type_,
-        reason: reason.into(),
-        note: Some(note.into()),
-        action: "Reconcile".into(),
-        secondary: None,
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use connectors_api::watch_health::WatchHealth;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::error::Error;
@@ -21,6 +22,7 @@ pub struct Metrics {
     pub probe_seconds: Histogram,
     pub leader: IntGauge,
     pub status_patches: IntCounterVec,
+    pub events_left_out: IntCounter,
     /// End of validity as Unix seconds, by certificate (`root`, `issuing`).
     pub ca_not_after: IntGaugeVec,
     /// By kind of what is watched.
@@ -54,6 +56,10 @@ impl Metrics {
                 opts("status_patches_total", "Patches of a status by kind"),
                 &["kind"],
             )?,
+            events_left_out: IntCounter::with_opts(opts(
+                "events_left_out_total",
+                "Events that were not sent, because their namespace had too many",
+            ))?,
             ca_not_after: IntGaugeVec::new(
                 opts("ca_not_after_seconds", "End of validity of the connector CA"),
                 &["certificate"],
@@ -88,6 +94,7 @@ impl Metrics {
         self.registry.register(Box::new(self.probe_seconds.clone()))?;
         self.registry.register(Box::new(self.leader.clone()))?;
         self.registry.register(Box::new(self.status_patches.clone()))?;
+        self.registry.register(Box::new(self.events_left_out.clone()))?;
         self.registry.register(Box::new(self.ca_not_after.clone()))?;
         self.registry.register(Box::new(self.watch_errors.clone()))?;
         self.registry.register(Box::new(self.credential_not_after.clone()))?;

@@ -8,7 +8,7 @@
 //! | services, roles, rolebindings: create, patch, delete | `service`, `role`, `access` (roles: what they grant, `get secrets`, is held too) |
 //! | with `--flux-configmaps` only (config/rbac/flux), configmaps: get, create, patch, delete | `flux` |
 //! | clusterroles: bind, resourceNames connectors-user | `access` |
-//! | events.k8s.io events: create, patch | `events` |
+//! | events.k8s.io events: create | `events` |
 //! | in its own namespace: leases get, create, update; secrets and configmaps get, list, watch, create, update (CA objects only) | `leader`, `ca` |
 
 pub mod access;

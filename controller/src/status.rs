@@ -12,7 +12,7 @@ use connectors_api::connector::{
 use connectors_api::probe::{Outcome, OutcomeStatus};
 use connectors_api::target::Target;
 
-/// A status is read by people: more than this is noise, and an Event's note takes no more than 1 KiB.
+/// In bytes. A status is read by people: more than this is noise, and an Event's note takes no more than 1 KiB.
 const MESSAGE_MAX: usize = 1000;
 pub const INFO: &str = "Info";
 
@@ -194,8 +194,8 @@ pub fn condition(type_: &str, outcome: &Outcome, severity: Option<&str>, last: &
         type_: type_.into(),
         status: status.into(),
         reason: Some(outcome.reason.clone()).filter(|reason| !reason.is_empty()),
-        message: Some(outcome.message.chars().take(MESSAGE_MAX).collect())
-            .filter(|message: &String| !message.is_empty()),
+        message: Some(outcome.message[..outcome.message.floor_char_boundary(MESSAGE_MAX)].to_owned())
+            .filter(|message| !message.is_empty()),
         severity: severity.map(Into::into),
         last_transition_time: Some(since.unwrap_or_else(Condition::now)),
     }

@@ -68,7 +68,7 @@ const CONTROLLER_MAY: Allowed = &[
         "bind",
         &[Place { namespace: "demo", name: "connectors-user" }, system("connectors-user")],
     ),
-    ("events.k8s.io/events", "create patch", &[ANYWHERE, SYSTEM]),
+    ("events.k8s.io/events", "create", &[ANYWHERE, SYSTEM]),
     ("/secrets", READ, &[ANYWHERE]),
     ("/secrets", "get list watch create", &[SYSTEM]),
     ("/secrets", "get list watch create update", &[system("connectors-ca"), system("connectors-gateway-ca")]),

@@ -12,6 +12,7 @@ mod class;
 mod classes;
 mod connector;
 mod deep;
+mod events;
 mod flux;
 mod leader;
 mod mistakes;
