@@ -15,6 +15,9 @@ use prometheus::{
 
 use crate::error::Error;
 
+/// From here on credentials of connectors that are gone are looked for: others' cost no more than they take.
+const MANY: usize = 1024;
+
 pub struct Metrics {
     registry: Registry,
     /// By kind (`connector`, `class`, `namespace`, `ca`, `ranges`, `classes`) and result (`ok` or `Error::kind`).
@@ -141,8 +144,13 @@ impl Metrics {
     /// What a probe has found; forgotten after a time, with the connector.
     pub fn credential_ends(&self, connector: &str, end: Option<i64>, life: Duration) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Whoever creates and deletes under ever new names must leave nothing behind, also where nobody scrapes.
+        if ends.len() >= MANY && ends.len() == ends.capacity() {
+            ends.retain(|_, (_, until)| *until > now);
+        }
         match end {
-            Some(end) => ends.insert(connector.to_owned(), (end, Instant::now() + life)),
+            Some(end) => ends.insert(connector.to_owned(), (end, now + life)),
             None => ends.remove(connector),
         };
     }
@@ -155,5 +163,20 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_connectors_that_are_gone_are_forgotten_also_where_nobody_scrapes() {
+        let metrics = Metrics::new().unwrap();
+        for number in 0..20 * MANY {
+            metrics.credential_ends(&number.to_string(), Some(1), Duration::ZERO);
+        }
+        let known = metrics.ends.lock().unwrap().len();
+        assert!(known <= 4 * MANY, "{known}");
     }
 }
