@@ -1,6 +1,7 @@
 //! The small HTTP port for kubelet and Prometheus: `/healthz`, `/readyz` (leader or not; a leader once it works),
 //! `/metrics`.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +14,33 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::metrics::Metrics;
 
 /// A client that sends no head for this long is cut, so that idle connections cannot pile up.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// Of a connection: one that does not read its answers must end, too.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Open connections. The oldest makes room for another: whoever holds them open does not keep kubelet out.
+const PLACES: usize = 256;
 /// Pause after a failed accept (out of descriptors), instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, metrics.clone()))),
+            Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= PLACES
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(tokio::spawn(answer(stream, metrics.clone())).abort_handle());
+            }
             Err(error) => {
                 tracing::warn!("admin port: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -41,9 +57,8 @@ async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(LONGEST, served).await {
         tracing::debug!("admin connection: {error}");
     }
 }
@@ -74,4 +89,37 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Fu
         .status(status)
         .header("content-type", "text/plain; version=0.0.4")
         .body(Full::new(Bytes::from(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn open(address: std::net::SocketAddr, sent: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // What the other end does not take any more need not be sent.
+        drop(timeout(Duration::from_millis(20), stream.write_all(sent)).await);
+        stream
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_connections_open_and_reads_no_answers_does_not_keep_kubelet_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Arc::new(Metrics::new().unwrap())));
+        let unread = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        let mut first = open(address, b"").await;
+        let mut greedy = Vec::new();
+        for _ in 0..PLACES {
+            greedy.push(open(address, unread.as_bytes()).await);
+        }
+        let closed = timeout(HEAD_DEADLINE / 2, first.read(&mut [0; 1])).await;
+        assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
+        let mut kubelet = open(address, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut answer = [0; 12];
+        timeout(HEAD_DEADLINE / 2, kubelet.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
 }
