@@ -33,6 +33,8 @@ pub struct Context {
     pub unseen_roles: role::Lately,
     /// Whose Role has no room for more names: each walk would say so.
     pub full_roles: role::Lately,
+    /// RoleBindings of our names that somebody else has made, `namespace/name`: the cache does not show them either.
+    pub foreign_bindings: role::Lately,
     locks: Places,
 }
 
@@ -85,6 +87,7 @@ impl Context {
             schedule: Schedule::new(settings.recheck),
             unseen_roles: role::Lately::default(),
             full_roles: role::Lately::default(),
+            foreign_bindings: role::Lately::default(),
             locks: Places::new(Semaphore::MAX_PERMITS, 1),
             client,
             settings,

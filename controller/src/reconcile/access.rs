@@ -38,7 +38,7 @@ pub async fn keep(context: &Context, namespace: &str, used: impl FnOnce() -> boo
     match binding {
         Some(binding) if groups.is_empty() => keep::remove(&bindings, &*binding).await,
         None if groups.is_empty() => Ok(()),
-        binding => keep_binding(&bindings, binding, &desired(namespace, groups)).await,
+        binding => keep_binding(context, &bindings, binding, &desired(namespace, groups)).await,
     }
 }
 

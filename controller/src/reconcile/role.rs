@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::secret_names;
-use crate::context::{Context, Stores};
+use crate::context::Context;
 use crate::error::Error;
 use crate::keep::{self, Kept};
 
@@ -27,7 +27,7 @@ pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error
     let covered = || {
         let names =
             secret_names(connector).into_iter().filter(|name| is_grantable(context, &namespace, name));
-        has_names(&context.stores, &namespace, names) || context.unseen_roles.is_one(&namespace)
+        has_names(context, &namespace, names) || context.unseen_roles.is_one(&namespace)
     };
     if covered() {
         return Ok(());
@@ -85,7 +85,8 @@ async fn write(context: &Context, namespace: &str) -> Result<usize, Error> {
             return Ok(left_out);
         }
     }
-    keep_binding(&bindings, binding, &desired_binding(namespace, &context.settings.namespace)).await?;
+    keep_binding(context, &bindings, binding, &desired_binding(namespace, &context.settings.namespace))
+        .await?;
     Ok(left_out)
 }
 
@@ -107,10 +108,12 @@ fn binding_of(namespace: &str) -> ObjectRef<RoleBinding> {
 
 /// Are these among the names that the gateway may read? Ours are sorted: others' are put right by the walk of
 /// the namespace.
-fn has_names<'a>(stores: &Stores, namespace: &str, mut names: impl Iterator<Item = &'a str>) -> bool {
+fn has_names<'a>(context: &Context, namespace: &str, mut names: impl Iterator<Item = &'a str>) -> bool {
+    let stores = &context.stores;
     let role = stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
     let there = names_in(role.as_deref());
-    let bound = stores.bindings.get(&binding_of(namespace)).is_some();
+    let is_foreign = || context.foreign_bindings.is_one(&key(namespace, names::GATEWAY_SECRETS_ROLE));
+    let bound = stores.bindings.get(&binding_of(namespace)).is_some() || is_foreign();
     let is_full = |name: &str| there.iter().map(|name| bytes(name)).sum::<usize>() + bytes(name) > MAX_BYTES;
     // Who finds no room must not look at all Connectors at each of its walks. That of the namespace fills up.
     names.all(|name| bound && (is_in(there, name) || is_full(name)))
@@ -200,20 +203,30 @@ pub fn role_ref(kind: &str, name: &str) -> RoleRef {
     RoleRef { api_group: Some(RBAC.into()), kind: kind.into(), name: name.into() }
 }
 
-/// As `keep::keep`; but a binding's role cannot be changed, so one that binds another role is made anew.
+/// As `keep::keep`; but a binding's role cannot be changed, so one that binds another role is made anew, and
+/// somebody else's is asked for and told of once a minute.
 pub async fn keep_binding(
+    context: &Context,
     api: &Api<RoleBinding>,
     mut cached: Option<Arc<RoleBinding>>,
     desired: &RoleBinding,
 ) -> Result<(), Error> {
+    let (namespace, name) = (desired.namespace().unwrap_or_default(), desired.name_any());
+    if cached.is_none() && context.foreign_bindings.is_one(&key(&namespace, &name)) {
+        return Ok(());
+    }
     if let Some(wrong) = cached.take_if(|binding| binding.role_ref != desired.role_ref) {
         keep::remove(api, &*wrong).await?;
     }
     if keep::keep(api, cached, desired, keep::is_labelled).await? == Kept::Foreign {
-        let namespace = desired.metadata.namespace.as_deref().unwrap_or_default();
-        warn_of_foreign("RoleBinding", namespace, desired.metadata.name.as_deref().unwrap_or_default());
+        context.foreign_bindings.add(&key(&namespace, &name));
+        warn_of_foreign("RoleBinding", &namespace, &name);
     }
     Ok(())
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
 fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
@@ -224,22 +237,22 @@ fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
     );
 }
 
-/// Namespaces of the last minute.
+/// Namespaces, or objects in them, of the last minute.
 #[derive(Default)]
 pub struct Lately(Mutex<HashMap<String, Instant>>);
 
 impl Lately {
     const REMEMBERED: Duration = Duration::from_secs(60);
 
-    fn add(&self, namespace: &str) {
+    fn add(&self, key: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, since| since.elapsed() < Lately::REMEMBERED);
-        known.insert(namespace.to_owned(), Instant::now());
+        known.insert(key.to_owned(), Instant::now());
     }
 
-    fn is_one(&self, namespace: &str) -> bool {
+    fn is_one(&self, key: &str) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(namespace).is_some_and(|since| since.elapsed() < Lately::REMEMBERED)
+        known.get(key).is_some_and(|since| since.elapsed() < Lately::REMEMBERED)
     }
 }
 

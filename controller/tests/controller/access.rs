@@ -160,3 +160,38 @@ async fn a_role_of_somebody_else_is_not_asked_for_by_every_walk() {
     let asked = asked.load(Ordering::Relaxed) - before;
     assert!(asked < 5, "the Role was asked for {asked} times");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bindings_of_somebody_else_are_not_asked_for_by_every_walk() {
+    let world = World::new().await;
+    world.namespace("demo", "").await;
+    let theirs = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: NAME, namespace: demo}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
+";
+    for name in [names::GATEWAY_SECRETS_ROLE, names::USER_ROLE] {
+        world.apply(&theirs.replace("NAME", name)).await;
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let client = between::client(world.controllers_client(), move |_, path| {
+        if path.contains("/demo/rolebindings") {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        std::future::ready(None)
+    });
+    let usual = Settings { recheck: Duration::from_mins(1), ..settings("one") };
+    let prober = Arc::new(FakeProber::healthy());
+    let _running = world.controller_by(client, usual, prober.clone());
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    for round in 0..10 {
+        let probes = prober.asked_about("k8s").len();
+        world.apply(&bearer_secret("demo", "k8s-secret", &round.to_string())).await;
+        eventually("another probe", async || prober.asked_about("k8s").len() > probes).await;
+    }
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((2..=8).contains(&asked), "the bindings were asked for {asked} times");
+}
