@@ -14,7 +14,6 @@ use kube::{Api, Resource};
 
 use crate::context::Context;
 use crate::error::{Attempt, Error, in_time};
-use crate::reconcile::class;
 use crate::schedule::Left;
 use crate::status::{INFO, condition, is_true, no, patch, yes};
 
@@ -43,12 +42,14 @@ pub async fn reconcile(item: Arc<Item<ConnectorClass>>, context: Arc<Context>) -
         }
         None => Part::absent(),
     };
-    let sound =
-        class::sound(&item).map_or_else(|problem| no(reason::CLASS_INVALID, problem), |_| yes("", ""));
+    let sound = context
+        .checked_classes
+        .sound(&item)
+        .map_or_else(|problem| no(reason::CLASS_INVALID, problem), |_| yes("", ""));
     let status = next(&class, &sound, api, proxy);
     if class.status.as_ref() != Some(&status) {
         let classes: Api<Item<ConnectorClass>> = Api::all(context.client.clone());
-        patch::write(&classes, "class", &*class, &status, &context.metrics).await?;
+        patch::write(&context, &classes, "class", &*class, &status).await?;
     }
     Ok(Left::Settled)
 }

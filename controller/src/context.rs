@@ -16,9 +16,13 @@ use tokio::sync::Semaphore;
 use crate::events::Allowance;
 use crate::metrics::Metrics;
 use crate::prober::Prober;
-use crate::reconcile::role;
+use crate::reconcile::{ca_cert, class, role, secret};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
+
+/// Some milliseconds each.
+const PATCHES: usize = 16;
+const PATCHES_OF_ONE_NAMESPACE: usize = 2;
 
 pub struct Context {
     pub client: Client,
@@ -35,6 +39,11 @@ pub struct Context {
     pub full_roles: role::Lately,
     /// RoleBindings of our names that somebody else has made, `namespace/name`: the cache does not show them either.
     pub foreign_bindings: role::Lately,
+    pub reader: secret::Reader,
+    pub ca_verdicts: ca_cert::Verdicts,
+    pub checked_classes: class::Checked,
+    /// For writes of a status: the answer is the whole object, which its owner makes as large as etcd takes it.
+    pub patches: Places,
     locks: Places,
 }
 
@@ -88,6 +97,10 @@ impl Context {
             unseen_roles: role::Lately::default(),
             full_roles: role::Lately::default(),
             foreign_bindings: role::Lately::default(),
+            reader: secret::Reader::new(client.clone()),
+            ca_verdicts: ca_cert::Verdicts::default(),
+            checked_classes: class::Checked::default(),
+            patches: Places::new(PATCHES, PATCHES_OF_ONE_NAMESPACE),
             locks: Places::new(Semaphore::MAX_PERMITS, 1),
             client,
             settings,

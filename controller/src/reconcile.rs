@@ -12,14 +12,14 @@
 //! | in its own namespace: leases get, create, update; secrets and configmaps get, list, watch, create, update (CA objects only) | `leader`, `ca` |
 
 pub mod access;
-mod ca_cert;
+pub mod ca_cert;
 pub mod class;
 mod flux;
 mod parameters;
 mod probe;
 mod remarks;
 pub mod role;
-mod secret;
+pub mod secret;
 mod seen;
 pub mod service;
 
@@ -52,7 +52,7 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
     let mut seen = Seen::of(&context.stores, &connector);
     let mut walk = Walk { findings: Findings::unchecked(&connector), connector, context, trouble: None };
 
-    let class = class::find(&walk.context.stores.classes, &walk.connector, &mut walk.findings);
+    let class = class::find(&walk.context, &walk.connector, &mut walk.findings);
     let fitting =
         class.as_deref().filter(|class| parameters::check(&walk.connector, class, &mut walk.findings));
     if let Some(class) = fitting {
@@ -155,8 +155,7 @@ impl Walk {
     async fn hand_over_rotation(&mut self) -> Result<(), Error> {
         if let Some(status) = status::rotated(&self.connector, &self.findings) {
             let written =
-                patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics)
-                    .await?;
+                patch::write(&self.context, &self.api(), "connector", &*self.connector, &status).await?;
             self.connector =
                 written.into_read().map_err(|unreadable| Error::Unreadable(unreadable.error.clone()))?;
         }
@@ -166,7 +165,7 @@ impl Walk {
     async fn finish(self) -> Result<Left, Error> {
         let status = status::next(&self.connector, &self.findings);
         if self.connector.status.as_ref() != Some(&status) {
-            patch::write(&self.api(), "connector", &*self.connector, &status, &self.context.metrics).await?;
+            patch::write(&self.context, &self.api(), "connector", &*self.connector, &status).await?;
             events::tell(&self.context, &self.connector, &status).await;
         }
         self.trouble.map_or(Ok(status::left(&self.findings)), Err)

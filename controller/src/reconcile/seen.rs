@@ -50,9 +50,10 @@ impl Seen {
     }
 
     /// Ends when something is not as it was, or as it was told last. The caches tell nobody, so they are looked
-    /// at.
+    /// at: not at once, since whoever changes a Secret all the time must not keep the walk going without a pause.
     pub async fn changed(&mut self, stores: &Stores) -> Changed {
         loop {
+            tokio::time::sleep(OFTEN).await;
             let now = self.state(stores);
             if now.0 != self.state.0 {
                 return Changed::Connector;
@@ -61,7 +62,6 @@ impl Seen {
                 self.state = now;
                 return Changed::Secrets;
             }
-            tokio::time::sleep(OFTEN).await;
         }
     }
 

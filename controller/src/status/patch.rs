@@ -11,18 +11,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::context::Context;
 use crate::error::{Attempt, Error, in_time};
-use crate::metrics::Metrics;
 
 /// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail:
 /// a pin or credential version that the copy does not show yet must not be overwritten by a second "first
 /// contact".
 pub async fn write<K, S>(
+    context: &Context,
     api: &Api<Item<K>>,
     kind: &str,
     object: &K,
     status: &S,
-    metrics: &Metrics,
 ) -> Result<Item<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -35,9 +35,15 @@ where
     });
     let name = object.name_any();
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-    let written = in_time(api.patch_status(&name, &params, &Patch::Merge(&patch))).await;
+    let patch = Patch::Merge(&patch);
+    let namespace = object.namespace().unwrap_or_default();
+    let written = in_time(async {
+        let _place = context.patches.take(&namespace).await;
+        api.patch_status(&name, &params, &patch).await
+    });
+    let written = written.await;
     let written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
-    metrics.status_patches.with_label_values(&[kind]).inc();
+    context.metrics.status_patches.with_label_values(&[kind]).inc();
     Ok(written)
 }
 

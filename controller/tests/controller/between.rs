@@ -9,8 +9,16 @@ pub fn client<F>(real: Client, see: impl Fn(Method, String) -> F + Clone + Send 
 where
     F: Future<Output = Option<StatusCode>> + Send + 'static,
 {
+    client_by_head(real, move |head| see(head.method().clone(), head.uri().path().to_owned()))
+}
+
+/// As `client`, for what only a header tells.
+pub fn client_by_head<F>(real: Client, see: impl Fn(&Request<Body>) -> F + Clone + Send + 'static) -> Client
+where
+    F: Future<Output = Option<StatusCode>> + Send + 'static,
+{
     let service = tower::service_fn(move |request: Request<Body>| {
-        let seen = see(request.method().clone(), request.uri().path().to_owned());
+        let seen = see(&request);
         let real = real.clone();
         async move {
             match seen.await {

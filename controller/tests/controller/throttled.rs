@@ -68,3 +68,52 @@ async fn a_write_that_is_never_answered_is_given_up_and_keeps_nobody_from_the_lo
     world.until_ready("demo", "other").await;
     world.until_ready("demo", "k8s").await;
 }
+
+/// Counts itself while it is there.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(count: &Arc<AtomicUsize>, most: &AtomicUsize) -> Open {
+        most.fetch_max(count.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Open(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_answers_about_secrets_and_connectors_of_a_namespace_are_waited_for_at_a_time() {
+    let world = World::new().await;
+    let most: [Arc<AtomicUsize>; 2] = Default::default();
+    let [reads, writes] = most.clone();
+    let open: [Arc<AtomicUsize>; 2] = Default::default();
+    let client = between::client(world.controllers_client(), move |method, path| {
+        let [read, written] = &open;
+        let held = match method {
+            Method::GET if path.contains("/many/secrets/") => Some(Open::new(read, &reads)),
+            Method::PATCH if path.contains("/many/connectors/") => Some(Open::new(written, &writes)),
+            _ => None,
+        };
+        async move {
+            if let Some(held) = held {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                drop(held);
+            }
+            None
+        }
+    });
+    let _running = world.controller_by(client, settings("one"), Arc::new(FakeProber::healthy()));
+    world.demo("many", "c0").await;
+    let many: Vec<String> = (1..20).map(|at| connector("many", &format!("c{at}"), AUTH)).collect();
+    world.apply(&many.join("\n---\n")).await;
+    world.demo("demo", "k8s").await;
+    world.until_ready("demo", "k8s").await;
+    for at in 0..20 {
+        world.until_ready("many", &format!("c{at}")).await;
+    }
+    assert_eq!(most.map(|most| most.load(Ordering::Relaxed)), [2, 2]);
+}

@@ -1,14 +1,21 @@
 //! Pins and the CA Secret: what the gateway learns through the status.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use connectors_api::conditions::{self, reason};
 use connectors_api::connector::{Pin, PinKind};
 use connectors_api::names;
 use connectors_api::probe::{self, Outcome, OutcomeStatus, ProbeReport};
-use connectors_controller::prober::fake::healthy;
+use connectors_controller::prober::fake::{FakeProber, healthy};
 use connectors_testenv::eventually;
+use http::header::ACCEPT;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use serde_json::json;
 
-use crate::world::{World, condition};
+use crate::between;
+use crate::world::{World, condition, connector, settings};
 
 const FIRST: &str = "https://target.example:6443";
 const OTHER: &str = "https://other.example:6443";
@@ -104,4 +111,43 @@ async fn a_ca_secret_is_checked_and_its_version_handed_over() {
         if now.as_ref() == Some(&first) { Err(now) } else { Ok(()) }
     })
     .await;
+}
+
+/// As many certificates as a Secret may have, each looked at by whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_version_of_a_large_ca_secret_is_read_once_for_all_that_name_it() {
+    const VERSIONS: usize = 4;
+    let world = World::new().await;
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let client = between::client_by_head(world.controllers_client(), move |head| {
+        let accepted = head.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        if head.uri().path().ends_with("/secrets/ca") && !accepted.contains("PartialObjectMetadata") {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        std::future::ready(None)
+    });
+    let _running = world.controller_by(client, settings("one"), Arc::new(FakeProber::healthy()));
+    world.demo("demo", "c0").await;
+    let auth = "{name: bearerTokenAuth, secretRef: {name: k8s-secret}}, caCertSecretRef: {name: ca}";
+    let all: Vec<String> = (0..8).map(|at| connector("demo", &format!("c{at}"), auth)).collect();
+    world.apply(&all.join("\n---\n")).await;
+    for version in 0..VERSIONS {
+        let ca = format!("{}{}", world.plane.ca_pem().repeat(256), "\n".repeat(version));
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": "demo"}, "stringData": {"ca.crt": ca}});
+        let api = world.api::<Secret>("demo");
+        let ours = kube::api::PatchParams::apply("test");
+        let written = api.patch("ca", &ours, &kube::api::Patch::Apply(secret)).await.unwrap();
+        for at in 0..8 {
+            eventually("the new version", async || {
+                let status = world.connector("demo", &format!("c{at}")).await.status;
+                let found = status.and_then(|status| status.trust?.ca_resource_version);
+                if found == written.resource_version() { Ok(()) } else { Err(found) }
+            })
+            .await;
+        }
+    }
+    world.until_ready("demo", "c0").await;
+    let read = read.load(Ordering::Relaxed);
+    assert!((VERSIONS..=2 * VERSIONS).contains(&read), "{read} reads of {VERSIONS} versions");
 }
