@@ -198,6 +198,11 @@ impl<K: Resource<DynamicType = ()> + Clone> Resource for Item<K> {
     type DynamicType = ();
     type Scope = K::Scope;
 
+    /// Without this a watch of metadata alone would be sent the values of all Secrets.
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
     fn kind(_: &()) -> Cow<'_, str> {
         K::kind(&())
     }

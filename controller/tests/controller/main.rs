@@ -24,4 +24,5 @@ mod service;
 mod tarpits;
 mod throttled;
 mod trust;
+mod watches;
 mod world;
