@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Resource};
 
 use crate::context::Context;
-use crate::error::{Attempt, Error, in_time};
+use crate::error::{Error, in_time};
 use crate::schedule::Left;
 use crate::status::{INFO, condition, is_true, no, patch, yes};
 

@@ -18,7 +18,7 @@ use openssl::sha::sha256;
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::error::{Attempt, Error, brief};
+use crate::error::{Error, in_time};
 
 /// After a failure: the API server takes a moment to serve the schema of an upgrade.
 const RETRY: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub async fn bring(context: Arc<Context>) {
 async fn apply_all(context: &Context) -> Result<(), Error> {
     let name = names::CLASSES_CONFIGMAP;
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let found = api.get_opt(name).await.attempt(|| format!("read ConfigMap {name:?}"))?;
+    let found = in_time(api.get_opt(name)).await.attempt(|| format!("read ConfigMap {name:?}"))?;
     let texts = found.and_then(|configmap| configmap.data).unwrap_or_default();
     let mut done = Ok(());
     for (file, text) in &texts {
@@ -90,18 +90,18 @@ async fn apply(context: &Context, class: &DynamicObject) -> Result<(), Error> {
     let kind = ApiResource::erase::<ConnectorClass>(&());
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind);
     let ours = PatchParams::apply(names::CONTROLLER);
-    let mut applied = api.patch(&name, &ours, &Patch::Apply(class)).await;
-    if let Err(conflict @ kube::Error::Api(status)) = &applied
-        && status.is_conflict()
+    let attempt = async |how: &PatchParams| {
+        let applied = in_time(api.patch(&name, how, &Patch::Apply(class))).await;
+        applied.attempt(|| format!("apply class {name:?} of ConfigMap {:?}", names::CLASSES_CONFIGMAP))
+    };
+    let mut applied = attempt(&ours).await;
+    if let Err(conflict) = &applied
+        && conflict.is_conflict()
     {
-        tracing::warn!(
-            name,
-            "this version's class takes the place of what was changed in it: {}",
-            brief(conflict)
-        );
-        applied = api.patch(&name, &ours.force(), &Patch::Apply(class)).await;
+        tracing::warn!(name, "this version's class takes the place of what was changed in it: {conflict}");
+        applied = attempt(&ours.force()).await;
     }
-    applied.attempt(|| format!("apply class {name:?} of ConfigMap {:?}", names::CLASSES_CONFIGMAP))?;
+    applied?;
     tracing::info!(name, "class applied");
     Ok(())
 }

@@ -40,6 +40,11 @@ impl Error {
         matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.is_conflict())
     }
 
+    /// Someone else made an object of that name.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.is_already_exists())
+    }
+
     /// The object is gone.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.is_not_found())
@@ -68,21 +73,28 @@ pub fn brief(error: &kube::Error) -> String {
     }
 }
 
-/// For one call of a walk: an answer that never comes must keep neither a place nor a namespace's lock.
+/// For one call: an answer that never comes must keep neither a place nor a namespace's lock, nor what is done
+/// periodically.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-pub async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    let answer = tokio::time::timeout(DEADLINE, call).await;
-    answer.unwrap_or_else(|_| Err(kube::Error::Service("deadline exceeded".into())))
+pub async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> InTime<T> {
+    within(DEADLINE, call).await
 }
 
-/// Says what was attempted, in the words that follow "cannot".
-pub trait Attempt<T> {
-    fn attempt(self, action: impl FnOnce() -> String) -> Result<T, Error>;
+pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> InTime<T> {
+    let answer = tokio::time::timeout(limit, call).await;
+    let late = || kube::Error::Service("the API server did not answer in time".into());
+    InTime(answer.unwrap_or_else(|_| Err(late())))
 }
 
-impl<T> Attempt<T> for Result<T, kube::Error> {
-    fn attempt(self, action: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::Api { action: format!("cannot {}", action()), source })
+/// What the API server answered to a call that had a deadline. Nothing else becomes an `Error`, so that no call is
+/// without one.
+#[must_use]
+pub struct InTime<T>(Result<T, kube::Error>);
+
+impl<T> InTime<T> {
+    /// Says what was attempted, in the words that follow "cannot".
+    pub fn attempt(self, action: impl FnOnce() -> String) -> Result<T, Error> {
+        self.0.map_err(|source| Error::Api { action: format!("cannot {}", action()), source })
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::error::{Attempt, Error, in_time};
+use crate::error::{Error, in_time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -74,10 +74,11 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let params = PostParams { field_manager: Some(names::CONTROLLER.into()), ..PostParams::default() };
-    match in_time(api.create(&params, desired)).await {
+    let created = in_time(api.create(&params, desired)).await;
+    match created.attempt(|| describe::<K>("create", &desired.name_any())) {
         Ok(_) => Ok(Created::New),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Created::Exists),
-        Err(error) => Err(error).attempt(|| describe::<K>("create", &desired.name_any())),
+        Err(error) if error.is_already_exists() => Ok(Created::Exists),
+        Err(error) => Err(error),
     }
 }
 
@@ -89,10 +90,9 @@ where
     let name = seen.name_any();
     let preconditions = Preconditions { uid: seen.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match in_time(api.delete(&name, &params)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(error) => Err(error).attempt(|| describe::<K>("delete", &name)),
+    match in_time(api.delete(&name, &params)).await.attempt(|| describe::<K>("delete", &name)) {
+        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 
-use crate::error::{Attempt, Error};
+use crate::error::{Error, within};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use observed::Observed;
@@ -205,10 +205,9 @@ impl Lease {
         verb: &str,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        let answer = tokio::time::timeout(limit, call).await;
-        let answer = answer
-            .unwrap_or_else(|_| Err(kube::Error::Service("the API server did not answer in time".into())));
-        answer.attempt(|| format!("{verb} the Lease {}/{}", self.namespace, names::CONTROLLER))
+        within(limit, call)
+            .await
+            .attempt(|| format!("{verb} the Lease {}/{}", self.namespace, names::CONTROLLER))
     }
 
     fn metadata(&self) -> ObjectMeta {

@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use tokio::sync::Notify;
 
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::{Error, in_time};
 use crate::keep;
 use crate::reconcile::role::labelled;
 
@@ -62,7 +62,7 @@ async fn write(context: &Context) -> Result<(), Error> {
     context.metrics.nodes_without_pod_range.set(i64::try_from(without).unwrap_or(i64::MAX));
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = names::CLUSTER_RANGES_CONFIGMAP;
-    let live = api.get_opt(name).await.attempt(|| format!("read ConfigMap {name}"))?;
+    let live = in_time(api.get_opt(name)).await.attempt(|| format!("read ConfigMap {name}"))?;
     let desired = ConfigMap {
         metadata: labelled(name, namespace),
         data: Some(ranges.to_data()),
@@ -75,14 +75,15 @@ async fn write(context: &Context) -> Result<(), Error> {
 /// None where the cluster is too old to say (before 1.33): an operator lists them then.
 async fn service_ranges(client: &Client) -> Result<Vec<IpNet>, Error> {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
-    let listed = match api.list(&ListParams::default()).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+    let listed = in_time(api.list(&ListParams::default())).await;
+    let listed = match listed.attempt(|| "list ServiceCIDRs".to_owned()) {
+        Err(error) if error.is_not_found() => {
             tracing::warn!(
                 "this cluster has no ServiceCIDRs: list the range of its Services in targets.cluster"
             );
             return Ok(Vec::new());
         }
-        other => other.attempt(|| "list ServiceCIDRs".to_owned())?,
+        other => other?,
     };
     let written = listed.items.iter().filter_map(|range| range.spec.as_ref()?.cidrs.as_ref()).flatten();
     Ok(ordered(written.filter_map(|range| range.parse().ok())))
@@ -93,8 +94,8 @@ async fn api_server(client: &Client) -> Result<Vec<SocketAddr>, Error> {
     let (namespace, name) = API_SERVER;
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let service = services.get_opt(name).await.attempt(|| format!("read Service {name}"))?;
-    let slice = slices.get_opt(name).await.attempt(|| format!("read EndpointSlice {name}"))?;
+    let service = in_time(services.get_opt(name)).await.attempt(|| format!("read Service {name}"))?;
+    let slice = in_time(slices.get_opt(name)).await.attempt(|| format!("read EndpointSlice {name}"))?;
     let served = service.iter().flat_map(service_addresses);
     Ok(ordered(served.chain(slice.iter().flat_map(endpoints))))
 }

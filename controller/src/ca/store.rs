@@ -15,7 +15,7 @@ use openssl::x509::{X509, X509Ref};
 
 use super::mint::Authority;
 use super::plan::{self, Bundle};
-use crate::error::{Attempt, Error};
+use crate::error::{Error, in_time};
 use crate::reconcile::role::labelled;
 
 const CERTIFICATE: &str = "tls.crt";
@@ -60,16 +60,17 @@ impl Store {
     /// Somebody else's create may win: then theirs is the root.
     pub async fn create_root(&self, (certificate, key): (X509, PKey<Private>)) -> Result<Authority, Error> {
         let secret = self.tls_secret(names::ROOT_CA_SECRET, certificate.to_pem()?, &key)?;
-        match self.secrets.create(&by_us(), &secret).await {
+        let created = in_time(self.secrets.create(&by_us(), &secret)).await;
+        match created.attempt(|| format!("create Secret {}", names::ROOT_CA_SECRET)) {
             Ok(_) => {
                 tracing::info!("made a root for the connector CA in Secret {}", names::ROOT_CA_SECRET);
                 Ok(Authority { certificate, key })
             }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => self
+            Err(error) if error.is_already_exists() => self
                 .root()
                 .await?
                 .ok_or_else(|| Error::Ca(format!("Secret {} came and went", names::ROOT_CA_SECRET))),
-            Err(error) => Err(error).attempt(|| format!("create Secret {}", names::ROOT_CA_SECRET)),
+            Err(error) => Err(error),
         }
     }
 
@@ -93,21 +94,21 @@ impl Store {
         let secret = self.tls_secret(names::ISSUING_CA_SECRET, chain, &issuing.key)?;
         let name = names::ISSUING_CA_SECRET;
         let written = match over {
-            None => self.secrets.create(&by_us(), &secret).await,
+            None => in_time(self.secrets.create(&by_us(), &secret)).await,
             Some(old) => {
                 let mut merged = Secret { data: secret.data, ..old };
                 merged.labels_mut().extend(secret.metadata.labels.unwrap_or_default());
-                self.secrets.replace(name, &by_us(), &merged).await
+                in_time(self.secrets.replace(name, &by_us(), &merged)).await
             }
         };
-        written.map(drop).attempt(|| format!("write Secret {name}"))
+        written.attempt(|| format!("write Secret {name}")).map(drop)
     }
 
     /// The ConfigMap and the bundle in it. Whatever cannot be read in it is dropped by the next publication.
     pub async fn bundle(&self) -> Result<Option<(ConfigMap, Bundle)>, Error> {
         let name = names::CA_BUNDLE_CONFIGMAP;
         let Some(object) =
-            self.configmaps.get_opt(name).await.attempt(|| format!("read ConfigMap {name}"))?
+            in_time(self.configmaps.get_opt(name)).await.attempt(|| format!("read ConfigMap {name}"))?
         else {
             return Ok(None);
         };
@@ -140,16 +141,16 @@ impl Store {
             .annotations_mut()
             .insert(SINCE_ANNOTATION.into(), format!("{} {}", bundle.current, bundle.since));
         let written = match existed {
-            true => self.configmaps.replace(name, &by_us(), &object).await,
-            false => self.configmaps.create(&by_us(), &object).await,
+            true => in_time(self.configmaps.replace(name, &by_us(), &object)).await,
+            false => in_time(self.configmaps.create(&by_us(), &object)).await,
         };
-        written.map(drop).attempt(|| format!("write ConfigMap {name}"))?;
+        written.attempt(|| format!("write ConfigMap {name}"))?;
         tracing::info!(roots = bundle.roots.len(), "published the CA bundle in ConfigMap {name}");
         Ok(())
     }
 
     async fn secret(&self, name: &str) -> Result<Option<Secret>, Error> {
-        self.secrets.get_opt(name).await.attempt(|| format!("read Secret {name}"))
+        in_time(self.secrets.get_opt(name)).await.attempt(|| format!("read Secret {name}"))
     }
 
     fn tls_secret(&self, name: &str, certificates: Vec<u8>, key: &PKey<Private>) -> Result<Secret, Error> {

@@ -13,7 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::role::labelled;
 use super::service::belongs_to;
 use crate::context::Context;
-use crate::error::{Attempt, Error, in_time};
+use crate::error::{Error, in_time};
 use crate::keep::{self, Kept};
 use crate::status::Findings;
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
-use crate::error::{Attempt, Error, in_time};
+use crate::error::{Error, in_time};
 
 /// Patches `object`'s status to `status`. The resourceVersion makes a walk that began from a stale copy fail:
 /// a pin or credential version that the copy does not show yet must not be overwritten by a second "first

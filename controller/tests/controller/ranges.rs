@@ -1,12 +1,17 @@
 //! Which addresses are the cluster's own: Services, Pods, nodes, and where its API server is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use connectors_api::cluster_ranges::ClusterRanges;
 use connectors_api::names;
+use connectors_controller::prober::fake::FakeProber;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use kube::Api;
 use kube::api::DeleteParams;
 
-use crate::world::World;
+use crate::between;
+use crate::world::{World, settings};
 
 const SYSTEM: &str = names::SYSTEM_NAMESPACE;
 
@@ -63,4 +68,22 @@ async fn they_are_written_down_and_follow_the_nodes() {
     world.delete::<ConfigMap>(SYSTEM, names::CLUSTER_RANGES_CONFIGMAP).await;
     node(&world, "three", "3", "192.168.1.11").await;
     until(&world, |ranges| ranges.nodes.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_never_answered_keeps_no_new_node_out_of_them() {
+    let world = World::new().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let client = between::client(world.controllers_client(), move |_, path| {
+        let first = path.ends_with("/servicecidrs") && asked.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            None
+        }
+    });
+    let _running = world.controller_by(client, settings("one"), Arc::new(FakeProber::healthy()));
+    node(&world, "one", "0", "192.168.1.7").await;
+    until(&world, |ranges| ranges.nodes.len() == 1).await;
 }

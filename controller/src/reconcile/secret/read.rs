@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::Version;
-use crate::error::{Attempt, Error, in_time};
+use crate::error::{Error, in_time};
 
 /// A Secret's values have at most 1 MiB, which base64 makes 1.4; metadata comes on top.
 const MAX_BYTES: u64 = 2 << 20;
@@ -87,15 +87,17 @@ impl Reader {
             return Ok(None);
         }
         let namespace = connector.namespace().unwrap_or_default();
-        let looked = match in_time(self.answer(&namespace, name, part)).await {
-            // Without the cause: it would quote what could not be read.
-            Ok(answer) => (self.look(answer, look).await?)
-                .map(Some)
-                .map_err(|_| kube::Error::Service("its answer cannot be read".into())),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        let answer = in_time(self.answer(&namespace, name, part)).await;
+        let answer = match answer.attempt(|| format!("read secret {name:?}")) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            answer => answer?,
         };
-        looked.attempt(|| format!("read secret {name:?}"))
+        // Without the cause: it would quote what could not be read.
+        let unread = |_| Error::Api {
+            action: format!("cannot read secret {name:?}"),
+            source: kube::Error::Service("its answer cannot be read".into()),
+        };
+        self.look(answer, look).await?.map(Some).map_err(unread)
     }
 
     async fn answer(&self, namespace: &str, name: &str, part: Part) -> Result<Answer, kube::Error> {
