@@ -1,6 +1,7 @@
 //! Who decides who may use a connector: the labels of projects, and an admin's own binding.
 
 use connectors_testenv::{ControlPlane, eventually};
+use serde_json::{Value, json};
 
 use crate::{install, printed};
 
@@ -11,9 +12,8 @@ async fn prepared() -> ControlPlane {
     for namespace in ["demo", "other"] {
         printed(&cluster, &["create", "namespace", namespace]).await;
     }
-    let edit =
-        ["create", "clusterrole", "namespaces", "--verb=get,create,update,patch", "--resource=namespaces"];
-    printed(&cluster, &edit).await;
+    let all = "--resource=namespaces,namespaces/status,namespaces/finalize";
+    printed(&cluster, &["create", "clusterrole", "namespaces", "--verb=get,create,update,patch", all]).await;
     for (name, role, user) in [
         ("lead", "namespaces", "lead"),
         ("manager", "namespaces", "manager"),
@@ -30,6 +30,8 @@ async fn prepared() -> ControlPlane {
     }
     cluster
 }
+
+const PROJECT_I: &str = r#"{"metadata": {"labels": {"cpaas.io/project": "i"}}}"#;
 
 /// Nothing if it is allowed.
 async fn refusal(cluster: &ControlPlane, user: &str, arguments: &[&str]) -> Option<String> {
@@ -57,6 +59,7 @@ async fn who_may_bind_no_connectors_may_not_say_which_namespaces_belong_to_a_pro
         ("another label", &["label", "ns", "demo", "team=a", "--overwrite"], false),
         ("annotation", &["annotate", "ns", "demo", "note=a", "--overwrite"], false),
         ("a namespace without", &["create", "ns", "new", "--dry-run=server"], false),
+        ("status", &["patch", "ns", "demo", "--subresource=status", "--type=merge", "-p", PROJECT_I], true),
         ("remove", &["label", "ns", "demo", "cpaas.io/project-"], true),
     ] {
         let said = refusal(&cluster, "lead", arguments).await;
@@ -70,6 +73,33 @@ async fn who_may_bind_no_connectors_may_not_say_which_namespaces_belong_to_a_pro
     let create = ["create", "-f", file.path().to_str().unwrap()];
     assert!(refusal(&cluster, "lead", &create).await.unwrap().contains(words));
     assert_eq!(refusal(&cluster, "manager", &create).await, None);
+}
+
+/// The namespace as it is, edited, to where only its finalizers are to be changed.
+async fn finalize(cluster: &ControlPlane, user: &str, edit: impl Fn(&mut Value)) -> Option<String> {
+    let found = printed(cluster, &["get", "ns", "demo", "-o", "json"]).await;
+    let mut namespace = serde_json::from_str(&found).unwrap();
+    edit(&mut namespace);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), namespace.to_string()).unwrap();
+    let path = file.path().to_str().unwrap();
+    refusal(cluster, user, &["replace", "--raw", "/api/v1/namespaces/demo/finalize", "-f", path]).await
+}
+
+#[tokio::test]
+async fn the_way_by_which_namespaces_end_ends_them_and_changes_no_project() {
+    let cluster = prepared().await;
+    let join = |namespace: &mut Value| namespace["metadata"]["labels"]["cpaas.io/project"] = json!("g");
+    eventually("the policy is in force", async || {
+        finalize(&cluster, "lead", join).await.is_some_and(|said| said.contains("connectors-project-admin"))
+    })
+    .await;
+    assert_eq!(finalize(&cluster, "manager", join).await, None);
+    printed(&cluster, &["delete", "ns", "demo", "--wait=false"]).await;
+    let controller = "system:serviceaccount:kube-system:namespace-controller";
+    let end = |namespace: &mut Value| namespace["spec"]["finalizers"] = json!([]);
+    assert_eq!(finalize(&cluster, controller, end).await, None);
+    assert!(refusal(&cluster, "manager", &["get", "ns", "demo"]).await.unwrap().contains("not found"));
 }
 
 #[tokio::test]
