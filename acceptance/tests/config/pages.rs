@@ -1,12 +1,14 @@
-//! The pages that need no node: how to install, and the quick start in its two languages. The others are followed
-//! in `node_product` and in `use_in`.
+//! The pages that need no node: how to install and to operate, classes, and the quick start in its two languages. The
+//! others are followed in `node_product` and in `use_in`.
+
+use std::collections::BTreeSet;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use connectors_acceptance::pages::{Block, Case, How, Page, block, follow, read, shell};
 use connectors_testenv::ControlPlane;
 use connectors_testenv::pki::Identity;
 
-use crate::printed;
+use crate::{folder, install, printed};
 
 const PAGE: &str = "docs/installation.md";
 const BY_HELM: &str = "helm install connectors";
@@ -45,6 +47,84 @@ const INSTALLATION: Page = Page {
         ),
     ],
 };
+
+const OPERATIONS: Page = Page {
+    path: "docs/operations.md",
+    values: &[("<name>", "k8s-connector"), ("<fingerprint>", "0a1b")],
+    // What a controller makes, and a tenant.
+    before: "kubectl create namespace team-a
+        kubectl config set-context --current --namespace team-a
+        TARGET_TOKEN=t TARGET_ADDRESS=https://target.example envsubst <config/samples/connector.yaml | kubectl apply -f -
+        kubectl create rolebinding users --clusterrole connectors-user --group system:serviceaccounts:team-b
+        for name in connectors-ca connectors-gateway-ca; do kubectl create secret generic $name -n connectors-system; done
+        kubectl create configmap connectors-ca-bundle -n connectors-system --from-literal ca.crt='-----BEGIN CERTIFICATE-----'",
+    cases: &[
+        Case("kubectl get secret connectors-ca", How::After("cd \"$SCRATCH\"")),
+        Case(
+            "kubectl get configmap connectors-ca-bundle",
+            How::After(
+                "kubectl create configmap connectors-ca-bundle -n connectors-system --from-literal ca.crt='-----BEGIN CERTIFICATE-----'",
+            ),
+        ),
+        // The page goes on with a connector.
+        Case(
+            "kubectl annotate connector <name> connectors.cpaas.io/accept",
+            How::After(
+                "kubectl delete quota no-connectors -n team-a
+                 TARGET_TOKEN=t TARGET_ADDRESS=https://target.example envsubst <\"$OLDPWD/config/samples/connector.yaml\" | kubectl apply -f -",
+            ),
+        ),
+        Case("targets:\n  deny:", How::Within(SETTINGS, TAKEN_BY_THE_CHART)),
+        Case("targets:\n  allow:", How::Within(SETTINGS, TAKEN_BY_THE_CHART)),
+        Case("kubectl port-forward", How::Not("needs running Pods")),
+    ],
+};
+const SETTINGS: &str = "{kind: ConfigMap, apiVersion: v1, metadata: {name: tried, namespace: team-a}}\ndata:\n  settings: |\n    FRAGMENT";
+const TAKEN_BY_THE_CHART: &str = "printf 'gateway:\\n  settings:\\n' >values.yaml
+    kubectl get configmap tried -o 'jsonpath={.data.settings}' | sed 's/^/    /' >>values.yaml
+    helm template connectors \"$OLDPWD/charts/connectors\" -f values.yaml >/dev/null";
+
+const CLASSES: Page = Page {
+    path: "docs/classes.md",
+    values: &[],
+    before: "",
+    cases: &[
+        Case("livenessProbe:", How::Within(CLASS, "")),
+        Case("configurations:", How::Within(CLASS, "")),
+    ],
+};
+const CLASS: &str = "apiVersion: connectors.alauda.io/v1alpha1\nkind: ConnectorClass\nmetadata: {name: tried}\nspec:\n  FRAGMENT";
+
+#[tokio::test]
+async fn what_operators_and_authors_of_classes_read_can_be_typed_as_it_stands() {
+    let cluster = ControlPlane::start().await.unwrap();
+    install(&cluster).await;
+    for page in [&CLASSES, &OPERATIONS] {
+        follow(page, &[("KUBECONFIG", cluster.kubeconfig().into())]).await.unwrap();
+    }
+}
+
+/// The programs that follow pages, and the test below for the Chinese one.
+#[test]
+fn each_page_with_commands_is_followed_by_a_test() {
+    let programs = ["config/pages.rs", "config/use_in.rs", "node_product/pages.rs"]
+        .map(|file| std::fs::read_to_string(folder(&format!("acceptance/tests/{file}"))).unwrap());
+    let mut with_commands = BTreeSet::new();
+    for place in ["docs", "docs/use-in", "docs/zh"] {
+        for file in std::fs::read_dir(folder(place)).unwrap() {
+            let page = format!("{place}/{}", file.unwrap().file_name().to_str().unwrap());
+            let commands = |block: &Block| block.language.is_empty();
+            if page.ends_with(".md") && read(&page).unwrap().iter().any(commands) {
+                with_commands.insert(page);
+            }
+        }
+    }
+    assert!(with_commands.len() > 12, "{with_commands:?}");
+    for page in with_commands {
+        let quoted = format!("\"{page}\"");
+        assert!(programs.iter().any(|program| program.contains(&quoted)), "nobody follows {page}");
+    }
+}
 
 #[tokio::test]
 async fn the_installation_goes_as_its_page_says() {

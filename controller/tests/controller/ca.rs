@@ -72,6 +72,29 @@ async fn what_is_lost_or_damaged_is_made_anew_under_the_same_root() {
     assert_eq!(world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap(), root);
 }
 
+/// As docs/operations.md says for a key that has leaked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_deleted_with_its_bundle_and_issuing_ca_is_trusted_no_longer() {
+    let (world, _prober, _running) = World::with_controller().await;
+    let (root, issuing, _) = until_complete(&world).await;
+    world.delete::<Secret>(SYSTEM, names::ROOT_CA_SECRET).await;
+    let new = world
+        .until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |secret| secret.uid() != root.uid())
+        .await;
+    let signer = chain(&new).remove(0);
+    world.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
+    world.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;
+    world
+        .until_there::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP, |published| {
+            bundle(published).iter().map(pem).collect::<Vec<_>>() == [pem(&signer)]
+        })
+        .await;
+    let renewed = world
+        .until_there::<Secret>(SYSTEM, names::ISSUING_CA_SECRET, |secret| secret.uid() != issuing.uid())
+        .await;
+    assert!(chain(&renewed)[0].verify(&signer.public_key().unwrap()).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_before_it_signs() {
     let world = World::new().await;
