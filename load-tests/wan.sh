@@ -88,7 +88,7 @@ spec:
   terminationGracePeriodSeconds: 0
   containers:
   - name: kubectl
-    image: bitnami/kubectl:1.30.1
+    image: alpine/kubectl:1.35.4
     imagePullPolicy: IfNotPresent
     command: [sleep, "3600"]
     volumeMounts:

@@ -13,9 +13,9 @@ use crate::tools::tool;
 
 pub(crate) const PAUSE: &str = "connectors.local/pause:1";
 pub(crate) const COREDNS: &str = "connectors.local/coredns:1";
-/// A quick start names this image; here it is busybox and our kubectl, run by the user id that the published
-/// one has.
-const KUBECTL: &str = "bitnami/kubectl:1.30.1";
+/// The pages and samples name this image; here it is busybox and our kubectl. The published one runs as root: what this
+/// one may do, that one may as well.
+const KUBECTL: &str = "alpine/kubectl:1.35.4";
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1001:0:user:/tmp:/bin/sh\n";
 
@@ -25,7 +25,7 @@ pub(crate) fn built_in() -> Result<Vec<PathBuf>> {
     let folder = coredns.parent().context("tools have a folder")?.join("images");
     fs::create_dir_all(&folder)?;
     let busybox = PathBuf::from(BUSYBOX);
-    [("pause.tar", pause(&busybox)), ("coredns.tar", core_dns(coredns)), ("kubectl.tar", kubectl(&busybox)?)]
+    [("pause.tar", pause(&busybox)), ("coredns.tar", core_dns(coredns)), ("alpine-kubectl.tar", kubectl(&busybox)?)]
         .into_iter()
         .map(|(name, image)| written(&folder.join(name), &image))
         .collect()

@@ -14,7 +14,7 @@ const BEHIND: u64 = 15;
 
 /// The client programs know it, and the name of the Pod that serves.
 pub(super) const NAMESPACE: &str = "clients";
-const IMAGE: &str = "bitnami/kubectl:1.30.1";
+const IMAGE: &str = "alpine/kubectl:1.35.4";
 /// The programs, as this checkout has them.
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 

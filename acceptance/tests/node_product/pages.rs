@@ -113,7 +113,7 @@ macro_rules! pod {
         concat!(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: ", $name, ", namespace: ", $namespace, "}\nspec:\n",
             "  serviceAccountName: ", $account, "\n  terminationGracePeriodSeconds: 0\n  containers:\n",
-            "  - name: kubectl\n    image: bitnami/kubectl:1.30.1\n    command: [sleep, '3600']\n",
+            "  - name: kubectl\n    image: alpine/kubectl:1.35.4\n    command: [sleep, '3600']\n",
             "    env: [{name: KUBECONFIG, value: /opt/kube/kubeconfig}]\n",
             "    volumeMounts: [{name: kubeconfig, mountPath: /opt/kube}]\n    ", $container, "\n",
             "  volumes:\n  - name: kubeconfig\n    csi:\n      driver: connectors-csi\n      readOnly: true\n      ", $volume,
