@@ -44,7 +44,8 @@ pub fn rules(schema: &Value) -> Vec<String> {
         .iter()
         .filter_map(|(key, before, after)| Some(format!("{before}{}{after}", plain(schema.get(key)?))));
     // A duration's says no more than its type.
-    let pattern = schema.get("pattern").filter(|_| schema["format"] != "duration");
+    let pattern =
+        schema.get("pattern").filter(|_| schema["format"] != "duration" && schema["format"] != "network");
     let pattern = pattern.map(|pattern| format!("matches `{}`", plain(pattern)));
     let keys = list("x-kubernetes-list-map-keys").map(|key| format!("one for each `{}`", plain(key)));
     let messages = list("x-kubernetes-validations").filter_map(|rule| rule.get("message")).map(plain);

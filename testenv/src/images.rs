@@ -25,10 +25,14 @@ pub(crate) fn built_in() -> Result<Vec<PathBuf>> {
     let folder = coredns.parent().context("tools have a folder")?.join("images");
     fs::create_dir_all(&folder)?;
     let busybox = PathBuf::from(BUSYBOX);
-    [("pause.tar", pause(&busybox)), ("coredns.tar", core_dns(coredns)), ("alpine-kubectl.tar", kubectl(&busybox)?)]
-        .into_iter()
-        .map(|(name, image)| written(&folder.join(name), &image))
-        .collect()
+    [
+        ("pause.tar", pause(&busybox)),
+        ("coredns.tar", core_dns(coredns)),
+        ("alpine-kubectl.tar", kubectl(&busybox)?),
+    ]
+    .into_iter()
+    .map(|(name, image)| written(&folder.join(name), &image))
+    .collect()
 }
 
 fn written(path: &Path, image: &Image) -> Result<PathBuf> {

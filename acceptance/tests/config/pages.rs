@@ -88,10 +88,7 @@ const CLASSES: Page = Page {
     path: "docs/classes.md",
     values: &[],
     before: "",
-    cases: &[
-        Case("livenessProbe:", How::Within(CLASS, "")),
-        Case("configurations:", How::Within(CLASS, "")),
-    ],
+    cases: &[Case("livenessProbe:", How::Within(CLASS, "")), Case("configurations:", How::Within(CLASS, ""))],
 };
 const CLASS: &str = "apiVersion: connectors.alauda.io/v1alpha1\nkind: ConnectorClass\nmetadata: {name: tried}\nspec:\n  FRAGMENT";
 

@@ -7,8 +7,8 @@ The objects of a file of config/, as JSON: (list $ "gateway/services.yaml"). Nam
 {{- if not $text -}}{{ fail (printf "the chart has no file config/%s: it was not packaged from the repository" (index . 1)) }}{{- end -}}
 {{- /* By way of a word that is in no file: one's new name may be the other's old one. */ -}}
 {{- $text = regexReplaceAll "(?m)namespace: connectors-csi$" $text "namespace: DRIVER" -}}
-{{- $text = regexReplaceAll "(?m)namespace: connectors-system$" $text (printf "namespace: %s" $root.Release.Namespace) -}}
-{{- $text = regexReplaceAll "(?m)namespace: DRIVER$" $text (printf "namespace: %s" $root.Values.driver.namespace) -}}
+{{- $text = regexReplaceAll "(?m)namespace: connectors-system$" $text (printf "namespace: %q" $root.Release.Namespace) -}}
+{{- $text = regexReplaceAll "(?m)namespace: DRIVER$" $text (printf "namespace: %q" $root.Values.driver.namespace) -}}
 {{- $text = $text | replace "KUBELET/" (printf "%s/" (trimSuffix "/" (default "/var/lib/kubelet" $root.Values.driver.kubelet))) -}}
 {{- $text = $text | replace "system:serviceaccount:connectors-system:" (printf "system:serviceaccount:%s:" $root.Release.Namespace) -}}
 {{- $objects := list -}}
@@ -26,6 +26,21 @@ The objects of a file of config/, as JSON: (list $ "gateway/services.yaml"). Nam
 ---
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* The gateway's settings as they are installed, as JSON. */}}
+{{- define "connectors.settings" -}}
+{{- $map := first (include "connectors.objects" (list $ "gateway/settings.yaml") | fromJsonArray) -}}
+{{- toJson (mergeOverwrite (fromYaml (index $map.data "gateway.yaml")) (default dict .Values.gateway.settings)) -}}
+{{- end }}
+
+{{/* A duration of the settings in milliseconds. One with too many digits for a number counts as too long. */}}
+{{- define "connectors.milliseconds" -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- $digits := regexReplaceAll "^0+([0-9])" $number "${1}" -}}
+{{- if gt (len $digits) 11 -}}{{- $digits = "99999999999" -}}{{- end -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 -}}
+{{- mul (int64 $digits) (int64 (index $units (trimPrefix $number .))) -}}
 {{- end }}
 
 {{- define "connectors.image" -}}

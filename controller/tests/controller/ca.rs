@@ -78,9 +78,8 @@ async fn a_root_that_is_deleted_with_its_bundle_and_issuing_ca_is_trusted_no_lon
     let (world, _prober, _running) = World::with_controller().await;
     let (root, issuing, _) = until_complete(&world).await;
     world.delete::<Secret>(SYSTEM, names::ROOT_CA_SECRET).await;
-    let new = world
-        .until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |secret| secret.uid() != root.uid())
-        .await;
+    let new =
+        world.until_there::<Secret>(SYSTEM, names::ROOT_CA_SECRET, |secret| secret.uid() != root.uid()).await;
     let signer = chain(&new).remove(0);
     world.delete::<ConfigMap>(SYSTEM, names::CA_BUNDLE_CONFIGMAP).await;
     world.delete::<Secret>(SYSTEM, names::ISSUING_CA_SECRET).await;

@@ -29,6 +29,10 @@ impl JsonSchema for Network {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "network"})
+        // Exact for IPv4. What is wrong within an address of IPv6 only the gateway finds.
+        let byte = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+        let four = format!("{byte}([.]{byte}){{3}}/(3[0-2]|[12]?[0-9])");
+        let six = "[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])";
+        json_schema!({"type": "string", "format": "network", "pattern": format!("^({four}|{six})$")})
     }
 }

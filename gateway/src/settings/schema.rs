@@ -39,6 +39,9 @@ mod tests {
                 None => edge(json!("0s"), json!("-1s")),
             }
         }
+        if schema["items"]["format"] == "network" {
+            edge(json!(["255.10.0.0/32", "::/0", "fd00::1:2/128"]), json!(["10.0.0.0/33"]));
+        }
         if schema["minLength"] == 1 {
             edge(json!("x"), json!(""));
         }
