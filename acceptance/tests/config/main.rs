@@ -1,5 +1,6 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
-//! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may. `monitoring`, `promises`,
+//! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may, `flow` how the API
+//! server queues the parts' requests. `monitoring`, `promises`,
 //! `settings_page` and `status_page` hold what is written against the sources; `pages` and `use_in` do what pages say; `queries`
 //! asks a Prometheus what dashboards and alerts ask. What only a running node can show is in `node_product`.
 
@@ -8,6 +9,7 @@
 mod access;
 mod admission;
 mod chart;
+mod flow;
 mod flux;
 mod install;
 mod monitoring;
