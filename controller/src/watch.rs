@@ -4,6 +4,7 @@
 
 mod answer;
 mod follow;
+mod kept;
 mod triggers;
 mod turns;
 
@@ -27,7 +28,8 @@ use crate::prober::Prober;
 use crate::settings::Settings;
 use crate::{ca, class_status, classes, namespace, ranges, reconcile};
 use answer::answer;
-use follow::{Follow, addresses_only, readable, without_credentials};
+use follow::Follow;
+use kept::{addresses_only, readable, without_credentials};
 use triggers::{Queues, Triggers};
 
 /// All of the leader's work. Never ends well: only its being dropped ends it.
@@ -52,8 +54,8 @@ const PAGE: u32 = 20;
 
 type Parts = Vec<BoxFuture<'static, ()>>;
 
-/// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, of
-/// nodes only addresses, of Services, Roles and RoleBindings only those with our label, of nothing the managedFields.
+/// One watch per kind. What is kept of an object is decided here: of Secrets and namespaces only metadata, which is
+/// all that is asked for, of nodes only addresses, of Services, Roles and RoleBindings only what we may have made.
 fn watch_all(
     client: &Client,
     settings: &Arc<Settings>,
@@ -77,13 +79,13 @@ fn watch_all(
     let bundle = all.clone().fields(&format!("metadata.name={}", names::CA_BUNDLE_CONFIGMAP));
     let own = Api::namespaced(client.clone(), &settings.namespace);
     let mut watches = Watches { triggers: &triggers, metrics, parts: Parts::new() };
-    watches.add(Api::all(client.clone()), &all, connectors_w, follow::connector, Triggers::connector);
-    watches.add(Api::all(client.clone()), &all, classes_w, follow::class, Triggers::class);
+    watches.add(Api::all(client.clone()), &all, connectors_w, kept::connector, Triggers::connector);
+    watches.add(Api::all(client.clone()), &all, classes_w, kept::class, Triggers::class);
     watches.add(Api::all(client.clone()), &all, secrets_w, without_credentials, Triggers::secret);
     watches.add(Api::all(client.clone()), &all, namespaces_w, readable, Triggers::namespace);
-    watches.add(Api::all(client.clone()), &ours, services_w, follow::ours, Triggers::service);
-    watches.add(Api::all(client.clone()), &ours, roles_w, follow::role, Triggers::shared);
-    watches.add(Api::all(client.clone()), &ours, bindings_w, follow::ours, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, services_w, kept::service, Triggers::service);
+    watches.add(Api::all(client.clone()), &ours, roles_w, kept::role, Triggers::shared);
+    watches.add(Api::all(client.clone()), &ours, bindings_w, kept::binding, Triggers::shared);
     watches.add(Api::all(client.clone()), &all, nodes_w, addresses_only, Triggers::node);
     watches.add(own, &bundle, bundles_w, readable, Triggers::bundle);
     let parts = watches.parts;

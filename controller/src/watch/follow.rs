@@ -7,26 +7,18 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use connectors_api::item::{Item, MAX_CONNECTOR};
+use connectors_api::item::Item;
 use connectors_api::watch_health::explain;
-use connectors_api::{Connector, ConnectorClass, names};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Secret};
-use k8s_openapi::api::rbac::v1::Role;
-use kube::core::{ObjectMeta, PartialObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
-
-/// An object that we make is smaller, but for the Role. Whoever makes a larger one in our name costs us a
-/// question for each reconcile, not its memory.
-const MAX_OF_OURS: usize = 32 << 10;
 
 /// One kind of objects, and what is kept of each.
 pub struct Follow<K: Resource<DynamicType = ()> + Clone, S: Resource<DynamicType = ()> + Clone + 'static> {
@@ -160,70 +152,4 @@ fn tell_differences<K: Resource<DynamicType = ()>>(
     for gone in before.values() {
         changed(Some(gone), None);
     }
-}
-
-/// For kinds whose status is ours: also what cannot be read, or is too large to be kept.
-pub fn connector(item: Item<Connector>) -> Option<Item<Connector>> {
-    Some(item.bounded(MAX_CONNECTOR))
-}
-
-/// Who may write a class may do worse than make it large.
-pub fn class(item: Item<ConnectorClass>) -> Option<Item<ConnectorClass>> {
-    Some(item.bounded(usize::MAX))
-}
-
-/// Only what can be read.
-pub fn readable<K: Resource<DynamicType = ()> + Clone>(item: Item<K>) -> Option<K> {
-    Some(Arc::unwrap_or_clone(item.into_read().ok()?))
-}
-
-/// The same, of what we make ourselves.
-pub fn ours<K: Resource<DynamicType = ()> + Clone + Serialize>(item: Item<K>) -> Option<K> {
-    readable(item.bounded(MAX_OF_OURS))
-}
-
-/// The Role grows with the names of Secrets in Connectors, which are in memory anyway: it is kept whole, without
-/// what others put on it. No other Role of ours is asked for.
-pub fn role(item: Item<Role>) -> Option<Role> {
-    if item.name_any() != names::GATEWAY_SECRETS_ROLE {
-        return None;
-    }
-    let Role { metadata, rules } = readable(item)?;
-    let labels = metadata.labels.unwrap_or_default();
-    let own = labels.into_iter().filter(|(name, _)| name == names::MANAGED_BY_LABEL).collect();
-    Some(Role {
-        metadata: ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            labels: Some(own),
-            ..ObjectMeta::default()
-        },
-        rules,
-    })
-}
-
-/// Of a Secret only name and version stay: an annotation may hold its values, as kubectl's does. So one that is
-/// too large to be read is as good as any.
-pub fn without_credentials(item: Item<PartialObjectMeta<Secret>>) -> Option<PartialObjectMeta<Secret>> {
-    let ObjectMeta { name, namespace, uid, resource_version, .. } = item.meta().clone();
-    let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
-    Some(PartialObjectMeta { metadata, ..PartialObjectMeta::default() })
-}
-
-/// Of a node: where it and its Pods are.
-pub fn addresses_only(item: Item<Node>) -> Option<Node> {
-    let Node { metadata, spec, status } = readable(item)?;
-    let spec = spec.unwrap_or_default();
-    Some(Node {
-        metadata: ObjectMeta {
-            name: metadata.name,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            ..ObjectMeta::default()
-        },
-        spec: Some(NodeSpec { pod_cidr: spec.pod_cidr, pod_cidrs: spec.pod_cidrs, ..NodeSpec::default() }),
-        status: Some(NodeStatus { addresses: status.unwrap_or_default().addresses, ..NodeStatus::default() }),
-    })
 }

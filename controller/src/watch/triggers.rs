@@ -11,6 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use tokio::sync::Notify;
 
+use super::kept::connector_of;
 use crate::context::Stores;
 use crate::reconcile::{names_secret, service};
 use crate::settings::Settings;
@@ -113,23 +114,16 @@ impl Triggers {
     /// Only drift counts: what we just wrote ourselves would cost a probe each time.
     pub fn service(&self, old: Option<&Service>, new: Option<&Service>) {
         let Some(service) = new.or(old) else { return };
-        let (name, namespace) = (service.name_any(), service.namespace());
-        let concerns = |connector: &Connector| {
-            connector.metadata.namespace == namespace
-                && names::service_name(&connector.name_any()) == name
-                && new.is_none_or(|live| !service::is_as_desired(live, connector, &self.settings))
+        let namespace = service.namespace().unwrap_or_default();
+        // To look at all of them for each Service would take the square of their number.
+        let Some(connector) = connector_of(service) else { return };
+        let drifted = |connector: &Connector| {
+            new.is_none_or(|live| !service::is_as_desired(live, connector, &self.settings))
         };
-        // Ours names its Connector. To look at all of them for each Service would take the square of their number.
-        match owner(service).filter(|owner| names::service_name(owner) == name) {
-            Some(owner) => {
-                let connector = ObjectRef::new(owner).within(&namespace.clone().unwrap_or_default());
-                let item = self.stores.connectors.get(&connector);
-                item.filter(|item| item.read().is_ok_and(|connector| concerns(connector)))
-                    .into_iter()
-                    .for_each(|item| ask(&self.connectors, &*item));
-            }
-            None => self.ask_where(concerns),
-        }
+        let item = self.stores.connectors.get(&ObjectRef::new(connector).within(&namespace));
+        item.filter(|item| item.read().is_ok_and(|connector| drifted(connector)))
+            .into_iter()
+            .for_each(|item| ask(&self.connectors, &*item));
     }
 
     /// Roles and RoleBindings belong to all Connectors of a namespace.
@@ -177,12 +171,6 @@ fn ask<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, obj
 /// Fails only while everything is being dropped.
 fn send<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, object: ObjectRef<K>) {
     drop(queue.unbounded_send(object));
-}
-
-/// The Connector that a Service says it is of.
-fn owner(service: &Service) -> Option<&str> {
-    let owners = service.metadata.owner_references.as_ref()?;
-    owners.iter().find(|owner| owner.kind == Connector::kind(&())).map(|owner| owner.name.as_str())
 }
 
 fn readable<K>(item: Option<&Item<K>>) -> bool {
