@@ -93,6 +93,10 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), Error> {
+        let build = Opts::new("connectors_controller_build_info", "1, with what this process was built from");
+        let build = IntGaugeVec::new(build, &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.registry.register(Box::new(build))?;
         self.registry.register(Box::new(self.reconciles.clone()))?;
         self.registry.register(Box::new(self.probe_seconds.clone()))?;
         self.registry.register(Box::new(self.leader.clone()))?;

@@ -1,8 +1,8 @@
 //! `config/` against a real API server: `install` applies it, `access` asks what its roles allow, `admission`
 //! what its policies refuse, `projects` who shares connectors, `flux` what its extra role may, `flow` how the API
-//! server queues the parts' requests. `monitoring`, `promises`,
-//! `settings_page` and `status_page` hold what is written against the sources; `pages` and `use_in` do what pages say; `queries`
-//! asks a Prometheus what dashboards and alerts ask. What only a running node can show is in `node_product`.
+//! server queues the parts' requests. `monitoring`, `promises`, `refusals_page`, `settings_page` and `status_page` hold what is
+//! written against the sources; `pages` and `use_in` do what pages say; `queries` asks a Prometheus what dashboards and
+//! alerts ask. What only a running node can show is in `node_product`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
@@ -17,6 +17,7 @@ mod pages;
 mod projects;
 mod promises;
 mod queries;
+mod refusals_page;
 mod settings_page;
 mod status_page;
 mod use_in;

@@ -46,7 +46,7 @@ const PAGES: [Page; 5] = [
     Page {
         path: "docs/use-in/argo-cd.md",
         values: &[],
-        before: "kubectl create configmap connectors-ca-bundle -n connectors-system --from-literal ca.crt=PEM",
+        before: "",
         cases: &[
             Case("# kustomization.yaml", How::File("")),
             Case("# controller.yaml", How::File("")),
