@@ -1,6 +1,8 @@
 //! What every reconcile shares: the API server, caches of what was watched, the gateway's ear, and when to
 //! look again.
 
+mod by_namespace;
+
 use std::sync::Arc;
 
 use connectors_api::item::Item;
@@ -12,6 +14,8 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use tokio::sync::Semaphore;
+
+use by_namespace::ByNamespace;
 
 use crate::events::Allowance;
 use crate::metrics::Metrics;
@@ -49,10 +53,12 @@ pub struct Context {
 
 /// Caches kept by `watch`. Connectors and classes also as what cannot be read, since their status must say
 /// so. Secrets and namespaces: metadata only, so that no credential is ever held. Services, Roles and
-/// RoleBindings: only those that carry our label.
+/// RoleBindings: only what we may have made.
 #[derive(Clone)]
 pub struct Stores {
     pub connectors: Store<Item<Connector>>,
+    /// Of these. Complete from the moment when all are asked for.
+    pub by_namespace: ByNamespace,
     pub classes: Store<Item<ConnectorClass>>,
     pub secrets: Store<PartialObjectMeta<Secret>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
@@ -65,22 +71,27 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Connectors of a namespace that can be read and are not being deleted. Looks at those of all namespaces:
-    /// for what is done once per change, not once per Connector.
+    /// All of a namespace, and no look at those of others.
+    pub fn items_in(&self, namespace: &str) -> impl Iterator<Item = Arc<Item<Connector>>> {
+        let names = self.by_namespace.names(namespace).into_iter();
+        names.filter_map(move |name| self.connectors.get(&ObjectRef::new(&name).within(namespace)))
+    }
+
+    /// Those that can be read and are not being deleted. Looks at all of the namespace: for what is done once per
+    /// change, not once per Connector.
     pub fn connectors_in(&self, namespace: &str) -> Vec<Arc<Connector>> {
-        let items = self.connectors.state_filter(|item| is_live_in(item, namespace));
-        items.iter().filter_map(|item| item.read().ok().cloned()).collect()
+        self.live_in(namespace).collect()
     }
 
     /// Whether there are any of these.
     pub fn is_used(&self, namespace: &str) -> bool {
-        self.connectors.find(|item| is_live_in(item, namespace) && item.read().is_ok()).is_some()
+        self.live_in(namespace).next().is_some()
     }
-}
 
-fn is_live_in(item: &Item<Connector>, namespace: &str) -> bool {
-    let meta = item.meta();
-    meta.namespace.as_deref() == Some(namespace) && meta.deletion_timestamp.is_none()
+    fn live_in(&self, namespace: &str) -> impl Iterator<Item = Arc<Connector>> {
+        let live = self.items_in(namespace).filter(|item| item.meta().deletion_timestamp.is_none());
+        live.filter_map(|item| item.read().ok().cloned())
+    }
 }
 
 impl Context {

@@ -70,8 +70,19 @@ fn watch_all(
     let (bindings, bindings_w) = store();
     let (nodes, nodes_w) = store();
     let (bundles, bundles_w) = store::<ConfigMap>();
-    let stores =
-        Stores { connectors, classes, secrets, namespaces, services, roles, bindings, nodes, bundles };
+    let by_namespace = Default::default();
+    let stores = Stores {
+        connectors,
+        by_namespace,
+        classes,
+        secrets,
+        namespaces,
+        services,
+        roles,
+        bindings,
+        nodes,
+        bundles,
+    };
     let (triggers, queues) = Triggers::new(stores.clone(), settings.clone());
     let triggers = Arc::new(triggers);
     let all = watcher::Config::default().page_size(PAGE);

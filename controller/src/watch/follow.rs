@@ -43,6 +43,8 @@ where
         let mut listed = false;
         let mut events = pin!(watcher::watcher(self.api.clone(), self.config.clone()).default_backoff());
         while let Some(event) = events.next().await {
+            // However many there are: all that the leader does is one task, and others' walks come to their turn.
+            tokio::task::yield_now().await;
             match event {
                 Ok(event) => {
                     self.metrics.watches.works(&kind);

@@ -49,12 +49,21 @@ impl Triggers {
 
     pub fn ask_for_all(&self) {
         self.stores.classes.state().iter().for_each(|class| ask(&self.classes, &**class));
-        self.stores.connectors.state().iter().for_each(|connector| ask(&self.connectors, &**connector));
+        for connector in self.stores.connectors.state() {
+            // Nobody was told of the first ones.
+            self.stores.by_namespace.add(&*connector);
+            ask(&self.connectors, &*connector);
+        }
         self.stores.namespaces.state().iter().for_each(|namespace| ask(&self.namespaces, &**namespace));
     }
 
     /// Our own status patches come back here too and change nothing that counts.
     pub fn connector(&self, old: Option<&Item<Connector>>, new: Option<&Item<Connector>>) {
+        match (old, new) {
+            (_, Some(there)) => self.stores.by_namespace.add(there),
+            (Some(gone), None) => self.stores.by_namespace.remove(gone),
+            (None, None) => {}
+        }
         if !wanted_otherwise(old, new) && readable(old) == readable(new) {
             return;
         }
@@ -81,15 +90,13 @@ impl Triggers {
 
     pub fn secret(&self, old: Option<&Meta<Secret>>, new: Option<&Meta<Secret>>) {
         let Some(secret) = new.or(old) else { return };
-        let (name, namespace) = (secret.name_any(), secret.namespace());
-        if namespace.as_ref() == Some(&self.settings.namespace)
+        let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
+        if namespace == self.settings.namespace
             && [names::ROOT_CA_SECRET, names::ISSUING_CA_SECRET].contains(&name.as_str())
         {
             self.ca.notify_one();
         }
-        self.ask_where(|connector| {
-            connector.metadata.namespace == namespace && names_secret(connector, &name)
-        });
+        self.ask_in(&namespace, |connector| names_secret(connector, &name));
     }
 
     /// A label that came or went concerns the namespace itself and the inner namespaces of both groups, the
@@ -155,6 +162,14 @@ impl Triggers {
         send(&self.namespaces, ObjectRef::new(name));
     }
 
+    fn ask_in(&self, namespace: &str, concerns: impl Fn(&Connector) -> bool) {
+        let concerned = self.stores.items_in(namespace);
+        concerned
+            .filter(|item| item.read().is_ok_and(|connector| concerns(connector)))
+            .for_each(|item| ask(&self.connectors, &*item));
+    }
+
+    /// Looks at all of the cluster: for what operators do.
     fn ask_where(&self, concerns: impl Fn(&Connector) -> bool) {
         let concerned = self
             .stores
@@ -184,4 +199,97 @@ fn wanted_otherwise<K: Resource>(old: Option<&K>, new: Option<&K>) -> bool {
     let (old, new) = (old.meta(), new.meta());
     (&old.uid, old.generation, &old.annotations, &old.deletion_timestamp)
         != (&new.uid, new.generation, &new.annotations, &new.deletion_timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use clap::Parser;
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+
+    fn connector(namespace: &str, name: &str, secret: &str) -> Item<Connector> {
+        let spec = json!({
+            "connectorClassName": "k8s", "address": "https://a",
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": secret}},
+        });
+        let mut connector = Connector::new(name, serde_json::from_value(spec).unwrap());
+        connector.metadata.namespace = Some(namespace.into());
+        Item::from(connector)
+    }
+
+    /// All of them asked for, and answered.
+    fn triggers(connectors: impl Iterator<Item = Item<Connector>>) -> (Triggers, Queues) {
+        let (store_of_connectors, mut writer) = store();
+        writer.apply_watcher_event(&Event::Init);
+        connectors.for_each(|connector| writer.apply_watcher_event(&Event::InitApply(connector)));
+        writer.apply_watcher_event(&Event::InitDone);
+        let stores = Stores {
+            connectors: store_of_connectors,
+            by_namespace: Default::default(),
+            classes: store().0,
+            secrets: store().0,
+            namespaces: store().0,
+            services: store().0,
+            roles: store().0,
+            bindings: store().0,
+            nodes: store().0,
+            bundles: store().0,
+        };
+        let (triggers, mut queues) =
+            Triggers::new(stores, Arc::new(Settings::parse_from(["connectors-controller"])));
+        triggers.ask_for_all();
+        asked(&mut queues);
+        (triggers, queues)
+    }
+
+    fn asked(queues: &mut Queues) -> Vec<String> {
+        let mut asked = Vec::new();
+        while let Ok(who) = queues.connectors.try_recv() {
+            asked.push(format!("{}/{}", who.namespace.unwrap_or_default(), who.name));
+        }
+        asked
+    }
+
+    #[test]
+    fn a_secret_of_a_namespace_costs_no_look_at_the_connectors_of_others() {
+        let many = (0..10_000).map(|at| connector("many", &format!("c{at}"), &format!("s{at}")));
+        let (triggers, mut queues) = triggers(many.chain([connector("demo", "k8s", "s7")]));
+        let looked_at = |namespace| {
+            let looks = Cell::new(0);
+            triggers.ask_in(namespace, |_| {
+                looks.set(looks.get() + 1);
+                false
+            });
+            looks.get()
+        };
+        assert_eq!(["many", "demo", "without"].map(looked_at), [10_000, 1, 0]);
+        let secret = |namespace: &str| {
+            let mut secret = Meta::<Secret>::default();
+            secret.metadata.name = Some("s7".into());
+            secret.metadata.namespace = Some(namespace.into());
+            triggers.secret(None, Some(&secret));
+        };
+        ["many", "without"].into_iter().for_each(secret);
+        assert_eq!(asked(&mut queues), ["many/c7"]);
+    }
+
+    #[test]
+    fn connectors_of_a_namespace_are_those_that_came_and_did_not_go() {
+        let (triggers, _queues) =
+            triggers([connector("demo", "a", "s"), connector("demo", "b", "s")].into_iter());
+        let names = || triggers.stores.by_namespace.names("demo");
+        triggers.connector(None, Some(&connector("demo", "c", "s")));
+        triggers.connector(Some(&connector("demo", "a", "s")), Some(&connector("demo", "a", "t")));
+        assert_eq!(names(), ["a", "b", "c"]);
+        for gone in ["a", "b", "c"] {
+            assert!(triggers.stores.by_namespace.names("demo").contains(&gone.to_owned()));
+            triggers.connector(Some(&connector("demo", gone, "s")), None);
+        }
+        assert!(names().is_empty());
+    }
 }
