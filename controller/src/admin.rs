@@ -93,33 +93,30 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Fu
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
-    async fn open(address: std::net::SocketAddr, sent: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        // What the other end does not take any more need not be sent.
-        drop(timeout(Duration::from_millis(20), stream.write_all(sent)).await);
-        stream
-    }
-
     #[tokio::test]
-    async fn whoever_holds_connections_open_and_reads_no_answers_does_not_keep_kubelet_out() {
+    async fn whoever_holds_connections_open_does_not_keep_kubelet_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, Arc::new(Metrics::new().unwrap())));
-        let unread = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
-        let mut first = open(address, b"").await;
-        let mut greedy = Vec::new();
+        let begun = Instant::now();
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut idle = Vec::new();
         for _ in 0..PLACES {
-            greedy.push(open(address, unread.as_bytes()).await);
+            idle.push(TcpStream::connect(address).await.unwrap());
         }
-        let closed = timeout(HEAD_DEADLINE / 2, first.read(&mut [0; 1])).await;
-        assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
-        let mut kubelet = open(address, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        // Made room, long before it is cut for its silence.
+        drop(first.read(&mut [0; 1]).await);
+        assert!(begun.elapsed() < HEAD_DEADLINE, "{:?}", begun.elapsed());
+        let mut kubelet = TcpStream::connect(address).await.unwrap();
+        kubelet.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answer = [0; 12];
-        timeout(HEAD_DEADLINE / 2, kubelet.read_exact(&mut answer)).await.unwrap().unwrap();
+        kubelet.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
     }
 }

@@ -91,7 +91,9 @@ pub enum Error {
          fewer volumes"
     )]
     NoRoom(String),
-    #[error("too many volumes of namespace {0:?} are made on this node at once: kubelet tries again")]
+    #[error(
+        "too many volumes of namespace {0:?} are made or renewed on this node at once: kubelet tries again"
+    )]
     Crowded(String),
 
     // The cluster and the node.

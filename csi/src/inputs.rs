@@ -21,8 +21,9 @@ use crate::error::Error;
 use crate::request::{Pod, PublishRequest};
 use crate::settings::Settings;
 
-/// For all questions of one publish together; kubelet waits two minutes.
+/// For all questions of one publish together, with what each connector adds to it; kubelet waits two minutes.
 const DEADLINE: Duration = Duration::from_secs(10);
+const EACH: Duration = Duration::from_secs(2);
 
 /// What `render` works from.
 #[derive(Clone, Debug)]
@@ -99,13 +100,15 @@ impl Cluster {
         published: bool,
         last: Option<&Inputs>,
     ) -> Result<Gathered, Error> {
-        let asked = tokio::time::timeout(DEADLINE, self.ask(request, published, last)).await;
+        let connectors = request.attributes.connectors.iter();
+        let deadline = connectors.fold(DEADLINE, |all, _| all + EACH);
+        let asked = tokio::time::timeout(deadline, self.ask(request, published, last)).await;
         match (asked, last) {
             (Ok(answer), _) => answer,
             (Err(_), Some(last)) => {
-                Ok(Gathered { inputs: last.clone(), stale: Some(Error::Deadline(DEADLINE)) })
+                Ok(Gathered { inputs: last.clone(), stale: Some(Error::Deadline(deadline)) })
             }
-            (Err(_), None) => Err(Error::Deadline(DEADLINE)),
+            (Err(_), None) => Err(Error::Deadline(deadline)),
         }
     }
 

@@ -70,8 +70,11 @@ pub async fn run(
         health::check(&settings.csi_socket).await?;
         register::serve(&settings, Arc::new(refused), shutdown.clone()).await
     };
+    let served = async {
+        tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration).map(drop)
+    };
     let outcome = tokio::select! {
-        result = async { tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration) } => result.map(|_| ()),
+        result = served => result,
         Some(reason) = refusal.recv() => Err(Error::Refused(reason)),
     };
     socket::remove(&register::socket(&settings));

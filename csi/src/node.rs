@@ -109,11 +109,12 @@ impl Driver {
         let id = wire.volume_id.clone();
         let request = request::check(wire)?;
         let mut volume = self.volumes.lock(&request.target).await?;
-        let call = self.turns.call(&request.pod.namespace, volume.is_known());
         // One that is fresh asks nobody: as many may come as there are.
-        let result = match call.is_some() || volume.is_fresh(&request.token) {
-            true => self.publish_locked(&request, &mut volume, call.as_ref()).await,
-            false => Err(crowded(&request)),
+        let is_fresh = volume.is_fresh(&request.token);
+        let call = (!is_fresh).then(|| self.turns.call(&request.pod.namespace, volume.is_known()));
+        let result = match call {
+            Some(None) => Err(crowded(&request)),
+            call => self.publish_locked(&request, &mut volume, call.flatten()).await,
         };
         if result.is_err() && !volume.is_known() {
             volume.portion = None;
@@ -131,7 +132,7 @@ impl Driver {
         &self,
         request: &PublishRequest,
         volume: &mut Volume,
-        call: Option<&Call<'_>>,
+        call: Option<Call<'_>>,
     ) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
@@ -149,8 +150,10 @@ impl Driver {
         if !published && !self.portion(request, volume).set(request.weight) {
             return Err(Error::NoRoom(request.pod.namespace.clone()));
         }
+        // Without a call: it is fresh, and no longer mounted.
+        let call = call.or_else(|| self.turns.call(&request.pod.namespace, true));
         let call = call.ok_or_else(|| crowded(request))?;
-        let _turn = self.turns.next(call).await.ok_or(Error::Stopped)?;
+        let _turn = self.turns.next(&call).await.ok_or(Error::Stopped)?;
         let renewed = self.renewed(request, published, volume.last.as_ref()).await;
         match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
             Ok(Renewed { files, inputs, stale }) => {

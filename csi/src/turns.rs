@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-const ALL: usize = 8;
-/// Of one namespace.
-const EACH: usize = 3;
-/// With those that wait, for new volumes and for those that are there: together fewer than `socket` has connections. A
-/// namespace may have as many as it leaves others. Running Pods have their own, and a token has minutes left when it is
-/// renewed: kubelet calls again within two.
+const ALL: usize = 10;
+/// Of one namespace, for new volumes and for those that are there.
+const EACH: [usize; 2] = [3, 2];
+/// With those that wait: together fewer than `socket` has connections. A namespace may have as many as it leaves others.
+/// Running Pods have their own, and a token has minutes left when it is renewed: kubelet calls again within two.
 const CALLS: [usize; 2] = [192, 48];
 /// It may have in any case, of each.
 const FLOOR: usize = 2;
@@ -31,7 +30,7 @@ struct Calls {
 /// Of a namespace.
 struct Of {
     calls: [usize; 2],
-    turns: Arc<Semaphore>,
+    turns: [Arc<Semaphore>; 2],
 }
 
 /// From its beginning to its end.
@@ -66,9 +65,9 @@ impl Turns {
         let of = calls
             .of
             .entry(namespace.to_owned())
-            .or_insert_with(|| Of { calls: [0; 2], turns: Arc::new(Semaphore::new(EACH)) });
+            .or_insert_with(|| Of { calls: [0; 2], turns: EACH.map(|each| Arc::new(Semaphore::new(each))) });
         of.calls[kind] += 1;
-        Some(Call { turns: self, namespace, kind, of: of.turns.clone() })
+        Some(Call { turns: self, namespace, kind, of: of.turns[kind].clone() })
     }
 
     /// First come, first served within a namespace. None when the driver stops.
@@ -111,12 +110,14 @@ mod tests {
         let one = calls(&turns, "one", false);
         let now = |call| turns.next(call).now_or_never().flatten();
         let mut has: Vec<_> = one.iter().map_while(now).collect();
-        assert_eq!(has.len(), EACH);
+        assert_eq!(has.len(), EACH[0]);
         let others: Vec<_> =
             ["two", "three", "four"].iter().filter_map(|name| turns.call(name, false)).collect();
         assert_eq!(others.iter().filter_map(now).count(), 3);
+        let renewal = turns.call("one", true);
+        assert!(renewal.as_ref().and_then(now).is_some(), "a renewal waits for new volumes");
         has.pop();
-        assert!(now(&one[EACH]).is_some());
+        assert!(now(&one[EACH[0]]).is_some());
     }
 
     #[test]

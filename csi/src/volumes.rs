@@ -18,8 +18,8 @@ use crate::room::Portion;
 /// Kubelet calls every 60–90 s for each volume: within this time and with the token unchanged there is
 /// nothing to ask or write.
 const FRESH: Duration = Duration::from_secs(5 * 60);
-/// Longer than the deadlines of one publish together, far below kubelet's own two minutes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than the deadline of one publish, below kubelet's own two minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub struct Volume {

@@ -37,11 +37,9 @@ where
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(&patch);
     let namespace = object.namespace().unwrap_or_default();
-    let written = in_time(async {
-        let _place = context.patches.take(&namespace).await;
-        api.patch_status(&name, &params, &patch).await
-    });
-    let written = written.await;
+    // Who has one has it for as long as a call may last: to wait for it ends, and is nobody's silence.
+    let _place = context.patches.take(&namespace).await;
+    let written = in_time(api.patch_status(&name, &params, &patch)).await;
     let written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
     context.metrics.status_patches.with_label_values(&[kind]).inc();
     Ok(written)

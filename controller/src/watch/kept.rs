@@ -13,8 +13,8 @@ use serde::Serialize;
 
 /// JSON of a Service as we make it is a fifth of this.
 const MAX_SERVICE: usize = 4 << 10;
-/// A binding for a project has some hundred namespaces in it.
-const MAX_BINDING: usize = 32 << 10;
+/// A binding for a project names each of its namespaces, in a hundred bytes and more.
+const MAX_BINDING: usize = 128 << 10;
 /// Lists of ours are shorter, and compared as a whole: so much of a longer one shows that it is not as it should be.
 const ENOUGH: usize = 3;
 

@@ -53,6 +53,10 @@ async fn wrong_values_are_refused_with_a_sentence() {
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("driver.kubelet=var/lib/kubelet", "/driver/kubelet"),
         ("driver.namespace=Connectors", "/driver/namespace"),
+        (
+            "rootCA.certificate=-----BEGIN CERTIFICATE-----,rootCA.key=-----BEGIN ENCRYPTED PRIVATE KEY-----",
+            "rootCA.key holds no private key in PEM without a password",
+        ),
         ("rootCA.certificate=x", "rootCA.certificate and rootCA.key go together"),
         ("networkPolicies=yes", "/networkPolicies"),
         ("controller.fluxConfigMaps=yes", "/controller/fluxConfigMaps"),

@@ -87,7 +87,8 @@ impl Reader {
             return Ok(None);
         }
         let namespace = connector.namespace().unwrap_or_default();
-        let answer = in_time(self.answer(&namespace, name, part)).await;
+        let place = self.places.take(&namespace).await;
+        let answer = in_time(self.answer(place, &namespace, name, part)).await;
         let answer = match answer.attempt(|| format!("read secret {name:?}")) {
             Err(error) if error.is_not_found() => return Ok(None),
             answer => answer?,
@@ -100,8 +101,13 @@ impl Reader {
         self.look(answer, look).await?.map(Some).map_err(unread)
     }
 
-    async fn answer(&self, namespace: &str, name: &str, part: Part) -> Result<Answer, kube::Error> {
-        let place = self.places.take(namespace).await;
+    async fn answer(
+        &self,
+        place: Option<Place>,
+        namespace: &str,
+        name: &str,
+        part: Part,
+    ) -> Result<Answer, kube::Error> {
         let secrets = Request::new(Secret::url_path(&(), Some(namespace)));
         let request = match part {
             Part::Whole => secrets.get(name, &GetParams::default()),
