@@ -79,6 +79,20 @@ impl Node for NodeService {
     }
 }
 
+/// A token that is older than the volume allows is withdrawn.
+async fn check_age(request: &PublishRequest, published: bool, volume: &mut Volume) -> Result<(), Error> {
+    match request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit)) {
+        Some(limit) => {
+            if published {
+                volume.forget();
+                place(request, Files::new()).await?;
+            }
+            Err(Error::TokenTooOld(limit))
+        }
+        None => Ok(()),
+    }
+}
+
 fn crowded(request: &PublishRequest) -> Error {
     Error::Crowded(request.pod.namespace.clone())
 }
@@ -136,14 +150,7 @@ impl Driver {
     ) -> Result<bool, Error> {
         let target = request.target.clone();
         let published = blocking(move || write::is_published(&target)).await.map_err(inspect)?;
-        if let Some(limit) = request.attributes.expiration.filter(|limit| request.token.is_older_than(*limit))
-        {
-            if published {
-                volume.forget();
-                place(request, Files::new()).await?;
-            }
-            return Err(Error::TokenTooOld(limit));
-        }
+        check_age(request, published, volume).await?;
         if published && volume.is_fresh(&request.token) {
             return Ok(false);
         }
