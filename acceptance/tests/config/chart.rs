@@ -5,6 +5,7 @@ mod refused;
 use std::collections::BTreeMap;
 use std::process::Output;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use connectors_testenv::{ControlPlane, tool};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -175,7 +176,8 @@ async fn values_change_what_they_say() {
     let csidriver = find(&objects, "CSIDriver", "connectors-csi");
     assert_eq!(csidriver["spec"]["serviceAccountTokenInSecrets"], Value::Null);
     let root = find(&objects, "Secret", "connectors-ca");
-    assert_eq!(root["stringData"], json!({"tls.crt": CERTIFICATE, "tls.key": KEY}));
+    let encoded = |text| BASE64_STANDARD.encode(text);
+    assert_eq!(root["data"], json!({"tls.crt": encoded(CERTIFICATE), "tls.key": encoded(KEY)}));
 
     let rule = find(&objects, "PrometheusRule", "connectors");
     assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
