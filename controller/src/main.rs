@@ -81,7 +81,9 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
+    // A word of RUST_LOG that is no level is taken for the name of a part, and must not silence all others.
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(format!("{LOGGED},{asked}")).unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().finish().with(filter_fn(harmless)).init(),

@@ -68,7 +68,9 @@ fn version() -> &'static str {
 }
 
 fn start_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A word of RUST_LOG that is no level is taken for the name of a part, and must not silence all others.
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(format!("info,{asked}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => logs.json().finish().with(filter_fn(harmless)).init(),

@@ -63,11 +63,17 @@ fn main() -> anyhow::Result<()> {
     serve(&control, started, lines)
 }
 
-/// RUST_LOG chooses what is logged; pingora's own `log` lines arrive through tracing's bridge.
+/// RUST_LOG says what else, or less: a word of it that is no level is taken for the name of a part, and must not silence
+/// all others.
+fn logged() -> EnvFilter {
+    const LOGGED: &str = "info,pingora_core=warn";
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    EnvFilter::try_new(format!("{LOGGED},{asked}")).unwrap_or_else(|_| EnvFilter::new(LOGGED))
+}
+
+/// Pingora's own `log` lines arrive through tracing's bridge.
 fn log_to(lines: &Lines, format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
-    let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
+    let subscriber = tracing_subscriber::registry().with(logged()).with(filter_fn(harmless));
     match format {
         LogFormat::Json => subscriber.with(log::Json::new(lines.clone())).init(),
         LogFormat::Text => {

@@ -82,6 +82,18 @@ fn a_driver_that_does_not_know_its_node_says_so() {
     });
 }
 
+/// It would be taken for the name of a part, and all others be silent.
+#[test]
+fn a_misspelt_level_of_the_log_silences_nothing() {
+    isolated(async {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
+        command.args(["--node-name", "n"]).env("RUST_LOG", "debgu").env("KUBECONFIG", "/nowhere");
+        let output = command.kill_on_drop(true).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("starting"), "{text}");
+    });
+}
+
 async fn program(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
     command.args(arguments).env_remove("NODE_NAME").kill_on_drop(true).output().await.unwrap()

@@ -223,8 +223,9 @@ pub fn target_forbidden(authority: &str, connectors: &str) -> Failure {
 
 /// The dial policy refuses the resolved address.
 pub fn target_denied(host: &str) -> Failure {
-    let message =
-        format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+    let message = format!(
+        "the gateway may not connect to {host}: ask its operator, whose targets.allow and targets.deny say so"
+    );
     Failure::new(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 

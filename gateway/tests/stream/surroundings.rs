@@ -40,8 +40,9 @@ async fn a_name_of_the_clusters_dns_is_refused_with_one_text_and_never_resolved(
         world.connect("target", &format!("https://{host}"));
         let (status, body) = asked(&world, &format!("{host}:443")).await;
         assert_eq!(status, "403", "{host}: {body}");
-        let text =
-            format!("the gateway may not connect to {host}: ask its operator to add it to targets.allow");
+        let text = format!(
+            "the gateway may not connect to {host}: ask its operator, whose targets.allow and targets.deny say so"
+        );
         assert!(body.contains(&text), "{body}");
     }
     assert_eq!(world.gateway.parts.metrics.in_cluster.denied.get(), 3);
