@@ -88,9 +88,12 @@ impl Figure {
         let goal = self.goal_of(series.way).map_or_else(String::new, |bound| {
             format!("{}: {}", text(bound), if self.met(series, bound) { "met" } else { "missed" })
         });
-        let median = figure(median(&series.samples));
-        let _ =
-            writeln!(table, "| {what} | {} | {median} | {added} | {ratio} | {rounds} | {goal} |", series.way);
+        let (median, least) = (figure(median(&series.samples)), figure(least(&series.samples)));
+        let _ = writeln!(
+            table,
+            "| {what} | {} | {median} | {least} | {added} | {ratio} | {rounds} | {goal} |",
+            series.way
+        );
     }
 }
 
@@ -102,7 +105,7 @@ pub fn environment(environment: &[(&str, String)]) -> String {
     text
 }
 
-pub const HEAD: &str = "| what | way | median | more than the first | ratio | ratio of each round | goal |\n|---|---|---|---|---|---|---|";
+pub const HEAD: &str = "| what | way | median | least | more than the first | ratio | ratio of each round | goal |\n|---|---|---|---|---|---|---|---|";
 
 /// Rows below `HEAD`.
 pub fn rows(figures: &[Figure]) -> String {
@@ -124,6 +127,7 @@ pub fn json(environment: &[(&str, String)], figures: &[Figure]) -> Result<String
             "way": series.way,
             "samples": series.samples,
             "median": median(&series.samples),
+            "least": least(&series.samples),
             "ratios": measured.ratios(series),
             "ratio": median(&measured.ratios(series)),
             "goal": goal.map(text),
@@ -142,6 +146,11 @@ pub fn json(environment: &[(&str, String)], figures: &[Figure]) -> Result<String
 
 pub fn median(samples: &[f64]) -> f64 {
     quantile(samples, 0.5)
+}
+
+/// Of the round that the machine disturbed least.
+fn least(samples: &[f64]) -> f64 {
+    quantile(samples, 0.0)
 }
 
 /// Nothing measured is not a number.

@@ -175,6 +175,10 @@ impl Shared {
         let Out { batch, to } = &mut *out;
         for part in &self.parts {
             let mut waiting = lock(&part.waiting);
+            // Nobody waits for room where nothing is, and to tell nobody is a system call, too.
+            if waiting.lines.is_empty() && waiting.lost == 0 {
+                continue;
+            }
             std::mem::swap(batch, &mut waiting.lines);
             waiting.urgent = false;
             let lost = std::mem::take(&mut waiting.lost);
@@ -183,9 +187,7 @@ impl Shared {
                 batch.extend_from_slice(loss(lost).as_bytes());
             }
             // Nobody is left to be told that the log cannot be written.
-            if !batch.is_empty() {
-                let _ = to.write_all(batch);
-            }
+            let _ = to.write_all(batch);
             batch.clear();
             batch.shrink_to(2 * FULL);
             part.written.notify_all();

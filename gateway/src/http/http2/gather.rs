@@ -193,6 +193,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
             gather.refused = false;
         }
         let taken = data.len().min(FULL);
+        if gather.buf.is_empty() {
+            // All at once: growing by and by would move what lies there again and again.
+            gather.buf.reserve(FULL);
+        }
         gather.buf.extend_from_slice(&data[..taken]);
         let bodies = gather.leaving.walk(&data[..taken]);
         gather.outflow.left(bodies);

@@ -1,7 +1,8 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use super::*;
+use crate::http::wire::Encoder;
 
 /// All of it is at hand, and its writer always takes more.
 #[tokio::test]
