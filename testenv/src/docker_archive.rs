@@ -12,8 +12,8 @@ use tar::{Builder, EntryType, Header};
 
 /// What goes into an image.
 pub(crate) struct Image {
-    /// `name:tag`; any name may be taken, nothing is pulled.
-    pub(crate) name: &'static str,
+    /// `name:tag` each; any name may be taken, nothing is pulled.
+    pub(crate) names: &'static [&'static str],
     pub(crate) entrypoint: &'static [&'static str],
     /// A numeric user, or empty for root.
     pub(crate) user: &'static str,
@@ -33,7 +33,7 @@ impl Image {
         let config = self.config(&diff);
         let config_name = format!("{}.json", hex(&config));
         let manifest =
-            json!([{"Config": config_name, "RepoTags": [self.name], "Layers": [format!("{diff}.tar")]}]);
+            json!([{"Config": config_name, "RepoTags": self.names, "Layers": [format!("{diff}.tar")]}]);
         let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut archive = Builder::new(File::create(&unfinished)?);
         append(&mut archive, &config_name, 0o644, &config)?;

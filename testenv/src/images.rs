@@ -13,9 +13,9 @@ use crate::tools::tool;
 
 pub(crate) const PAUSE: &str = "connectors.local/pause:1";
 pub(crate) const COREDNS: &str = "connectors.local/coredns:1";
-/// The pages and samples name this image; here it is busybox and our kubectl. The published one runs as root: what this
-/// one may do, that one may as well.
-const KUBECTL: &str = "alpine/kubectl:1.35.4";
+/// The pages and samples name the first, older ones and what people report the second; here both are busybox and our
+/// kubectl. The published one runs as root: what this one may do, that one may as well.
+const KUBECTL: &[&str] = &["alpine/kubectl:1.35.4", "bitnami/kubectl:1.30.1"];
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1001:0:user:/tmp:/bin/sh\n";
 
@@ -28,7 +28,7 @@ pub(crate) fn built_in() -> Result<Vec<PathBuf>> {
     [
         ("pause.tar", pause(&busybox)),
         ("coredns.tar", core_dns(coredns)),
-        ("alpine-kubectl.tar", kubectl(&busybox)?),
+        ("kubectl-by-two-names.tar", kubectl(&busybox)?),
     ]
     .into_iter()
     .map(|(name, image)| written(&folder.join(name), &image))
@@ -45,7 +45,7 @@ fn written(path: &Path, image: &Image) -> Result<PathBuf> {
 fn pause(busybox: &Path) -> Image {
     let files = vec![(busybox.to_owned(), "bin/busybox")];
     Image {
-        name: PAUSE,
+        names: &[PAUSE],
         entrypoint: &["/bin/busybox", "sleep", "2147483647"],
         user: "65535",
         files,
@@ -56,14 +56,14 @@ fn pause(busybox: &Path) -> Image {
 
 fn core_dns(binary: PathBuf) -> Image {
     let files = vec![(binary, "bin/coredns")];
-    Image { name: COREDNS, entrypoint: &["/bin/coredns"], user: "", files, texts: &[], links: Vec::new() }
+    Image { names: &[COREDNS], entrypoint: &["/bin/coredns"], user: "", files, texts: &[], links: Vec::new() }
 }
 
 fn kubectl(busybox: &Path) -> Result<Image> {
     let files = vec![(busybox.to_owned(), "bin/busybox"), (tool("kubectl")?, "usr/local/bin/kubectl")];
     let texts = &[("etc/passwd", PASSWD), ("etc/group", "root:x:0:\n")];
     let links = applets(busybox)?.into_iter().map(|name| (format!("bin/{name}"), "busybox")).collect();
-    Ok(Image { name: KUBECTL, entrypoint: &["kubectl"], user: "1001", files, texts, links })
+    Ok(Image { names: KUBECTL, entrypoint: &["kubectl"], user: "1001", files, texts, links })
 }
 
 /// The commands that busybox can be called by.
