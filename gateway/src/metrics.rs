@@ -4,17 +4,16 @@
 pub mod caches;
 pub mod codes;
 pub mod connectors;
+pub mod home;
 pub mod requests;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use caches::Caches;
 use connectors::Connectors;
+use home::{Home, Watches};
 use requests::Requests;
 
 /// Why a client was refused before or inside a tunnel.
@@ -73,34 +72,6 @@ impl InCluster {
     }
 }
 
-/// Questions to the home API server.
-pub struct Home {
-    pub token_reviews: Outcomes,
-    pub signing_key_reads: Outcomes,
-    pub access_reviews: Outcomes,
-    pub secret_reads: Outcomes,
-    /// By question.
-    pub seconds: HistogramVec,
-}
-
-impl Home {
-    fn new(to: &Registry) -> Result<Home, prometheus::Error> {
-        let help = "Questions to the home API server, by result.";
-        let seconds = HistogramOpts::new(
-            "connectors_gateway_api_server_seconds",
-            "Time that the home API server took to answer, by question.",
-        )
-        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0]);
-        Ok(Home {
-            token_reviews: outcomes(to, "token_reviews_total", help)?,
-            signing_key_reads: outcomes(to, "signing_key_reads_total", help)?,
-            access_reviews: outcomes(to, "access_reviews_total", help)?,
-            secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
-            seconds: register(to, HistogramVec::new(seconds, &["question"])?)?,
-        })
-    }
-}
-
 /// The routing table.
 pub struct Routes {
     pub usable: IntGauge,
@@ -124,12 +95,45 @@ impl Routes {
     }
 }
 
+/// Bytes that are held for others.
+pub struct Held {
+    pub streams: IntGauge,
+    pub requests: IntGauge,
+}
+
+impl Held {
+    fn new(to: &Registry) -> Result<Held, prometheus::Error> {
+        let streams = "Bytes of what waits: bodies for readers that stopped, large heads.";
+        let requests = "Bytes of requests that wait for their answers, and of connections to targets.";
+        Ok(Held {
+            streams: gauge(to, "stream_bytes_held", streams)?,
+            requests: gauge(to, "request_bytes_held", requests)?,
+        })
+    }
+}
+
+/// By worker.
+struct Workers {
+    connections: IntGaugeVec,
+    last_turn: IntGaugeVec,
+}
+
+impl Workers {
+    fn new(to: &Registry) -> Result<Workers, prometheus::Error> {
+        let connections = "Client connections that each worker has.";
+        let turn = "When each worker was last seen at work, Unix time; one that is stuck stays behind.";
+        Ok(Workers {
+            connections: gauges(to, "worker_connections", connections, "worker")?,
+            last_turn: gauges(to, "worker_last_turn_seconds", turn, "worker")?,
+        })
+    }
+}
+
 pub struct Metrics {
     registry: Registry,
     pub connections_open: IntGauge,
     pub connections: IntCounter,
-    worker_connections: IntGaugeVec,
-    worker_last_turn: IntGaugeVec,
+    workers: Workers,
     pub tunnels_open: IntGauge,
     pub tunnels: IntCounter,
     pub requests: Requests,
@@ -143,16 +147,12 @@ pub struct Metrics {
     pub cluster_ranges: IntGaugeVec,
     pub home: Home,
     pub routes: Routes,
-    /// By kind of what is watched.
-    pub watch_errors: IntCounterVec,
-    /// By kind: when something was last heard, Unix time.
-    pub watch_last_event: IntGaugeVec,
+    pub watches: Watches,
     /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
     pub settings_valid: IntGauge,
     pub issuer_not_after: IntGauge,
     pub log_lines_lost: IntCounter,
-    pub stream_bytes_held: IntGauge,
-    pub request_bytes_held: IntGauge,
+    pub held: Held,
 }
 
 impl Metrics {
@@ -161,9 +161,6 @@ impl Metrics {
         let to = &registry;
         let refusals =
             vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
-        let connections = "Client connections that each worker has.";
-        let turn = "When each worker was last seen at work, Unix time; one that is stuck stays behind.";
-        let heard = "When something was last heard of what is watched, by kind, Unix time.";
         gauges(to, "build_info", "1, with what this process was built from.", "version")?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
@@ -171,8 +168,7 @@ impl Metrics {
         Ok(Metrics {
             connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
             connections: counter(to, "connections_total", "Client connections accepted.")?,
-            worker_connections: gauges(to, "worker_connections", connections, "worker")?,
-            worker_last_turn: gauges(to, "worker_last_turn_seconds", turn, "worker")?,
+            workers: Workers::new(to)?,
             tunnels_open: gauge(to, "tunnels_open", "CONNECT tunnels that are open.")?,
             tunnels: counter(to, "tunnels_total", "CONNECT tunnels granted.")?,
             requests: Requests::new(to)?,
@@ -194,13 +190,7 @@ impl Metrics {
             )?,
             home: Home::new(to)?,
             routes: Routes::new(to)?,
-            watch_errors: vector(
-                to,
-                "watch_errors_total",
-                "Lists and watches that failed, by kind.",
-                "kind",
-            )?,
-            watch_last_event: gauges(to, "watch_last_event_seconds", heard, "kind")?,
+            watches: Watches::new(to)?,
             settings_valid: gauge(
                 to,
                 "settings_valid",
@@ -211,27 +201,18 @@ impl Metrics {
                 "issuer_not_after_seconds",
                 "End of the issuing CA, or 0; Unix time.",
             )?,
-            stream_bytes_held: gauge(
-                to,
-                "stream_bytes_held",
-                "Bytes of what waits: bodies for readers that stopped, large heads.",
-            )?,
-            request_bytes_held: gauge(
-                to,
-                "request_bytes_held",
-                "Bytes of requests that wait for their answers, and of connections to targets.",
-            )?,
+            held: Held::new(to)?,
             log_lines_lost: counter(to, "log_lines_lost_total", "Lines of the log that found no room.")?,
             registry,
         })
     }
 
     pub fn worker_connections(&self, worker: usize) -> IntGauge {
-        self.worker_connections.with_label_values(&[&worker.to_string()])
+        self.workers.connections.with_label_values(&[&worker.to_string()])
     }
 
     pub fn worker_last_turn(&self, worker: usize) -> IntGauge {
-        self.worker_last_turn.with_label_values(&[&worker.to_string()])
+        self.workers.last_turn.with_label_values(&[&worker.to_string()])
     }
 
     pub fn count_refusal(&self, refusal: Refusal) {

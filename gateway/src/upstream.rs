@@ -83,7 +83,7 @@ impl Upstream {
             anew: Resolver::new(0)?,
             dials: Cache::builder().max_capacity(DIALS).time_to_live(DIAL_LIFE).build(),
             system: trust::system_roots()?,
-            budget: Budget::new(metrics.stream_bytes_held.clone(), metrics.request_bytes_held.clone()),
+            budget: Budget::new(metrics.held.streams.clone(), metrics.held.requests.clone()),
             settings,
             metrics,
             table,

@@ -96,13 +96,13 @@ impl Publisher {
                 self.watches.works(&kind);
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-                self.metrics.watch_last_event.with_label_values(&[&kind]).set(seconds);
+                self.metrics.watches.last_event.with_label_values(&[&kind]).set(seconds);
                 Some(event)
             }
             Err(error) => {
                 let error = explain::<K>(&error);
                 tracing::warn!(%kind, error, "the watch broke and is made again");
-                self.metrics.watch_errors.with_label_values(&[&kind]).inc();
+                self.metrics.watches.errors.with_label_values(&[&kind]).inc();
                 self.watches.failed(&kind, error);
                 None
             }

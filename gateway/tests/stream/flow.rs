@@ -244,7 +244,7 @@ const ROOM: usize = 175 << 20;
 async fn streams_whose_readers_have_stopped_get_smaller_windows_before_memory_runs_out() {
     let world = World::new().await;
     let target = endless_target(&world).await;
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.streams.clone();
     let held_now = || usize::try_from(gauge.get()).unwrap();
     let mut held = Vec::new();
     for _ in 0..HOARDERS {

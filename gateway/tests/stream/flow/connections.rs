@@ -43,7 +43,7 @@ async fn connections_of_a_target_that_wants_one_for_each_request_are_counted_and
     let script = move |tls, _| one_by_one(tls, opened.clone(), answers.clone());
     let target = Target::script(&world.leaf(), &[], H2, script).await;
     world.connect("target", &target.url());
-    let gauge = world.gateway.parts.metrics.request_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.requests.clone();
     let held = || usize::try_from(gauge.get()).unwrap();
     let client = H2Client::open(&world, "target", &target.authority()).await;
     let mut asked = Vec::new();

@@ -45,7 +45,7 @@ async fn large_heads_for_a_target_that_says_nothing_are_bounded() {
     .await;
     let neighbour = Target::http(&world.leaf(), true).await;
     world.connect("next/target", &neighbour.url());
-    let gauge = world.gateway.parts.metrics.request_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.requests.clone();
     let mut asked = Vec::new();
     for _ in 0..CLIENTS {
         let client = H2Client::open(&world, "target", &silent.authority()).await;
@@ -89,7 +89,7 @@ async fn heads_of_answers_that_do_not_end_are_bounded() {
     let world = World::with(|settings| settings.timeouts.response_header = Duration::from_secs(120)).await;
     let port = endless_heads().await;
     world.connect("target", &format!("http://127.0.0.1:{port}"));
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.streams.clone();
     let mut asked = Vec::new();
     for _ in 0..CLIENTS {
         let stream = TcpStream::connect(("127.0.0.1", world.https)).await.unwrap();

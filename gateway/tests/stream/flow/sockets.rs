@@ -90,7 +90,7 @@ async fn taken_for_nobody(pieces: usize, piece: Vec<u8>) -> usize {
     let world = World::of_one_worker().await;
     let (port, asked, sent) = target(pieces, piece).await;
     world.connect("target", &format!("http://127.0.0.1:{port}"));
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.streams.clone();
     let stopped = asks_and_stops(&world).await;
     eventually("the target is asked", async || asked.load(Ordering::SeqCst) > STREAMS / 2).await;
     let taken = settled(&sent).await;
@@ -145,7 +145,7 @@ async fn what_is_kept_for_a_client_that_makes_its_windows_smaller_counts_for_as_
     let piece = [b"HTTP/1.1 200 OK\r\nContent-Length: 32768\r\n\r\n".as_slice(), &[b'x'; 32768]].concat();
     let (port, asked, _) = target(1, piece).await;
     world.connect("target", &format!("http://127.0.0.1:{port}"));
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.streams.clone();
     let mut client = tls(&world).await;
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(window(1 << 20));

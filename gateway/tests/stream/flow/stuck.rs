@@ -192,7 +192,7 @@ async fn a_client_that_has_ended_its_side_of_an_upgrade_hears_a_target_that_take
     tls.write_all(head.as_bytes()).await.unwrap();
     assert!(read_head(&mut tls).await.starts_with("HTTP/1.1 101 "));
     // No more than until something waits, so that its end arrives at the gateway.
-    let held = &world.gateway.parts.metrics.stream_bytes_held;
+    let held = &world.gateway.parts.metrics.held.streams;
     let mut waits = 0;
     while waits < 10 {
         waits = if held.get() > 0 { waits + 1 } else { 0 };
@@ -220,7 +220,7 @@ async fn requests_that_wait_behind_others_for_a_target_end_with_504_and_count_un
     })
     .await;
     world.connect("target", &target.url());
-    let held = &world.gateway.parts.metrics.request_bytes_held;
+    let held = &world.gateway.parts.metrics.held.requests;
     let padding = "x".repeat(1 << 20);
     let asks = async || {
         let mut tls = open(&world, &target).await;

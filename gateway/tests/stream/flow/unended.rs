@@ -44,7 +44,7 @@ async fn others_get_on(world: &World) {
 
 /// What does not fit is refused, and others get on. Gives what one of the refused was told.
 async fn are_bounded(world: &World, mut begun: Vec<JoinHandle<String>>) -> String {
-    let gauge = world.gateway.parts.metrics.stream_bytes_held.clone();
+    let gauge = world.gateway.parts.metrics.held.streams.clone();
     eventually("what does not fit is refused", async || begun.iter().any(JoinHandle::is_finished)).await;
     assert!(gauge.get() > 64 << 20, "{} MiB are counted", gauge.get() >> 20);
     assert!(gauge.get() < ROOM as i64, "{} MiB are held", gauge.get() >> 20);

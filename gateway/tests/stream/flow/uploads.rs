@@ -99,7 +99,7 @@ async fn bodies_that_wait_for_a_target_that_cannot_be_reached_are_bounded_too() 
         let requests = posts(&format!("https://{authority}"), TOKEN);
         begun.extend(begin(world.tunnel("target", &authority, H2).await, requests).await);
     }
-    let waiting = are_bounded(&world.gateway.parts.metrics.stream_bytes_held, begun).await;
+    let waiting = are_bounded(&world.gateway.parts.metrics.held.streams, begun).await;
     let mut client = H2Client::open(&world, "next/target", &neighbour.authority()).await;
     // Once it is known that this client may go there, what it sends is the other namespace's.
     let get = Request::get(neighbour.url()).body(()).unwrap();
@@ -146,7 +146,7 @@ async fn bodies_that_are_sent_again_and_find_no_reader_are_bounded_too() {
     }
     let all = CLIENTS * STREAMS;
     eventually("all are asked again", async || twice.load(Ordering::SeqCst) == all).await;
-    drop(are_bounded(&world.gateway.parts.metrics.stream_bytes_held, begun).await);
+    drop(are_bounded(&world.gateway.parts.metrics.held.streams, begun).await);
 }
 
 /// Who is not let in yet must not take the room of those whose connector it is.
@@ -159,7 +159,7 @@ async fn bodies_whose_sender_waits_for_leave_count_as_the_senders() {
         let tls = world.tls(stream, "c-target.demo.svc", H2).await.unwrap();
         begun.extend(begin(tls, posts("https://c-target.demo.svc", WAITING)).await);
     }
-    let waiting = are_bounded(&world.gateway.parts.metrics.stream_bytes_held, begun).await;
+    let waiting = are_bounded(&world.gateway.parts.metrics.held.streams, begun).await;
     assert_eq!(target.seen.connections(), 0, "they were let in");
     let client = H2Client::open(&world, "target", &target.authority()).await;
     assert_eq!(uploads(client, &target.url()).await, 200);
