@@ -117,6 +117,11 @@ pub enum Error {
     Socket { socket: PathBuf, source: std::io::Error },
     #[error("the driver does not answer on {0:?}")]
     NotServing(PathBuf),
+    #[error(
+        "no kubelet has registered the driver on this node, and Pods wait for their volumes: {0:?} must lie in kubelet's folder \
+         (its --root-dir); correct driver.kubelet (Helm) or config/csi/kubelet.yaml"
+    )]
+    NotRegistered(PathBuf),
     #[error("the gRPC server failed")]
     Server(#[from] tonic::transport::Error),
     #[error("kubelet refused the registration: {0}")]
@@ -159,6 +164,7 @@ impl Error {
             Error::Node { .. }
             | Error::Socket { .. }
             | Error::NotServing(_)
+            | Error::NotRegistered(_)
             | Error::Server(_)
             | Error::Refused(_) => Code::Internal,
         }

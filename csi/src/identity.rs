@@ -1,6 +1,8 @@
-//! CSI Identity: who this driver is. It is ready as soon as it answers.
+//! CSI Identity: who this driver is. To kubelet it is ready as soon as it answers; to who asks for its health (`health`) once
+//! a kubelet has registered it.
 
 use connectors_api::names::CSI_DRIVER;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::proto::csi::identity_server::Identity;
@@ -9,7 +11,9 @@ use crate::proto::csi::{
     ProbeRequest, ProbeResponse,
 };
 
-pub struct IdentityService;
+pub struct IdentityService {
+    pub ready: watch::Receiver<bool>,
+}
 
 #[tonic::async_trait]
 impl Identity for IdentityService {
@@ -29,6 +33,6 @@ impl Identity for IdentityService {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        Ok(Response::new(ProbeResponse { ready: Some(true) }))
+        Ok(Response::new(ProbeResponse { ready: Some(*self.ready.borrow()) }))
     }
 }

@@ -26,11 +26,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::{FutureExt, TryFutureExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 
 pub use crate::error::Error;
-pub use crate::health::check as healthcheck;
+pub use crate::health::{check as healthcheck, registered};
 pub use crate::settings::{LogFormat, Settings};
 
 use crate::identity::IdentityService;
@@ -55,12 +55,13 @@ pub async fn run(
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
     let health_socket = health::socket(&settings.csi_socket);
+    let (registered, ready) = watch::channel(false);
     let health = Server::builder()
-        .add_service(IdentityServer::new(IdentityService))
+        .add_service(IdentityServer::new(IdentityService { ready }))
         .serve_with_incoming_shutdown(socket::listen(&health_socket)?, shutdown.clone());
     let node = NodeService::new(cluster, settings.node_name.clone());
     let csi = Server::builder()
-        .add_service(IdentityServer::new(IdentityService))
+        .add_service(IdentityServer::new(IdentityService { ready: watch::channel(true).1 }))
         .add_service(NodeServer::new(node).max_decoding_message_size(MAX_CALL))
         .serve_with_incoming_shutdown(incoming, shutdown.clone());
     // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by
@@ -68,7 +69,7 @@ pub async fn run(
     let (refused, mut refusal) = mpsc::channel(1);
     let registration = async {
         health::check(&settings.csi_socket).await?;
-        register::serve(&settings, Arc::new(refused), shutdown.clone()).await
+        register::serve(&settings, Arc::new(refused), registered, shutdown.clone()).await
     };
     let served = async {
         tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration).map(drop)

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use connectors_csi::{LogFormat, Settings, healthcheck, run};
+use connectors_csi::{Error, LogFormat, Settings, healthcheck, registered, run};
 use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, Metadata};
@@ -29,15 +29,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Exit 0 if the driver answers on its socket: for the liveness probe
-    Healthcheck,
+    Healthcheck {
+        /// And if a kubelet has registered it, for which it waits up to 5 s: for the readiness probe
+        #[arg(long)]
+        registered: bool,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     abort_after_panics();
     let cli = Cli::parse();
-    if let Some(Command::Healthcheck) = cli.command {
-        return Ok(healthcheck(&cli.settings.csi_socket).await?);
+    if let Some(Command::Healthcheck { registered }) = cli.command {
+        return Ok(ask(&cli.settings, registered).await?);
     }
     start_logs(cli.settings.log_format);
     anyhow::ensure!(
@@ -49,6 +53,13 @@ async fn main() -> anyhow::Result<()> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let client = kube::Client::try_default().await.context("no access to the API server")?;
     Ok(run(cli.settings, client, terminated()?).await?)
+}
+
+async fn ask(settings: &Settings, whether_registered: bool) -> Result<(), Error> {
+    if whether_registered {
+        return registered(&settings.csi_socket, &settings.registration_dir).await;
+    }
+    healthcheck(&settings.csi_socket).await
 }
 
 /// Whatever the profile: half a driver is worse than none.

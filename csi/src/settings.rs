@@ -18,7 +18,12 @@ pub struct Settings {
     )]
     pub csi_socket: PathBuf,
     /// Folder in which kubelet looks for registration sockets
-    #[arg(long, env = "REGISTRATION_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
+    #[arg(
+        long,
+        env = "REGISTRATION_DIR",
+        default_value = "/var/lib/kubelet/plugins_registry",
+        global = true
+    )]
     pub registration_dir: PathBuf,
     /// Name of this node: must be given
     #[arg(long, env = "NODE_NAME", default_value = "")]

@@ -171,6 +171,10 @@ async fn values_change_what_they_say() {
     assert_eq!(gateway["priorityClassName"], "connectors");
     let driver = pod("DaemonSet", "connectors-csi");
     assert_eq!(driver["volumes"][0]["hostPath"]["path"], "/var/lib/k0s/kubelet/plugins/connectors-csi");
+    let asks = |probe: &str| driver["containers"][0][probe]["exec"]["command"].clone();
+    let program = "/usr/local/bin/connectors-csi";
+    assert_eq!(asks("livenessProbe"), json!([program, "healthcheck"]), "no kubelet is needed to live");
+    assert_eq!(asks("readinessProbe"), json!([program, "healthcheck", "--registered"]));
     assert_eq!(driver["nodeSelector"], json!({"kubernetes.io/os": "linux", "pool": "ci"}));
     assert_eq!(driver["tolerations"], json!([{"key": "ci", "operator": "Exists"}]));
     let csidriver = find(&objects, "CSIDriver", "connectors-csi");

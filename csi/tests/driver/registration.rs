@@ -73,6 +73,35 @@ fn the_health_check_tells_a_serving_driver_from_none() {
     });
 }
 
+/// As the probes of its Pod ask it.
+#[test]
+fn a_driver_lives_before_kubelet_registers_it_and_is_ready_as_soon_as_kubelet_has() {
+    isolated(async {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let driver = Driver::start(&settings, cluster::drivers_client().await);
+        // Kubelet has looked at it, and may still refuse it.
+        found(&settings).await;
+        let [socket, registry] =
+            [&settings.csi_socket, &settings.registration_dir].map(|path| path.to_str().unwrap());
+        let lives = ["healthcheck", "--csi-socket", socket];
+        let ready = [&lives[..], &["--registered", "--registration-dir", registry]].concat();
+        assert!(program(&lives).await.status.success());
+        let output = program(&ready).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains(registry) && text.contains("driver.kubelet (Helm)"), "{text}");
+
+        let (output, _node) = tokio::join!(program(&ready), register(&settings, true));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(program(&lives).await.status.success());
+        driver.stop().await.unwrap();
+        let output = program(&ready).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("the driver does not answer on"), "{text}");
+    });
+}
+
 #[test]
 fn a_driver_that_does_not_know_its_node_says_so() {
     isolated(async {
