@@ -103,7 +103,7 @@ mod tests {
     async fn whoever_holds_connections_open_does_not_keep_kubelet_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Arc::new(Metrics::new().unwrap())));
+        tokio::spawn(serve(listener, Arc::new(Metrics::new(|| 0).unwrap())));
         let begun = Instant::now();
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut idle = Vec::new();

@@ -34,7 +34,8 @@ use metrics::Metrics;
 use prober::Prober;
 use settings::Settings;
 
-/// Runs one replica until `shutdown`: the admin port at once, the work while it holds the Lease.
+/// Runs one replica until `shutdown`: the admin port at once, the work while it holds the Lease. `lost_lines` are those of
+/// the log so far.
 ///
 /// # Errors
 /// When the admin port is taken or the Lease was lost; the process must end then, because another replica may start.
@@ -42,9 +43,10 @@ pub async fn run(
     settings: Settings,
     client: Client,
     prober: Arc<dyn Prober>,
+    lost_lines: impl Fn() -> usize + Send + Sync + 'static,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(lost_lines)?);
     let listener = TcpListener::bind(settings.admin_address)
         .await
         .map_err(|source| Error::AdminPort { address: settings.admin_address, source })?;

@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
+use connectors_api::logs::{self, Lines};
 use connectors_controller::prober::GatewayProber;
 use connectors_controller::settings::{LogFormat, Settings};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,27 +19,18 @@ const LOGGED: &str = "info,kube_client::client::builder=off";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    abort_after_panics();
     let command = Settings::command().version(version());
     let settings = Settings::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    log_to_stderr(settings.log_format);
+    let lines = Lines::new(std::io::stderr());
+    logs::start(&lines, LOGGED, settings.log_format == LogFormat::Json);
+    logs::abort_after_panics(lines.clone());
     tracing::info!(version = version(), ?settings, "starting");
-    match start(settings).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("stopped: {error:#}");
-            ExitCode::FAILURE
-        }
+    let ended = start(settings, lines.clone()).await;
+    if let Err(error) = &ended {
+        tracing::error!("stopped: {error:#}");
     }
-}
-
-/// Whatever the profile: half a controller is worse than none.
-fn abort_after_panics() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
-        std::process::abort();
-    }));
+    lines.end();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Security updates of the library arrive by a new build: it must be seen which one is in.
@@ -57,7 +44,7 @@ fn version() -> &'static str {
 /// silent for so long.
 const SILENCE: Duration = Duration::from_secs(295);
 
-async fn start(settings: Settings) -> anyhow::Result<()> {
+async fn start(settings: Settings, lines: Lines) -> anyhow::Result<()> {
     let mut config =
         kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
     config.read_timeout = Some(SILENCE);
@@ -76,22 +63,6 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    connectors_controller::run(settings, client, Arc::new(prober), shutdown).await?;
+    connectors_controller::run(settings, client, Arc::new(prober), move || lines.lost(), shutdown).await?;
     Ok(())
-}
-
-fn log_to_stderr(format: LogFormat) {
-    // A word of RUST_LOG that is no level is taken for the name of a part, and must not silence all others.
-    let asked = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::try_new(format!("{LOGGED},{asked}")).unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => builder.json().finish().with(filter_fn(harmless)).init(),
-        LogFormat::Text => builder.finish().with(filter_fn(harmless)).init(),
-    }
-}
-
-/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets among them, below this level.
-fn harmless(line: &Metadata<'_>) -> bool {
-    line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }

@@ -37,12 +37,15 @@ pub struct Metrics {
     reached: AtomicBool,
     listed: AtomicBool,
     credential_not_after: IntGauge,
+    log_lines_lost: IntCounter,
+    /// What the log itself has counted.
+    lost_lines: Box<dyn Fn() -> usize + Send + Sync>,
     /// By connector: when its credential ends, and until when we go by that.
     ends: Mutex<HashMap<String, (i64, Instant)>>,
 }
 
 impl Metrics {
-    pub fn new() -> Result<Metrics, Error> {
+    pub fn new(lost_lines: impl Fn() -> usize + Send + Sync + 'static) -> Result<Metrics, Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("connectors_controller_{name}"), help);
         let metrics = Metrics {
             registry: Registry::new(),
@@ -75,6 +78,11 @@ impl Metrics {
                 "credential_not_after_seconds",
                 "End of the credential that ends next, Unix time; 0 while none says when it ends",
             ))?,
+            log_lines_lost: IntCounter::with_opts(opts(
+                "log_lines_lost_total",
+                "Lines of the log that found no room, because nobody read it",
+            ))?,
+            lost_lines: Box::new(lost_lines),
             ends: Mutex::default(),
             unreadable_objects: IntCounterVec::new(
                 opts("unreadable_objects_total", "Objects received that could not be read, by kind"),
@@ -105,6 +113,7 @@ impl Metrics {
         self.registry.register(Box::new(self.ca_not_after.clone()))?;
         self.registry.register(Box::new(self.watch_errors.clone()))?;
         self.registry.register(Box::new(self.credential_not_after.clone()))?;
+        self.registry.register(Box::new(self.log_lines_lost.clone()))?;
         self.registry.register(Box::new(self.unreadable_objects.clone()))?;
         self.registry.register(Box::new(self.nodes_without_pod_range.clone()))?;
         self.registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -163,6 +172,9 @@ impl Metrics {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.retain(|_, (_, until)| *until > Instant::now());
         self.credential_not_after.set(ends.values().map(|(end, _)| *end).min().unwrap_or(0));
+        // While the lock is held: of two readers one counts.
+        let lost = (self.lost_lines)() as u64;
+        self.log_lines_lost.inc_by(lost.saturating_sub(self.log_lines_lost.get()));
         drop(ends);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -176,7 +188,7 @@ mod tests {
 
     #[test]
     fn credentials_of_connectors_that_are_gone_are_forgotten_also_where_nobody_scrapes() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(|| 0).unwrap();
         for number in 0..20 * MANY {
             metrics.credential_ends(&number.to_string(), Some(1), Duration::ZERO);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use clap::Parser;
-use connectors_api::names;
+use connectors_api::{logs, names};
 use connectors_gateway::admin::probe::ProbeEndpoint;
 use connectors_gateway::admin::server::{Tls, WhenFull, serve as serve_control};
 use connectors_gateway::admin::{Admin, Readiness};
@@ -35,8 +35,6 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -63,17 +61,12 @@ fn main() -> anyhow::Result<()> {
     serve(&control, started, lines)
 }
 
-/// RUST_LOG says what else, or less: a word of it that is no level is taken for the name of a part, and must not silence
-/// all others.
-fn logged() -> EnvFilter {
-    const LOGGED: &str = "info,pingora_core=warn";
-    let asked = std::env::var("RUST_LOG").unwrap_or_default();
-    EnvFilter::try_new(format!("{LOGGED},{asked}")).unwrap_or_else(|_| EnvFilter::new(LOGGED))
-}
+const LOGGED: &str = "info,pingora_core=warn";
 
 /// Pingora's own `log` lines arrive through tracing's bridge.
 fn log_to(lines: &Lines, format: LogFormat) {
-    let subscriber = tracing_subscriber::registry().with(logged()).with(filter_fn(harmless));
+    let subscriber =
+        tracing_subscriber::registry().with(logs::filter(LOGGED)).with(filter_fn(logs::harmless));
     match format {
         LogFormat::Json => subscriber.with(log::Json::new(lines.clone())).init(),
         LogFormat::Text => {
@@ -100,12 +93,6 @@ fn write_before_panics(lines: Lines) {
         tell(panic);
         std::process::abort();
     }));
-}
-
-/// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among
-/// them, below this level.
-fn harmless(line: &Metadata<'_>) -> bool {
-    line.target() != "kube_client::client" || *line.level() == Level::ERROR
 }
 
 /// What `serve` puts behind ports.

@@ -15,6 +15,7 @@ mod deep;
 mod events;
 mod flux;
 mod leader;
+mod logs;
 mod mistakes;
 mod neighbours;
 mod outage;

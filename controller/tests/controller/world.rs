@@ -115,7 +115,7 @@ impl World {
     pub fn controller_by(&self, client: Client, settings: Settings, prober: Arc<dyn Prober>) -> Running {
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
-        let task = tokio::spawn(connectors_controller::run(settings, client, prober, shutdown));
+        let task = tokio::spawn(connectors_controller::run(settings, client, prober, || 0, shutdown));
         Running { stop: Some(stop), task }
     }
 

@@ -14,6 +14,7 @@
 mod calls;
 mod cluster;
 mod kubelet;
+mod logs;
 mod namespace;
 mod publish;
 mod refusals;
