@@ -17,9 +17,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// So many lines wait for a reader that stalls; what comes then is lost and counted.
-const WAITING: usize = 1024;
+const WAITING: usize = 512;
 /// Bytes of one line; the rest is cut off, as container runtimes do at this length. A tenant's volume may be named in a
-/// line of more. So no more than 16 MiB wait.
+/// line of more. So no more than 8 MiB wait.
 const LONGEST: usize = 16 << 10;
 /// How long a panic waits for a reader that stalls: longer than `Lines::end` does.
 const LAST: Duration = Duration::from_secs(3);
