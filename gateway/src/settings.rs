@@ -6,6 +6,7 @@ mod defaults;
 mod duration;
 mod keys;
 mod networks;
+mod restart;
 mod schema;
 pub mod watch;
 

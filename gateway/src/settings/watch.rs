@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{FILE, Settings, SettingsError};
+use super::{FILE, Settings, SettingsError, restart};
 use crate::metrics::Metrics;
 
 /// Between two looks at the file. It is small and cached by the kernel, and a look needs no watch that an
@@ -20,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Live {
     pub current: Arc<ArcSwap<Settings>>,
     pub error: Arc<ArcSwapOption<String>>,
+    /// What is read at start alone is still as it was there.
+    started: Arc<Settings>,
     directory: PathBuf,
     required: bool,
     /// The file when it was looked at last. Read before it is parsed, so that an edit in between is noticed.
@@ -31,9 +33,9 @@ impl Live {
     /// one yet.
     pub fn load(directory: &Path, required: bool) -> Result<Live, SettingsError> {
         let seen = std::fs::read(directory.join(FILE)).ok();
-        let settings = Settings::load(directory, required)?;
-        let current = Arc::new(ArcSwap::from_pointee(settings));
-        Ok(Live { current, error: Arc::default(), directory: directory.to_owned(), required, seen })
+        let started = Arc::new(Settings::load(directory, required)?);
+        let current = Arc::new(ArcSwap::new(started.clone()));
+        Ok(Live { current, error: Arc::default(), started, directory: directory.to_owned(), required, seen })
     }
 
     /// Runs for ever.
@@ -49,10 +51,22 @@ impl Live {
         }
     }
 
+    fn tell(&self, settings: &Settings) {
+        let waiting = restart::waiting(&self.started, settings).join(", ");
+        match waiting.is_empty() {
+            true => tracing::info!(?settings, "settings changed"),
+            false => tracing::info!(
+                ?settings,
+                wait_for_restart = waiting,
+                "settings changed; some wait for a restart"
+            ),
+        }
+    }
+
     fn reload(&self, metrics: &Metrics) {
         match Settings::load(&self.directory, self.required) {
             Ok(settings) => {
-                tracing::info!(?settings, "settings changed; some wait for a restart");
+                self.tell(&settings);
                 self.current.store(Arc::new(settings));
                 self.error.store(None);
                 metrics.settings_valid.set(1);

@@ -222,6 +222,47 @@ fn broken_settings_keep_it_from_starting_and_are_named() {
     });
 }
 
+/// What the log says of each change of the settings, and which of them wait.
+fn changes(log: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().filter(|line| line.contains("settings changed") && line.ends_with('}'));
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let field = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    lines.map(|line| (field(&line, "message"), field(&line, "wait_for_restart"))).collect()
+}
+
+#[test]
+fn changed_settings_that_wait_for_a_restart_are_named_until_they_are_changed_back() {
+    run(async {
+        let logs = tempfile::tempdir().unwrap();
+        let log = logs.path().join("log");
+        let process = start_logging(std::fs::File::create(&log).unwrap().into()).await;
+        let file = process.files.path().join("gateway.yaml");
+        let started = std::fs::read_to_string(&file).unwrap();
+        let drain = "\ntimeouts: {drain: 1s}";
+        let waits = "settings changed; some wait for a restart";
+        for (count, (settings, message, waiting)) in [
+            (format!("{started}{drain}"), "settings changed", ""),
+            (started.replace("threads: 1", "threads: 2") + drain, waits, "threads"),
+            (
+                started.replace("threads: 1", "threads: 2") + "\nrecords: {on_full: wait}",
+                waits,
+                "records.on_full, threads",
+            ),
+            (started.clone(), "settings changed", ""),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            // In one step: half a file would be told of, too.
+            let next = write(process.files.path(), "next", &settings);
+            std::fs::rename(next, &file).unwrap();
+            eventually("the change is told", async || changes(&log).len() == count + 1).await;
+            assert_eq!(changes(&log).pop(), Some((message.to_owned(), waiting.to_owned())), "{settings}");
+        }
+    });
+}
+
 #[test]
 fn in_a_cluster_missing_settings_are_told_in_one_sentence_at_start() {
     let nowhere = tempfile::tempdir().unwrap();
