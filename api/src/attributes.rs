@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::nearest::{TYPO, nearest};
 use crate::proxy_auth::{ConnectorRef, MAX_CONNECTORS};
 
 pub const CONNECTORS: &str = "connectors";
@@ -34,8 +35,6 @@ const KNOWN: [&str; 6] = [
 ];
 /// Whatever starts like this (in any case) is meant for us.
 const OWN_PREFIXES: [&str; 3] = ["connector", "configuration", "token."];
-/// Edits that make a foreign name of one of ours, e.g. `conector.name`.
-const TYPO: usize = 2;
 
 /// What a volume asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +96,10 @@ fn check_spelling(key: &str) -> Result<(), AttributeError> {
     if KNOWN.contains(&key) {
         return Ok(());
     }
+    let Some((edits, nearest)) = nearest(key, KNOWN) else { return Ok(()) };
     let lower = key.to_ascii_lowercase();
-    let distance = |known: &&str| strsim::damerau_levenshtein(&lower, known);
-    let Some(nearest) = KNOWN.into_iter().min_by_key(distance) else { return Ok(()) };
     let ours = OWN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix));
-    match ours || distance(&nearest) <= TYPO {
+    match ours || edits <= TYPO {
         true => Err(AttributeError::Misspelt { key: key.to_owned(), nearest }),
         false => Ok(()),
     }

@@ -7,7 +7,7 @@
 //! `places`: for what may wait long (feature `places`). `logs`: lines for which nobody waits, and what is in none (feature `logs`). `impersonation`: whom a connector's users may speak as.
 //! `aliases`: whether YAML of a stranger is more than it looks. `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
 //! `cluster_ranges`: which addresses are the home cluster's. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
-//! (that of a class with both features).
+//! (that of a class with both features). `nearest`: which known name an unknown one is meant for.
 
 pub mod access;
 pub mod aliases;
@@ -25,6 +25,7 @@ pub mod item;
 #[cfg(feature = "logs")]
 pub mod logs;
 pub mod names;
+pub mod nearest;
 #[cfg(feature = "places")]
 pub mod places;
 pub mod probe;

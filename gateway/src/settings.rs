@@ -5,6 +5,7 @@
 mod defaults;
 mod duration;
 mod keys;
+mod mistake;
 mod networks;
 mod restart;
 mod schema;
@@ -22,16 +23,20 @@ pub use schema::schema;
 pub const FILE: &str = "gateway.yaml";
 /// Environment variables `CONNECTORS_GATEWAY__TIMEOUTS__CONNECT=3s` win over the file.
 const ENVIRONMENT: &str = "CONNECTORS_GATEWAY";
+/// A setting that was renamed, known by both names for one release.
+const OLD_NAME: (&str, &str) = ("limits.tunnels", "limits.connections");
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A broken file, an unknown key or a value of the wrong kind; the text names the key.
+    /// No YAML; the text says where.
     #[error("settings: {0}")]
     Unreadable(#[from] config::ConfigError),
     #[error("settings: {path} {what}: write the settings there, or {{}} for the defaults")]
     Absent { path: String, what: &'static str },
     #[error("settings: {key} is {value}: {rule}")]
-    Invalid { key: &'static str, value: String, rule: &'static str },
+    Invalid { key: String, value: String, rule: String },
+    #[error("settings: {setting}{place} is no setting: {instead}")]
+    Unknown { setting: String, place: String, instead: String },
 }
 
 impl Settings {
@@ -51,12 +56,9 @@ impl Settings {
         if written == Some(false) {
             return Err(absent(&path, "holds no settings, or YAML that not every reader takes"));
         }
-        if read.get::<config::Value>("limits.tunnels").is_ok() {
-            tracing::warn!(
-                "limits.tunnels is called limits.connections now: the old name will not be known in the next release"
-            );
-        }
-        let settings: Settings = read.try_deserialize()?;
+        renamed(&read)?;
+        let settings: Settings =
+            read.clone().try_deserialize().map_err(|error| mistake::explain(&read, error))?;
         settings.validate()?;
         Ok(settings)
     }
@@ -73,7 +75,7 @@ impl Settings {
             ("timeouts.api_server", timeouts.api_server),
             ("authorization.fresh", self.authorization.fresh),
         ] {
-            check(!value.is_zero(), key, value, "must be longer than zero")?;
+            check(!value.is_zero(), key, format_args!("0s"), "must be longer than zero")?;
         }
         let limits = &self.limits;
         check(limits.head_bytes >= 4096, "limits.head_bytes", limits.head_bytes, "must be at least 4096")?;
@@ -91,7 +93,7 @@ impl Settings {
             authorization.outage,
             "must not be shorter than authorization.fresh",
         )?;
-        check(!self.tokens.audience.is_empty(), "tokens.audience", "empty", "must name an audience")
+        check(!self.tokens.audience.is_empty(), "tokens.audience", "", "must name an audience")
     }
 }
 
@@ -103,22 +105,30 @@ fn written(path: &Path) -> Result<bool, SettingsError> {
         Err(_) => Err(absent(path, "cannot be read")),
         Ok(text) => match serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text) {
             Ok(serde_yaml_ng::Value::Null) => Err(absent(path, "is blank")),
-            read => Ok(read.is_ok_and(|value| value.is_mapping())),
+            Ok(value) if !value.is_mapping() => Err(absent(path, "holds no keys")),
+            read => Ok(read.is_ok()),
         },
     }
+}
+
+fn renamed(read: &config::Config) -> Result<(), SettingsError> {
+    let (old, new) = OLD_NAME;
+    let given = |key| read.get::<serde_json::Value>(key).ok();
+    let Some(value) = given(old) else { return Ok(()) };
+    let both = format!("its new name {new} is there too, write that alone");
+    check(given(new).is_none(), old, format_args!("{value}"), &both)?;
+    tracing::warn!("{old} is called {new} now: the old name will not be known in the next release");
+    Ok(())
 }
 
 fn absent(path: &Path, what: &'static str) -> SettingsError {
     SettingsError::Absent { path: path.display().to_string(), what }
 }
 
-fn check(
-    holds: bool,
-    key: &'static str,
-    value: impl std::fmt::Debug,
-    rule: &'static str,
-) -> Result<(), SettingsError> {
-    if holds { Ok(()) } else { Err(SettingsError::Invalid { key, value: format!("{value:?}"), rule }) }
+fn check(holds: bool, key: &str, value: impl std::fmt::Debug, rule: &str) -> Result<(), SettingsError> {
+    let refused =
+        || SettingsError::Invalid { key: key.to_owned(), value: format!("{value:?}"), rule: rule.to_owned() };
+    if holds { Ok(()) } else { Err(refused()) }
 }
 
 #[cfg(test)]
@@ -176,26 +186,39 @@ mod tests {
     #[test]
     fn an_old_name_of_a_key_still_works_and_not_beside_the_new_one() {
         assert_eq!(from_file("limits: {tunnels: 7}").unwrap().limits.connections, 7);
-        assert!(from_file("limits: {tunnels: 7, connections: 8}").is_err());
+        let refused = from_file("limits: {tunnels: 7, connections: 8}").unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "settings: limits.tunnels is 7: its new name limits.connections is there too, write that alone"
+        );
     }
 
     #[test]
-    fn a_refused_file_is_told_by_key_and_value() {
-        for (yaml, key, value) in [
-            ("timeouts: {connect: soon}", "timeouts.connect", "soon"),
-            ("timeouts: {connect: 0s}", "timeouts.connect", "0"),
-            ("timeouts: {ping: 0s}", "timeouts.ping", "0"),
-            ("timeouts: {conect: 5s}", "conect", "timeouts"),
-            ("upstream: {unverified: maybe}", "unverified", "maybe"),
-            ("limits: {connectors_per_login: 40}", "limits.connectors_per_login", "40"),
-            ("targets: {deny: [{cidrs: [10.0.0.0/99]}]}", "cidrs", "10.0.0.0/99"),
-            ("metrics: {connectors: 10001}", "metrics.connectors", "10001"),
-            ("authorization: {outage: 1s}", "authorization.outage", "1s"),
-            ("timeouts: {connect: 999999999999h}", "timeouts.connect", "999999999999h\" is too long"),
-            ("timeouts: {drain: 8761h}", "timeouts.drain", "8761h\" is too long"),
+    fn a_value_out_of_bounds_is_told_with_its_key_and_the_bound() {
+        for (yaml, told) in [
+            ("timeouts: {connect: 0s}", "timeouts.connect is 0s: must be longer than zero"),
+            ("timeouts: {ping: 0s}", "timeouts.ping is 0s: must be longer than zero"),
+            ("limits: {connectors_per_login: 40}", "limits.connectors_per_login is 40: must be 1 to 16"),
+            ("metrics: {connectors: 10001}", "metrics.connectors is 10001: must be at most 10000"),
+            (
+                "authorization: {outage: 1s}",
+                "authorization.outage is 1s: must not be shorter than authorization.fresh",
+            ),
+            ("tokens: {audience: ''}", r#"tokens.audience is "": must name an audience"#),
         ] {
-            let error = from_file(yaml).unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains(value), "{yaml}: {error}");
+            assert_eq!(from_file(yaml).unwrap_err().to_string(), format!("settings: {told}"), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_group_of_keys_is_told_so_and_broken_yaml_by_its_line() {
+        for (yaml, told) in [
+            ("- a", "gateway.yaml holds no keys: write the settings there"),
+            ("a text", "gateway.yaml holds no keys: write the settings there"),
+            ("limits:\n  streams: [1", "line 3"),
+        ] {
+            let refused = from_file(yaml).unwrap_err().to_string();
+            assert!(refused.contains(told), "{yaml}: {refused}");
         }
     }
 }

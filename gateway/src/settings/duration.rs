@@ -1,5 +1,4 @@
-//! How durations are written in settings: for `#[serde(with = "duration")]`. Errors quote the value, since the type's
-//! own does not.
+//! How durations are written in settings: for `#[serde(with = "duration")]`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,14 +12,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 const UNITS: [(u64, &str); 4] = [(3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match parse(&text) {
-        Some(duration) if duration <= LONGEST => Ok(duration),
-        Some(_) => Err(serde::de::Error::custom(format!("{text:?} is too long: 8760h, a year, is the most"))),
-        None => Err(serde::de::Error::custom(format!(
-            "{text:?} is no duration: write it like 500ms, 10s, 5m or 24h"
-        ))),
-    }
+    let duration = parse(&String::deserialize(deserializer)?).filter(|duration| *duration <= LONGEST);
+    // `mistake` has the words for it.
+    duration.ok_or_else(|| serde::de::Error::custom("no duration, or too long"))
 }
 
 pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

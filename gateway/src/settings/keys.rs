@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::{self, LongerThanZero, MayBeZero};
-use super::networks::{Network, networks};
+use super::networks::Network;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -149,7 +149,6 @@ pub struct Targets {
     pub deny: Vec<TargetRule>,
     /// Networks that count as the home cluster's beside those that the controller learns, refused except for
     /// its API server, also where `in_cluster` only observes.
-    #[serde(deserialize_with = "networks")]
     #[schemars(with = "Vec<Network>")]
     pub cluster: Vec<IpNet>,
     /// Services, Pods and nodes of the home cluster as targets.
@@ -172,7 +171,6 @@ pub enum InCluster {
 #[serde(default, deny_unknown_fields)]
 pub struct TargetRule {
     /// Networks of the target's addresses.
-    #[serde(deserialize_with = "networks")]
     #[schemars(with = "Vec<Network>")]
     pub cidrs: Vec<IpNet>,
     /// Exact names or `*.example.com`.

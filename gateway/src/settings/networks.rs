@@ -1,20 +1,8 @@
-//! How networks are written in settings. Errors quote the value, since the type's own does not.
+//! How networks are written in settings.
 
 use std::borrow::Cow;
 
-use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
-
-pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let parse = |text: &String| {
-        text.parse().map_err(|_| {
-            serde::de::Error::custom(format!("{text:?} is no network: write it like 10.0.0.0/8 or fd00::/8"))
-        })
-    };
-    texts.iter().map(parse).collect()
-}
 
 /// What the schema says of one.
 pub(super) struct Network;

@@ -212,7 +212,12 @@ fn broken_settings_keep_it_from_starting_and_are_named() {
         for (yaml, streams, words) in [
             ("limits: {head_bytes: 12}", "100", "limits.head_bytes is 12: must be at least 4096"),
             ("limits: {streams: 100}", "0", "limits.streams is 0: must be at least 1"),
-            ("limits: {strems: 100}", "100", "strems"),
+            (
+                "limits: {streams: 100}",
+                "many",
+                "limits.streams is \"many\" in CONNECTORS_GATEWAY__LIMITS__STREAMS: must be a whole number",
+            ),
+            ("limits: {strems: 100}", "100", "limits.strems is no setting: did you mean limits.streams?"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let output = command(folder.path(), yaml).env(variable, streams).output().unwrap();
