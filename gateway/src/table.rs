@@ -10,6 +10,7 @@ pub mod watch;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use connectors_api::conditions::reason::NOT_CHECKED;
 use connectors_api::item::{Item, MAX_CONNECTOR};
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
@@ -193,7 +194,13 @@ fn fall_back(
     let same = |good: &Good| Some(&good.route.uid) == meta.uid.as_ref() && good.generation == meta.generation;
     let good = good.filter(|good| unusable.keep_last_good && same(good));
     let Unusable { reason, message, .. } = unusable;
-    tracing::warn!(connector = %name, %reason, %message, kept = good.is_some(), "connector rejected");
+    match reason == NOT_CHECKED {
+        // Each new one, for the second that the controller takes.
+        true => tracing::debug!(connector = %name, %message, "connector not checked yet"),
+        false => {
+            tracing::warn!(connector = %name, %reason, %message, kept = good.is_some(), "connector rejected");
+        }
+    }
     match &good {
         Some(good) => (Entry::Usable(good.route.clone()), Some(good.clone())),
         None => (Entry::Unusable { reason, message }, None),
@@ -342,6 +349,26 @@ mod tests {
         usable(&table);
         let bad = table.lookup(&ConnectorRef { namespace: "demo".into(), name: "bad".into() }).unwrap();
         assert!(matches!(bad, Entry::Unusable { .. }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_warned_of_and_a_connector_that_nobody_has_checked_yet_is_not_wrong() {
+        for (edit, wrong) in [
+            ((r#""secretName": "s""#, r#""secretName": "of another""#), false),
+            (("target:6443", "a b"), true),
+        ] {
+            let log = tempfile::NamedTempFile::new().unwrap();
+            let lines = std::sync::Arc::new(log.reopen().unwrap());
+            let subscriber = tracing_subscriber::fmt().with_writer(lines).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                let mut builder = builder();
+                builder.put_connector(connector(&[edit]));
+                assert_eq!(reason(&builder.build()) == NOT_CHECKED, !wrong);
+            });
+            let said = std::fs::read_to_string(log.path()).unwrap();
+            assert_eq!(said.contains("WARN"), wrong, "{said}");
+            assert_eq!(said.is_empty(), !wrong, "{said}");
+        }
     }
 
     #[test]
