@@ -218,3 +218,85 @@ fn may_repeat(request: &Request, error: &Error, record: &Record, kept: &Kept) ->
     // An exec asked for by GET changes things all the same.
     safe && request.upgrade.is_none() && !record.has_answered()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use http::uri::PathAndQuery;
+    use http::{HeaderMap, HeaderValue};
+    use pingora_core::protocols::Stream;
+    use tokio::io::AsyncReadExt;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::admit::passage::Client;
+    use crate::gateway::Gateway;
+    use crate::http::wire::Decoder;
+    use crate::metrics::Metrics;
+    use crate::modes::reverse::Reverse;
+    use crate::standalone::{self, Standalone};
+    use crate::upstream::policy;
+
+    const OBJECTS: &str = r#"
+kind: ConnectorClass
+metadata: {name: k8s}
+spec: {auth: {types: [{name: bearerTokenAuth, secretType: connectors.cpaas.io/bearer-token}]}}
+---
+kind: Connector
+metadata: {namespace: demo, name: k8s}
+spec: {connectorClassName: k8s, address: "https://target:6443", auth: {name: bearerTokenAuth, secretRef: {name: s}}}
+"#;
+
+    /// Of a connection in reverse mode. Who logs in may use no connector.
+    fn mode() -> Mode {
+        let client = standalone::Client {
+            token: "letmein".into(),
+            user: "system:serviceaccount:demo:default".into(),
+            pod: None,
+            connectors: Vec::new(),
+        };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (parts, standalone) = Standalone::start(Arc::default(), metrics, vec![client]).unwrap();
+        standalone.apply(OBJECTS).unwrap();
+        let gateway = Gateway::new(parts, policy::alone()).unwrap();
+        let client = Client { address: None, secure: true };
+        Mode::Reverse(Arc::new(Reverse::new(gateway, client, None)))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_its_refusal_holds_nothing_of_its_request() {
+        let (mode, (_drain, shutdown)) = (mode(), watch::channel(false));
+        // Refused before it is known whose it is, and by admission.
+        for login in ["Bearer guessed", "Bearer letmein"] {
+            let (near, mut client) = tokio::io::duplex(64);
+            let near: Stream = Box::new(near);
+            let socket = near.id();
+            let (mut read, mut write) = tokio::io::split(near);
+            let mut buf = BytesMut::from(&[b'x'; 30 << 10][..]);
+            buf.extend_from_slice(b"GET ");
+            let head = buf.split_to(30 << 10).freeze();
+            let large = HeaderValue::from_maybe_shared(head.clone()).unwrap();
+            let mut headers = HeaderMap::from_iter([(http::header::USER_AGENT, large)]);
+            headers.insert(http::header::AUTHORIZATION, HeaderValue::from_static(login));
+            let request = Request {
+                method: Method::GET,
+                scheme: None,
+                authority: "c-k8s.demo.svc".to_owned(),
+                path: PathAndQuery::from_static("/"),
+                headers,
+                framing: Framing::None,
+                upgrade: None,
+                rewrite: None,
+            };
+            let (mut decoder, mut out) = (Decoder::from(Framing::None), BytesMut::new());
+            let body = Body::H1 { io: &mut read, buf: &mut buf, decoder: &mut decoder, socket };
+            let reply =
+                Reply::H1 { io: &mut write, out: &mut out, minor: 1, close: false, shutdown: &shutdown };
+            tokio::select! {
+                _ = serve(&mode, request, body, reply, "h1") => panic!("{login}: the refusal fits into the pipe"),
+                begun = client.read_u8() => assert_eq!(begun.unwrap(), b'H'),
+            }
+            assert!(head.is_unique(), "{login}");
+        }
+    }
+}

@@ -26,6 +26,7 @@ mod leaves;
 mod loops;
 mod model;
 mod peers;
+mod pieces;
 mod pipe;
 mod plaintext;
 mod records;

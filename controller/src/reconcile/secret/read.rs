@@ -143,10 +143,16 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use connectors_testenv::eventually;
     use serde::de::IgnoredAny;
     use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
 
     use super::super::SecretShape;
     use super::*;
@@ -168,11 +174,67 @@ mod tests {
         Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
     }
 
+    /// An API server that gives no answer before it may, and how many it was asked for.
+    async fn waiting(may: watch::Receiver<bool>) -> (Client, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut may, asked) = (may.clone(), counted.clone());
+                tokio::spawn(async move {
+                    assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    may.wait_for(|may| *may).await.unwrap();
+                    let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"metadata\": {}}";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                });
+            }
+        });
+        (Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap(), asked)
+    }
+
+    fn connector(namespace: &str) -> Connector {
+        serde_json::from_value(json!({"metadata": {"name": "c", "namespace": namespace}, "spec": {}}))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn few_answers_are_in_memory_at_a_time_and_fewer_of_one_namespace() {
+        let (may, wait) = watch::channel(false);
+        let (client, asked) = waiting(wait).await;
+        let reader = Arc::new(Reader::new(client));
+        let ask = |namespace: String| {
+            let reader = reader.clone();
+            tokio::spawn(async move { reader.version(&connector(&namespace), "s").await.is_ok() })
+        };
+        let are_asked = async |number: usize| {
+            eventually("they are asked for", async || asked.load(Ordering::SeqCst) == number).await;
+        };
+        let mut asks = vec![ask("0".to_owned()), ask("0".to_owned())];
+        are_asked(OF_ONE_NAMESPACE).await;
+        let waits = async |namespace: &str| {
+            let soon = Duration::from_millis(50);
+            assert!(timeout(soon, reader.version(&connector(namespace), "s")).await.is_err());
+        };
+        waits("0").await;
+        for namespace in 1..AT_ONCE / OF_ONE_NAMESPACE {
+            asks.extend([ask(namespace.to_string()), ask(namespace.to_string())]);
+        }
+        are_asked(AT_ONCE).await;
+        waits("another").await;
+        are_asked(AT_ONCE).await;
+        may.send(true).unwrap();
+        for asked in asks {
+            assert!(asked.await.unwrap());
+        }
+        assert!(reader.version(&connector("another"), "s").await.is_ok());
+    }
+
     async fn outcome(body: &'static str, times: usize, name: &str) -> String {
-        let connector = json!({"metadata": {"name": "c", "namespace": "demo"}, "spec": {}});
-        let connector = serde_json::from_value(connector).unwrap();
         let shape = |json: &[u8]| serde_json::from_slice::<SecretShape<IgnoredAny>>(json);
-        match Reader::new(answering(body, times).await).whole(&connector, name, shape).await {
+        match Reader::new(answering(body, times).await).whole(&connector("demo"), name, shape).await {
             Ok(secret) => secret.map_or("none".to_owned(), |_| "read".to_owned()),
             Err(error) => error.to_string(),
         }
