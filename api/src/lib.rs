@@ -1,4 +1,4 @@
-//! What two parts of Connectors must agree on. No I/O: types, names, grammars and pure functions only.
+//! What two parts of Connectors must agree on. No I/O but lines of a log: types, names, grammars and pure functions only.
 //!
 //! `connector`, `class`: the custom resources, `crd` their definitions.
 //! `conditions`: types and reasons of a status. `names`: fixed names of objects, ports, audiences, annotations.

@@ -25,6 +25,7 @@ mod tools;
 
 pub use control_plane::ControlPlane;
 pub use eventually::{Look, eventually, within};
+pub use kubeconfig::kubeconfig_in_the_clear;
 pub use packages::{Step, packages};
 pub use token::{signed_again, signing_key};
 pub use tools::{manifest, tool, tool_names};

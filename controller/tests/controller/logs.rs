@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use connectors_testenv::eventually;
+use connectors_testenv::{eventually, kubeconfig_in_the_clear};
 use futures::future::join_all;
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,7 +30,7 @@ async fn a_controller_whose_log_nobody_reads_serves_on_counts_what_is_lost_and_e
     let folder = tempfile::tempdir().unwrap();
     let here = |name: &str| folder.path().join(name);
     std::fs::write(here("token"), "token").unwrap();
-    std::fs::write(here("kubeconfig"), nowhere()).unwrap();
+    std::fs::write(here("kubeconfig"), kubeconfig_in_the_clear("http://127.0.0.1:9")).unwrap();
     let address = free_address().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-controller"));
     command.arg("--gateway-token-file").arg(here("token")).args(["--admin-address", &address.to_string()]);
@@ -40,7 +39,7 @@ async fn a_controller_whose_log_nobody_reads_serves_on_counts_what_is_lost_and_e
     eventually("it listens", async || get(address, "/healthz").await).await;
     assert!(get(address, "/metrics").await.unwrap().contains(&format!("\n{LOST} 0\n")));
 
-    // A line for each; a pipe takes 64 KiB, and a thousand lines wait.
+    // A line for each; a pipe takes 64 KiB, and 512 lines wait.
     for _ in 0..60 {
         join_all((0..50).map(|_| break_off(address))).await;
     }
@@ -62,13 +61,4 @@ async fn break_off(address: SocketAddr) {
     };
     let answered = timeout(PATIENCE, spoken).await.expect("it serves");
     answered.unwrap();
-}
-
-/// Of an API server that is not there.
-fn nowhere() -> String {
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "c", "user": {}}],
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-    kubeconfig.to_string()
 }

@@ -4,8 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use connectors_csi::healthcheck;
-use connectors_testenv::eventually;
-use serde_json::json;
+use connectors_testenv::{eventually, kubeconfig_in_the_clear};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -18,7 +17,7 @@ fn a_driver_whose_log_nobody_reads_serves_on_and_tells_later_what_was_lost() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
         let kubeconfig = folder.path().join("kubeconfig");
-        std::fs::write(&kubeconfig, nowhere()).unwrap();
+        std::fs::write(&kubeconfig, kubeconfig_in_the_clear("http://127.0.0.1:9")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
         command.args(["--node-name", "n", "--csi-socket"]).arg(&settings.csi_socket);
         command.arg("--registration-dir").arg(&settings.registration_dir);
@@ -27,7 +26,7 @@ fn a_driver_whose_log_nobody_reads_serves_on_and_tells_later_what_was_lost() {
         let socket = &settings.csi_socket;
         eventually("the driver serves", async || healthcheck(socket).await).await;
 
-        // Each is some lines; a pipe takes 64 KiB, and a thousand lines wait.
+        // Each is some lines; a pipe takes 64 KiB, and 512 lines wait.
         for _ in 0..300 {
             healthcheck(socket).await.unwrap();
         }
@@ -52,13 +51,4 @@ fn a_driver_whose_log_nobody_reads_serves_on_and_tells_later_what_was_lost() {
         };
         tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
     });
-}
-
-/// Of an API server that nobody asks here.
-fn nowhere() -> String {
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "c", "user": {}}],
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-    kubeconfig.to_string()
 }

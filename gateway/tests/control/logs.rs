@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use connectors_api::names::AUDIENCE;
-use connectors_testenv::eventually;
+use connectors_testenv::{eventually, kubeconfig_in_the_clear};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,11 +67,8 @@ fn an_unreadable_answer_is_never_logged_whatever_rust_log_asks_for() {
         let token = token();
         let server = api_server(token.clone()).await;
         let folder = tempfile::tempdir().unwrap();
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "c", "user": {}}],
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{server}")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-        let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig.to_string());
+        let kubeconfig = kubeconfig_in_the_clear(&format!("http://{server}"));
+        let kubeconfig = write(folder.path(), "kubeconfig", &kubeconfig);
         let (http, admin) = (free_address().await, free_address().await);
         let settings = json!({"threads": 1, "listeners": {"http": http, "https": "127.0.0.1:0", "admin": admin, "health": "127.0.0.1:0"}});
         write(folder.path(), "gateway.yaml", &settings.to_string());
