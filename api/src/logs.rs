@@ -1,10 +1,11 @@
-//! How our programs log (feature `logs`): what RUST_LOG may ask for, what is never logged, and lines for which nobody waits: a reader
-//! that stalls (a full pipe, a container runtime in trouble) must not stop the program. These lines are controller's and
+//! How our programs log (feature `logs`): what RUST_LOG may ask for, what is never logged, and lines for which nobody
+//! waits: a reader that stalls (a full pipe, a container runtime in trouble) must not stop the program. These lines are controller's and
 //! driver's; the gateway, which writes a record for each request, gathers its own (`gateway/src/log/lines.rs`).
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ const WAITING: usize = 512;
 /// Bytes of one line; the rest is cut off, as container runtimes do at this length. A tenant's volume may be named in a
 /// line of more. So no more than 8 MiB wait.
 const LONGEST: usize = 16 << 10;
-/// How long a panic waits for a reader that stalls: longer than `Lines::end` does.
+/// How long `Lines::end` waits for a reader that stalls, at most.
+const END: Duration = Duration::from_secs(2);
+/// And a panic, which ends them first.
 const LAST: Duration = Duration::from_secs(3);
 
 /// What is logged without RUST_LOG, and what it asks for beside. A word of it that is no level is taken for the name of a
@@ -89,17 +92,29 @@ impl Lines {
 
     /// Writes what waits, unless the reader stalls: then it takes about a second. What comes later is lost.
     pub fn end(&self) {
-        drop(self.guard.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (done, wait) = channel();
+        // Beside us: it may write to standard output, which may be the pipe that stalls.
+        let dropping = std::thread::Builder::new().spawn(move || {
+            drop(guard);
+            let _ = done.send(());
+        });
+        if dropping.is_ok() {
+            let _ = wait.recv_timeout(END);
+        }
     }
 
     fn add(&self, line: &[u8]) {
-        let before = self.lost();
-        self.put(&cut(line));
         let lost = self.lost();
-        // This one found room, so there may be some for the news, too.
-        let told = if lost == before { self.told.fetch_max(lost, Ordering::Relaxed) } else { lost };
-        if told < lost {
-            self.put(loss(lost - told).as_bytes());
+        let told = self.told.fetch_max(lost, Ordering::Relaxed);
+        if told >= lost {
+            return self.put(&cut(line));
+        }
+        // In one piece, for there may be room for one alone.
+        self.put(&[loss(lost - told).as_bytes(), &cut(line)].concat());
+        if self.lost() > lost {
+            // It found none: the next line tells.
+            self.told.fetch_min(told, Ordering::Relaxed);
         }
     }
 
@@ -149,7 +164,7 @@ impl<'a> MakeWriter<'a> for Lines {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Output, Stdio};
-    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
     use std::time::Instant;
 
     use super::*;
@@ -195,7 +210,23 @@ mod tests {
         lines.add(b"and more\n");
         lines.end();
         let rest: Vec<String> = written.iter().collect();
-        assert_eq!(rest, ["there is room\n".to_owned(), loss(500), "and more\n".to_owned()]);
+        assert_eq!(rest, [loss(500) + "there is room\n", "and more\n".to_owned()]);
+    }
+
+    #[test]
+    fn a_place_that_becomes_free_tells_of_all_that_were_lost_before() {
+        let (lines, free, written) = stuck();
+        (0..WAITING + 500).for_each(|number| lines.add(format!("{number}\n").as_bytes()));
+        // The reader is done with the first line, and has taken the next.
+        free.send(()).unwrap();
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "0\n");
+        lines.add(b"one place\n");
+        lines.add(b"and none\n");
+        drop(free);
+        let rest: Vec<String> = (1..WAITING + 1).map(|_| written.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(rest.last(), Some(&(loss(500) + "one place\n")));
+        lines.add(b"last\n");
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), loss(1) + "last\n");
     }
 
     #[test]

@@ -118,8 +118,8 @@ pub enum Error {
     #[error("the driver does not answer on {0:?}")]
     NotServing(PathBuf),
     #[error(
-        "no kubelet has registered the driver on this node, and Pods wait for their volumes: {0:?} must lie in kubelet's folder \
-         (its --root-dir); correct driver.kubelet (Helm) or config/csi/kubelet.yaml"
+        "no kubelet has registered the driver on this node yet, and Pods wait for their volumes: if kubelet's log has no word of \
+         it, {0:?} does not lie in kubelet's folder (its --root-dir); correct driver.kubelet (Helm) or config/csi/kubelet.yaml"
     )]
     NotRegistered(PathBuf),
     #[error("the gRPC server failed")]

@@ -14,6 +14,7 @@ use tonic::transport::Endpoint;
 use crate::error::Error;
 use crate::proto::csi::ProbeRequest;
 use crate::proto::csi::identity_client::IdentityClient;
+use crate::register;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -43,7 +44,8 @@ pub async fn registered(csi_socket: &Path, registration_dir: &Path) -> Result<()
     let until_registered = async {
         loop {
             match probe(&socket).await {
-                Some(true) => break,
+                // Without its socket kubelet forgets the driver again.
+                Some(true) if register::socket(registration_dir).exists() => break,
                 answer => serves = answer.is_some(),
             }
             sleep(AGAIN).await;

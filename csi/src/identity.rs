@@ -10,9 +10,10 @@ use crate::proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
     ProbeRequest, ProbeResponse,
 };
+use crate::register::Kubelet;
 
 pub struct IdentityService {
-    pub ready: watch::Receiver<bool>,
+    pub kubelet: watch::Receiver<Kubelet>,
 }
 
 #[tonic::async_trait]
@@ -33,6 +34,6 @@ impl Identity for IdentityService {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        Ok(Response::new(ProbeResponse { ready: Some(*self.ready.borrow()) }))
+        Ok(Response::new(ProbeResponse { ready: Some(*self.kubelet.borrow() == Kubelet::Registered) }))
     }
 }

@@ -38,6 +38,7 @@ use crate::inputs::Cluster;
 use crate::node::NodeService;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
+use crate::register::Kubelet;
 
 /// Bytes. Most are attributes, which `request` bounds with a better sentence.
 const MAX_CALL: usize = 64 << 10;
@@ -55,13 +56,13 @@ pub async fn run(
     let cluster = Cluster::new(client, settings.clone());
     let incoming = socket::listen(&settings.csi_socket)?;
     let health_socket = health::socket(&settings.csi_socket);
-    let (registered, ready) = watch::channel(false);
+    let (kubelet, seen) = watch::channel(Kubelet::Away);
     let health = Server::builder()
-        .add_service(IdentityServer::new(IdentityService { ready }))
+        .add_service(IdentityServer::new(IdentityService { kubelet: seen }))
         .serve_with_incoming_shutdown(socket::listen(&health_socket)?, shutdown.clone());
     let node = NodeService::new(cluster, settings.node_name.clone());
     let csi = Server::builder()
-        .add_service(IdentityServer::new(IdentityService { ready: watch::channel(true).1 }))
+        .add_service(IdentityServer::new(IdentityService { kubelet: watch::channel(Kubelet::Registered).1 }))
         .add_service(NodeServer::new(node).max_decoding_message_size(MAX_CALL))
         .serve_with_incoming_shutdown(incoming, shutdown.clone());
     // Kubelet calls the driver as soon as it sees the registration socket, so the driver has to answer by
@@ -69,7 +70,7 @@ pub async fn run(
     let (refused, mut refusal) = mpsc::channel(1);
     let registration = async {
         health::check(&settings.csi_socket).await?;
-        register::serve(&settings, Arc::new(refused), registered, shutdown.clone()).await
+        register::serve(&settings, Arc::new(refused), kubelet, shutdown.clone()).await
     };
     let served = async {
         tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration).map(drop)
@@ -78,7 +79,7 @@ pub async fn run(
         result = served => result,
         Some(reason) = refusal.recv() => Err(Error::Refused(reason)),
     };
-    socket::remove(&register::socket(&settings));
+    socket::remove(&register::socket(&settings.registration_dir));
     socket::remove(&health_socket);
     socket::remove(&settings.csi_socket);
     outcome

@@ -126,9 +126,11 @@ fn absent(path: &Path, what: &'static str) -> SettingsError {
 }
 
 fn check(holds: bool, key: &str, value: impl std::fmt::Debug, rule: &str) -> Result<(), SettingsError> {
-    let refused =
-        || SettingsError::Invalid { key: key.to_owned(), value: format!("{value:?}"), rule: rule.to_owned() };
-    if holds { Ok(()) } else { Err(refused()) }
+    if holds {
+        return Ok(());
+    }
+    let value = format!("{value:?}{}", mistake::place(key));
+    Err(SettingsError::Invalid { key: key.to_owned(), value, rule: rule.to_owned() })
 }
 
 #[cfg(test)]

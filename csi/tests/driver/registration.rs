@@ -95,6 +95,9 @@ fn a_driver_lives_before_kubelet_registers_it_and_is_ready_as_soon_as_kubelet_ha
         let (output, _node) = tokio::join!(program(&ready), register(&settings, true));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(program(&lives).await.status.success());
+        // Kubelet forgets a driver whose socket is gone.
+        fs::remove_file(settings.registration_dir.join("connectors-csi@reg.sock")).unwrap();
+        assert!(!program(&ready).await.status.success());
         driver.stop().await.unwrap();
         let output = program(&ready).await;
         let text = String::from_utf8_lossy(&output.stderr);

@@ -68,9 +68,12 @@ fn at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 /// Where it was written, if not in the file.
-fn place(path: &str) -> String {
-    let variable = format!("{ENVIRONMENT}__{}", path.replace('.', "__").to_uppercase());
-    std::env::var_os(&variable).map(|_| format!(" in {variable}")).unwrap_or_default()
+pub(super) fn place(path: &str) -> String {
+    let name = format!("{ENVIRONMENT}__{}", path.replace('.', "__"));
+    // The library takes them in any case.
+    let given = std::env::vars_os().filter_map(|(variable, _)| variable.into_string().ok());
+    let variable = given.into_iter().find(|variable| variable.eq_ignore_ascii_case(&name));
+    variable.map(|variable| format!(" in {variable}")).unwrap_or_default()
 }
 
 fn shown(found: &Value) -> String {

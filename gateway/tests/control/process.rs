@@ -211,7 +211,11 @@ fn broken_settings_keep_it_from_starting_and_are_named() {
         let variable = "CONNECTORS_GATEWAY__LIMITS__STREAMS";
         for (yaml, streams, words) in [
             ("limits: {head_bytes: 12}", "100", "limits.head_bytes is 12: must be at least 4096"),
-            ("limits: {streams: 100}", "0", "limits.streams is 0: must be at least 1"),
+            (
+                "limits: {streams: 100}",
+                "0",
+                "limits.streams is 0 in CONNECTORS_GATEWAY__LIMITS__STREAMS: must be at least 1",
+            ),
             (
                 "limits: {streams: 100}",
                 "many",
