@@ -3,6 +3,7 @@
 //! driver's; the gateway, which writes a record for each request, gathers its own (`gateway/src/log/lines.rs`).
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -132,8 +133,8 @@ fn cut(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(format!("{head}…\n").into_bytes())
 }
 
-/// In place of what found no room, when there is some again.
-fn loss(lines: usize) -> String {
+/// In place of what found no room, when there is some again; the gateway's log says it in the same words.
+pub fn loss(lines: impl Display) -> String {
     format!(
         "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines were lost, for nobody read the log\",\"lines\":{lines}}}\n"
     )

@@ -36,8 +36,8 @@ pub async fn check(csi_socket: &Path) -> Result<(), Error> {
 /// Waits for it, so that the Pod is ready at once although it is seldom asked.
 ///
 /// # Errors
-/// [`Error::NotRegistered`] when no kubelet has registered the driver after 5 s; [`Error::NotServing`] when it does not
-/// answer.
+/// [`Error::NotRegistered`] when no kubelet has registered the driver after 5 s, or its socket for kubelet is gone;
+/// [`Error::NotServing`] when it does not answer.
 pub async fn registered(csi_socket: &Path, registration_dir: &Path) -> Result<(), Error> {
     let socket = socket(csi_socket);
     let mut serves = false;

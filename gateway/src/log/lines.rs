@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use connectors_api::logs::loss;
 use prometheus::IntCounter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -213,13 +214,6 @@ impl Shared {
         self.write();
         self.over.notify_all();
     }
-}
-
-/// In place of what found no room, when there is some again.
-fn loss(lines: u64) -> String {
-    format!(
-        "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines were lost, for nobody read the log\",\"lines\":{lines}}}\n"
-    )
 }
 
 /// A panic elsewhere leaves whole lines behind: the log goes on.
