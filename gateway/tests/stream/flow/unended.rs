@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::ROOM;
+use super::{ROOM, at_most};
 use crate::hostile::frames::{CONTINUATION, HEADERS, frame, greet, next};
 use crate::http::{H2, H2Client};
 use crate::target::{Target, Tls};
@@ -52,7 +52,7 @@ async fn are_bounded(world: &World, mut begun: Vec<JoinHandle<String>>) -> Strin
     others_get_on(world).await;
     assert!(!begun.is_empty());
     begun.iter().for_each(JoinHandle::abort);
-    eventually("all is given back", async || gauge.get() < 1 << 20).await;
+    eventually("all is given back", async || at_most(1 << 20, gauge.get())).await;
     refused
 }
 
