@@ -1,6 +1,7 @@
 //! Fifth stage: connections to targets. Own name resolution, the dial policy, then `connect` with our
 //! verdict, or one of a `pool`: `session`. `relay` and `probe/fetch` speak HTTP over what this gives.
 
+mod coming;
 pub(crate) mod connect;
 mod dial;
 pub mod multiplex;

@@ -18,6 +18,7 @@ use pingora_core::protocols::tls::SslStream;
 use serde_json::Value;
 use serde_yaml_ng::Deserializer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::admit::credential::Credential;
 use crate::admit::grant;
@@ -169,7 +170,10 @@ impl Gateway {
 
     async fn unjudged(&self, dial: &Dial) -> Result<SslStream<Socket>> {
         let settings = self.parts.settings.load_full();
-        self.upstream.reach(dial, &settings, |_, socket| self.upstream.tls(dial, socket, false)).await
+        let deadline = Instant::now() + settings.timeouts.connect;
+        self.upstream
+            .reach(dial, &settings, deadline, |_, socket| self.upstream.tls(dial, socket, false))
+            .await
     }
 }
 

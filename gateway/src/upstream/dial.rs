@@ -14,6 +14,9 @@ use super::trust::Anchors;
 use crate::error::Retry;
 use crate::http::http2::{Portion, Share};
 
+/// Streams that a target is thought to allow before it has said: as many as it should (RFC 9113, 6.5.2).
+const EACH: usize = 100;
+
 /// A target of a route, resolved: whom to dial and how to know it.
 pub struct Dial {
     pub host: String,
@@ -97,6 +100,11 @@ impl Dial {
 
     pub(super) fn candidate(&self, address: SocketAddr) -> Candidate<'_> {
         Candidate { namespace: &self.namespace, host: &self.host, in_cluster: self.in_cluster, address }
+    }
+
+    /// Requests that the next connection will carry at once: as many as another did.
+    pub(super) fn each(&self) -> usize {
+        self.addresses.iter().find_map(|Address { pool, .. }| pool.each()).unwrap_or(EACH)
     }
 
     /// What stands open to one of the addresses. `h2` may have been switched off since, and an address

@@ -7,12 +7,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use pingora_core::protocols::Stream;
 
+use super::coming::Making;
 use crate::http::http2::{
     Blocks, Flusher, GIVEN_UP, GIVEN_UP_TIME, Gathering, Inflow, MISTAKES, Outflow, PREFACE, Portion,
     SEND_BUFFER, Share, Sieve, Windows, connection_window, gather, silence,
@@ -21,6 +23,9 @@ use crate::settings::Timeouts;
 
 /// Concurrent streams on one connection; Go's server allows 250.
 const MAX_STREAMS: u32 = 200;
+/// Said by no target, whose settings have 32 bits: until they come, the connection carries the request for which it was
+/// made. More would have to wait there for a stream, behind what may be a watch.
+const UNTOLD: usize = usize::MAX - 1;
 /// The largest header list that is taken of an answer.
 const MAX_HEAD: u32 = 64 << 10;
 
@@ -63,6 +68,7 @@ impl Multiplex {
         timeouts: &Timeouts,
         share: Arc<Share>,
         portion: Portion,
+        making: Option<Arc<Making>>,
     ) -> Result<Arc<Multiplex>, h2::Error> {
         let outflow = Outflow::default();
         let (stream, limits) = (Sieve::new(stream), (MAX_HEAD as usize, timeouts.head));
@@ -71,6 +77,7 @@ impl Multiplex {
         let (windows, window) = share.windows();
         let mut builder = Builder::new();
         builder
+            .initial_max_send_streams(UNTOLD)
             .initial_window_size(window)
             .initial_connection_window_size(connection_window(MAX_STREAMS))
             .max_header_list_size(MAX_HEAD)
@@ -86,7 +93,7 @@ impl Multiplex {
         let (quiet, patience) = (timeouts.ping, timeouts.pong);
         let of = share.clone();
         tokio::spawn(async move {
-            drive(connection, flusher, of, windows, quiet, patience).await;
+            drive(connection, flusher, of, windows, making, (quiet, patience)).await;
             ended.store(true, Ordering::Relaxed);
             drop(portion);
         });
@@ -109,9 +116,14 @@ impl Multiplex {
         !self.used.swap(false, Ordering::Relaxed) && self.streams.load(Ordering::Relaxed) == 0
     }
 
+    /// Streams that it may have at once. None: the target has not said yet.
+    pub fn told(&self) -> Option<usize> {
+        told(self.send.current_max_send_streams())
+    }
+
     /// None if it has no room, or takes no new streams.
     pub fn lend(self: &Arc<Multiplex>) -> Option<Lent> {
-        let limit = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
+        let limit = self.told().unwrap_or(1);
         let before = self.streams.fetch_add(1, Ordering::Relaxed);
         let mut lent = Lent { connection: self.clone(), send: self.send.clone() };
         if self.is_over() || before >= limit {
@@ -130,6 +142,10 @@ impl Multiplex {
             Poll::Pending => None,
         }
     }
+}
+
+fn told(streams: usize) -> Option<usize> {
+    (streams != UNTOLD).then(|| streams.min(MAX_STREAMS as usize))
 }
 
 impl Drop for Lent {
@@ -183,8 +199,8 @@ async fn drive(
     mut flusher: Flusher<Stacked>,
     share: Arc<Share>,
     mut windows: Windows,
-    quiet: std::time::Duration,
-    patience: std::time::Duration,
+    mut making: Option<Arc<Making>>,
+    (quiet, patience): (Duration, Duration),
 ) {
     let mut dead = pin!(silence(connection.ping_pong(), quiet, patience));
     loop {
@@ -192,12 +208,21 @@ async fn drive(
             biased;
             window = windows.another() => {
                 if !windows.told(connection.set_initial_window_size(window)) {
-                    return;
+                    break;
                 }
             }
-            () = poll_fn(|cx| turn(&mut connection, &mut flusher, &share, cx)) => return,
-            () = &mut dead => return,
+            () = poll_fn(|cx| {
+                let ended = turn(&mut connection, &mut flusher, &share, cx);
+                if told(connection.max_concurrent_send_streams()).is_some() && let Some(making) = making.take() {
+                    making.came();
+                }
+                ended
+            }) => break,
+            () = &mut dead => break,
         }
+    }
+    if let Some(making) = making {
+        making.failed();
     }
 }
 

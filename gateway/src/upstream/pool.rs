@@ -13,6 +13,7 @@ use futures::FutureExt;
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use super::coming::Coming;
 use super::multiplex::{Lent, Multiplex};
 use crate::http::http2::Portion;
 use crate::settings::Settings;
@@ -44,6 +45,9 @@ struct Share {
     /// Used last: at the end.
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Vec<Shared>>,
+    coming: Arc<Coming>,
+    /// What was offered HTTP/2 last took HTTP/1.1.
+    speaks_h1: AtomicBool,
 }
 
 struct Idle {
@@ -169,6 +173,25 @@ impl Pool {
     /// Room for a stream on an open connection.
     pub fn lend(&self) -> Option<Lent> {
         lock(&self.share().shared).iter().find_map(|shared| shared.connection.lend())
+    }
+
+    /// Those that are being made.
+    pub fn coming(&self) -> &Arc<Coming> {
+        &self.share().coming
+    }
+
+    /// What a connection has spoken that was offered HTTP/2.
+    pub fn spoke(&self, h2: bool) {
+        self.share().speaks_h1.store(!h2, Ordering::Relaxed);
+    }
+
+    /// Requests that one connection carries at once, as far as it is known.
+    pub fn each(&self) -> Option<usize> {
+        let share = self.share();
+        if share.speaks_h1.load(Ordering::Relaxed) {
+            return Some(1);
+        }
+        lock(&share.shared).iter().rev().find_map(|shared| shared.connection.told())
     }
 
     /// Nothing may be sent there any more: idle connections close, shared ones once their streams have ended.

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::SslStream;
 use pingora_core::protocols::{ALPN, Stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::coming::Making;
 use super::dial::{Address, Dial, Left, Session, Taken, Want};
 use super::multiplex::Multiplex;
 use super::policy::{self, Place};
@@ -39,28 +41,57 @@ impl Upstream {
     }
 
     async fn connect(&self, dial: &Dial, want: Want, settings: &Settings) -> Result<Session> {
+        let deadline = Instant::now() + settings.timeouts.connect;
+        let making = match self.found_or_made(dial, want, settings, deadline).await? {
+            Ok(session) => return Ok(session),
+            Err(making) => making.map(Arc::new),
+        };
+        let begin = |place, socket| self.begin(dial, (place, socket), want, making.clone(), settings);
+        let made = self.reach(dial, settings, deadline, begin).await;
+        self.count(&made);
+        match (&made, making) {
+            (Ok(Session::H1 { .. }), Some(making)) => making.came(),
+            // Its own task says when its target has told how many streams it takes.
+            (Ok(Session::H2 { .. }), _) | (_, None) => {}
+            (Err(_), Some(making)) => making.failed(),
+        }
+        made
+    }
+
+    fn count(&self, made: &Result<Session>) {
         let connects = &self.metrics.upstream_connects;
-        match self
-            .reach(dial, settings, |place, socket| self.begin(dial, place, socket, want, settings))
-            .await
-        {
-            Ok(session) => {
-                connects.ok.inc();
-                Ok(session)
-            }
-            Err(error) => {
-                match error {
-                    Error::Denied { .. }
-                    | Error::InCluster { .. }
-                    | Error::Plaintext { .. }
-                    | Error::Itself { .. }
-                    | Error::CertificateChanged { .. }
-                    | Error::NoRoom
-                    | Error::Unverified { .. } => connects.refused.inc(),
-                    _ => connects.failed.inc(),
-                }
-                Err(error)
-            }
+        match made {
+            Ok(_) => connects.ok.inc(),
+            Err(
+                Error::Denied { .. }
+                | Error::InCluster { .. }
+                | Error::Plaintext { .. }
+                | Error::Itself { .. }
+                | Error::CertificateChanged { .. }
+                | Error::NoRoom
+                | Error::Unverified { .. },
+            ) => connects.refused.inc(),
+            Err(_) => connects.failed.inc(),
+        }
+    }
+
+    /// One that another request is having made, or leave to make one, if others may use it.
+    async fn found_or_made(
+        &self,
+        dial: &Dial,
+        want: Want,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<std::result::Result<Session, Option<Making>>> {
+        let Some(Address { pool, .. }) = dial.addresses.first() else { return Ok(Err(None)) };
+        if want != Want::Any || !settings.upstream.h2 || dial.anchors.is_none() {
+            return Ok(Err(None));
+        }
+        let look = || dial.pooled(true, |address| self.judge(dial, address, settings).is_ok());
+        let found = timeout_at(deadline, pool.coming().found_or_made(look, || dial.each())).await;
+        match found {
+            Ok(found) => Ok(found.map_err(Some)),
+            Err(_late) => Err(Error::ConnectTimeout { host: dial.host.clone() }),
         }
     }
 
@@ -69,9 +100,9 @@ impl Upstream {
         &self,
         dial: &Dial,
         settings: &Settings,
+        deadline: Instant,
         begin: impl Fn(usize, Socket) -> F,
     ) -> Result<T> {
-        let deadline = Instant::now() + settings.timeouts.connect;
         let addresses: Vec<SocketAddr> = dial.addresses.iter().map(|one| one.address).collect();
         let tcp = |place: usize| self.tcp(dial, addresses[place], settings);
         reach::first(reach::in_turns(&addresses), deadline, tcp, begin)
@@ -83,9 +114,9 @@ impl Upstream {
     async fn begin(
         &self,
         dial: &Dial,
-        place: usize,
-        socket: Socket,
+        (place, socket): (usize, Socket),
         want: Want,
+        making: Option<Arc<Making>>,
         settings: &Settings,
     ) -> Result<Session> {
         let h2 = settings.upstream.h2 && want != Want::FreshH1;
@@ -100,17 +131,22 @@ impl Upstream {
             None => Box::new(socket),
             Some(anchors) => connect::judged(self.tls(dial, socket, h2).await?, anchors, &dial.host)?,
         };
-        if stream.selected_alpn_proto() != Some(ALPN::H2) {
+        let pool = dial.addresses.get(place).map(|Address { pool, .. }| pool);
+        let is_h2 = stream.selected_alpn_proto() == Some(ALPN::H2);
+        if let Some(pool) = pool.filter(|_| h2) {
+            pool.spoke(is_h2);
+        }
+        if !is_h2 {
             held.shrink(TLS);
             return Ok(Session::H1 { stream, held, taken: Taken::New, place });
         }
         let broken = |cause: String| Error::Protocol { host: dial.host.clone(), cause };
-        let connection = Multiplex::start(stream, &settings.timeouts, dial.share.clone(), held)
+        let connection = Multiplex::start(stream, &settings.timeouts, dial.share.clone(), held, making)
             .await
             .map_err(|error| broken(error.to_string()))?;
         let lent =
             connection.lend().ok_or_else(|| broken("no free stream on a new connection".to_owned()))?;
-        if let Some(Address { pool, .. }) = dial.addresses.get(place) {
+        if let Some(pool) = pool {
             self.pools.share(pool, connection);
         }
         Ok(Session::H2 { lent, taken: Taken::New })
