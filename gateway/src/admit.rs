@@ -34,7 +34,15 @@ pub async fn admit(passage: &Passage, request: &Request) -> Result<Grant> {
     } else {
         note_foreign(passage, &request.headers);
     }
-    let grant = grant::current(passage).await?;
+    allows(grant::current(passage).await?, passage, request)
+}
+
+/// For the same request, with what the connector's Secret holds now: where it leads may have changed too.
+pub async fn anew(passage: &Passage, request: &Request) -> Result<Grant> {
+    allows(grant::renewed(passage).await?, passage, request)
+}
+
+fn allows(grant: Grant, passage: &Passage, request: &Request) -> Result<Grant> {
     directed(&passage.aim, &grant.dial, &request.authority)?;
     carried(&request.method)?;
     covered(&grant.route, passage, request.path.as_str())?;

@@ -217,14 +217,20 @@ impl Exchange<'_> {
         sending: &Sending,
     ) -> Result<(End, Sent)> {
         let carries = upload.is_some();
+        if !carries {
+            // Said now: an answer that is there at the first look leaves no time for the upload to say it.
+            sending.end(Sent::Whole);
+        }
         let mut upload = pin!(self.upload(body, upload, sending));
         let end = tokio::select! {
             biased;
             end = self.download(answers, reply, sending) => end?,
             error = &mut upload => return Err(error),
         };
-        // The answer is complete, and the target has not said that it reads no more.
+        // The answer is complete, and the target has not said that it reads no more. What goes to one that has refused would
+        // be missing from the next try.
         if carries
+            && matches!(end, End::Delivered)
             && answers.persistence == Persistence::KeepAlive
             && sending.sent() == Sent::Partly
             && self.sends()
@@ -267,6 +273,8 @@ impl Exchange<'_> {
         if answer.status == StatusCode::UNAUTHORIZED
             && self.may_renew()
             && Box::pin(self.credential_changed()).await
+            // Asked once more: more of the body has come meanwhile than can be kept, perhaps.
+            && self.may_renew()
         {
             return Ok(End::Unauthorized);
         }
@@ -336,6 +344,6 @@ impl Exchange<'_> {
     }
 
     async fn credential_changed(&self) -> bool {
-        self.passage.gateway.parts.credentials.reread(&self.grant.route).await
+        self.passage.gateway.parts.credentials.reread(&self.grant.route, &self.grant.credential).await
     }
 }

@@ -10,8 +10,8 @@ use connectors_api::impersonation::Impersonation;
 use http::Method;
 use tokio::time::timeout;
 
+use crate::admit;
 use crate::admit::passage::{Grant, Passage};
-use crate::admit::{self, grant};
 use crate::error::status::Form;
 use crate::error::{Error, Result, Retry};
 use crate::http::headers;
@@ -145,7 +145,7 @@ async fn forward(
         match ran {
             Ok(Turn::Done(_)) => return Ok(()),
             Ok(Turn::NewCredential) => {
-                grant = grant::renewed(passage).await?;
+                grant = admit::anew(passage, request).await?;
                 headers::set_credential(&mut request.headers, grant.credential.authorization());
             }
             Err(error) if attempt < MAX_TRIES && may_repeat(request, &error, record, &kept) => {

@@ -75,8 +75,8 @@ pub struct Credentials {
     secrets: Arc<dyn Secrets>,
     credentials: Answers<Arc<CredentialSource>, Loaded<Credential>>,
     certificates: Answers<Arc<SecretKey>, Loaded<Vec<X509>>>,
-    /// Result of the last reread of a source.
-    rereads: Cache<Arc<CredentialSource>, bool>,
+    /// Sources that were read once more a moment ago.
+    rereads: Cache<Arc<CredentialSource>, ()>,
     anonymous: Arc<Credential>,
 }
 
@@ -143,11 +143,15 @@ impl Credentials {
         self.credentials.ask(source, question()).await.unwrap_or(Err(CredentialError::Unavailable))
     }
 
-    /// After a 401 of the target: reads the Secret once more, at most once in 10 s for a route; true if it
-    /// differs.
-    pub async fn reread(&self, route: &Route) -> bool {
+    /// After a 401 of the target: reads the Secret once more, at most once in 10 s for a route. True if it holds
+    /// another credential than the one that was sent.
+    pub async fn reread(&self, route: &Route, sent: &Credential) -> bool {
         let Some(source) = &route.credential else { return false };
-        self.rereads.get_with_by_ref(source, self.replaced(route, source)).await
+        if self.differs(route, sent).await {
+            return true;
+        }
+        self.rereads.get_with_by_ref(source, self.replace(route, source)).await;
+        self.differs(route, sent).await
     }
 
     /// CA certificates that the connector's own Secrets give for its targets: of `caCertSecretRef` and of the
@@ -196,16 +200,16 @@ impl Credentials {
         ))
     }
 
-    async fn replaced(&self, route: &Route, source: &Arc<CredentialSource>) -> bool {
-        let Ok(before) = self.get(route).await else { return false };
-        let Ok((Ok(after), life)) = question(self.secrets.clone(), source.clone()).await else {
-            return false;
-        };
-        let differs = !before.same(&after);
-        if differs {
-            self.credentials.put(source, (Ok(after), life)).await;
+    async fn differs(&self, route: &Route, sent: &Credential) -> bool {
+        self.get(route).await.is_ok_and(|known| !known.same(sent))
+    }
+
+    async fn replace(&self, route: &Route, source: &Arc<CredentialSource>) {
+        if let Ok((Ok(now), life)) = question(self.secrets.clone(), source.clone()).await
+            && self.differs(route, &now).await
+        {
+            self.credentials.put(source, (Ok(now), life)).await;
         }
-        differs
     }
 }
 

@@ -95,6 +95,10 @@ impl AnswerReader<'_> {
             Source::Target(incoming) => h2_head(incoming, self.method, host, taken, share).await?,
             Source::Client(_) => return Err(Error::Internal("an answer is read from the client".to_owned())),
         };
+        if answer.status.is_informational() {
+            // The target has begun: a break after this says nothing for another try.
+            self.taken = Taken::New;
+        }
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade {
             return Err(Error::Protocol {
                 host: host.to_owned(),
@@ -180,7 +184,7 @@ async fn h2_head(
         None => Framing::Chunked,
     };
     let (parts, ()) = head.into_parts();
-    // As many as are read of HTTP/1.1.
+    // HPACK makes a field of one byte.
     if parts.headers.len() > MAX_FIELDS {
         let cause = format!("more than {MAX_FIELDS} fields in the head of an answer");
         return Err(Error::Protocol { host: host.to_owned(), cause });

@@ -200,13 +200,16 @@ fn a_targets_refusal_makes_the_secret_be_read_once_more_and_not_again_soon() {
         world.patch_status(&k8s, json!({"credential": {"secretName": "k8s", "resourceVersion": "1"}})).await;
         eventually("the route is there", async || world.route(&k8s).is_some()).await;
         let route = world.route(&k8s).unwrap();
-        world.parts.credentials.get(&route).await.unwrap();
+        let credentials = &world.parts.credentials;
+        let old = credentials.get(&route).await.unwrap();
         world.plane.apply(&manifests(&k8s, "https://127.0.0.1:1", "NEW")).await.unwrap();
-        assert!(world.parts.credentials.reread(&route).await, "the Secret differs");
-        assert_eq!(world.parts.credentials.get(&route).await.unwrap().authorization().unwrap(), "Bearer NEW");
+        assert!(credentials.reread(&route, &old).await, "the Secret differs");
+        let new = credentials.get(&route).await.unwrap();
+        assert_eq!(new.authorization().unwrap(), "Bearer NEW");
         let reads = world.parts.metrics.home.secret_reads.ok.get();
         for _ in 0..20 {
-            world.parts.credentials.reread(&route).await;
+            assert!(!credentials.reread(&route, &new).await, "what was refused is sent again");
+            assert!(credentials.reread(&route, &old).await, "whoever sent the old one has another by now");
         }
         assert_eq!(world.parts.metrics.home.secret_reads.ok.get(), reads);
     });

@@ -1,5 +1,6 @@
 //! Streams at their edges: watches, early answers, readers that stop, peers that leave, connections that die.
 
+mod renewed;
 mod repeated;
 
 use std::sync::atomic::Ordering;
