@@ -51,7 +51,7 @@ impl Signals {
 }
 
 /// The streams that are still open when the budget is used up; 0 earlier, once nothing has been open for a
-/// moment.
+/// moment, or no connection is left either. Streams of HTTP/2 end after their connection.
 async fn emptied(metrics: &Metrics, budget: Duration) -> u64 {
     let end = Instant::now() + budget;
     let mut quiet = Instant::now();
@@ -61,7 +61,8 @@ async fn emptied(metrics: &Metrics, budget: Duration) -> u64 {
         if open > 0 {
             quiet = now;
         }
-        if metrics.connections_open.get() == 0 || now.duration_since(quiet) >= QUIET || now >= end {
+        let over = open == 0 && metrics.connections_open.get() == 0;
+        if over || now.duration_since(quiet) >= QUIET || now >= end {
             return open;
         }
         tokio::time::sleep(LOOK).await;
@@ -90,5 +91,48 @@ impl ShutdownSignalWatch for Signals {
             }
             _ = interrupt.recv() => ShutdownSignal::FastShutdown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn metrics(connections: i64) -> Arc<Metrics> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        metrics.connections_open.set(connections);
+        metrics
+    }
+
+    #[tokio::test]
+    async fn streams_whose_connection_has_ended_have_time_to_write_their_records() {
+        let metrics = metrics(0);
+        metrics.requests.begin();
+        let waits = tokio::spawn({
+            let metrics = metrics.clone();
+            async move { emptied(&metrics, LONG).await }
+        });
+        tokio::time::sleep(4 * LOOK).await;
+        assert!(!waits.is_finished(), "the process ends before its last record");
+        metrics.requests.end(0, 0);
+        assert_eq!(waits.await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn with_nothing_open_the_end_is_there_at_once_and_with_idle_connections_after_a_moment() {
+        let begun = Instant::now();
+        assert_eq!(emptied(&metrics(0), LONG).await, 0);
+        assert!(begun.elapsed() < QUIET);
+        assert_eq!(emptied(&metrics(1), LONG).await, 0);
+        assert!(begun.elapsed() >= QUIET && begun.elapsed() < LONG / 2);
+    }
+
+    #[tokio::test]
+    async fn what_outlasts_the_budget_is_told() {
+        let metrics = metrics(1);
+        metrics.requests.begin();
+        assert_eq!(emptied(&metrics, LOOK).await, 1);
     }
 }

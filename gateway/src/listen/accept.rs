@@ -38,7 +38,8 @@ pub struct Ports {
 }
 
 struct Port {
-    listener: TcpListener,
+    /// Until it is accepted on.
+    listener: Option<TcpListener>,
     address: SocketAddr,
     /// Clients begin with a TLS handshake.
     secure: bool,
@@ -63,9 +64,15 @@ impl Ports {
         self.ports.each_ref().map(|port| port.address)
     }
 
-    /// Until the process ends: what has come by then is accepted, what comes later refused.
-    async fn accept(&self, port: &Port, mut shutdown: ShutdownWatch) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(port.listener.try_clone()?)?;
+    /// Until the process ends: what has come by then is accepted, what comes later refused, for the socket is closed.
+    async fn accept(
+        &self,
+        port: &Port,
+        listener: Option<TcpListener>,
+        mut shutdown: ShutdownWatch,
+    ) -> io::Result<()> {
+        let Some(listener) = listener else { return Ok(()) };
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         let ends = shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -114,14 +121,16 @@ impl Port {
         sockopt::set_tcp_keepintvl(&listener, KEEPALIVE.interval)?;
         sockopt::set_tcp_keepcnt(&listener, u32::try_from(KEEPALIVE.count).unwrap_or(u32::MAX))?;
         sockopt::set_socket_keepalive(&listener, true)?;
-        Ok(Port { address: listener.local_addr()?, listener, secure })
+        Ok(Port { address: listener.local_addr()?, listener: Some(listener), secure })
     }
 }
 
 #[async_trait]
 impl Service for Ports {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
-        let accepting = self.ports.iter().map(|port| self.accept(port, shutdown.clone()));
+        let listeners = self.ports.each_mut().map(|port| port.listener.take());
+        let accepting =
+            self.ports.iter().zip(listeners).map(|(port, own)| self.accept(port, own, shutdown.clone()));
         for ended in join_all(accepting).await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a proxy port is closed");

@@ -65,6 +65,31 @@ async fn a_drain_lets_a_running_watch_of_an_h2_client_finish_and_takes_no_new_re
     .await;
 }
 
+/// A client that the balancer still sends here must learn at once that it has to go elsewhere.
+#[tokio::test]
+async fn while_a_drain_waits_for_its_streams_new_connections_are_refused() {
+    let world = World::new().await;
+    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
+        let head = read_head(&mut tls).await;
+        seen.heads.lock().unwrap().push(head);
+        std::future::pending().await
+    })
+    .await;
+    world.connect("target", &target.url());
+    let mut watch = world.tunnel("target", &target.authority(), H1).await;
+    watch.write_all(client::get("/watch", &target.authority()).as_bytes()).await.unwrap();
+    eventually("the watch is under way", async || target.seen.heads().len() == 1).await;
+    world.drain();
+    for port in [world.port, world.https] {
+        eventually("it is refused", async || {
+            let refused = TcpStream::connect(("127.0.0.1", port)).await;
+            refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        })
+        .await;
+    }
+    assert_eq!(world.gateway.parts.metrics.connections_open.get(), 1, "the watch has ended");
+}
+
 /// Answers after a moment, so that at any time some requests are in flight.
 async fn busy_target(world: &World, server: bool) -> Target {
     let target = if server {
