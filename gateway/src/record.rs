@@ -201,9 +201,14 @@ fn sanitized(path: &PathAndQuery) -> Cow<'_, str> {
     let Some(query) = path.query() else { return Cow::Borrowed(path.path()) };
     let mut shown = path.path().to_owned();
     for (index, pair) in query.split('&').enumerate() {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = if PLAIN_KEYS.contains(&key) { value } else { "-" };
-        shown.extend([if index == 0 { "?" } else { "&" }, key, "=", value]);
+        shown.push(if index == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((key, value)) => {
+                shown.extend([key, "=", if PLAIN_KEYS.contains(&key) { value } else { "-" }]);
+            }
+            // All of it may be the secret.
+            None => shown.push_str(if PLAIN_KEYS.contains(&pair) { pair } else { "-" }),
+        }
     }
     Cow::Owned(shown)
 }
@@ -223,6 +228,9 @@ mod tests {
             ("/api/v1/pods?watch=true&limit=5", "/api/v1/pods?watch=true&limit=5"),
             ("/exec?command=mysql&command=-phunter2&container=db", "/exec?command=-&command=-&container=db"),
             ("/login?token=abc", "/login?token=-"),
+            ("/api/v1/pods?watch&limit=5", "/api/v1/pods?watch&limit=5"),
+            ("/hook?eyJhbGciOi", "/hook?-"),
+            ("/hook?a=b&token%3Dsecret&", "/hook?a=-&-&-"),
         ] {
             assert_eq!(sanitized(&path(asked)), recorded);
         }

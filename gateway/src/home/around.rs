@@ -1,5 +1,6 @@
 //! Addresses around the gateway that it looks up itself: its API server's and its own Services'.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use connectors_api::names;
@@ -10,7 +11,7 @@ use crate::upstream::policy::{self, Surroundings};
 const LIFE: Duration = Duration::from_secs(30);
 
 /// The API server may move, Services may be made anew, and neither may have a name yet when we start.
-pub async fn keep_looking(around: Around, known: Surroundings) {
+pub async fn keep_looking(mut around: Around, known: Surroundings) {
     loop {
         around.look_at_services(&known).await;
         tokio::time::sleep(LIFE).await;
@@ -21,13 +22,23 @@ pub async fn keep_looking(around: Around, known: Surroundings) {
 /// What is looked up. Without an answer the last addresses stay.
 pub struct Around {
     api_server: http::Uri,
-    services: [String; 2],
+    services: [Service; 2],
+}
+
+/// One of our own.
+struct Service {
+    host: String,
+    /// When it was resolved last.
+    addresses: Vec<IpAddr>,
 }
 
 impl Around {
     pub fn new(namespace: &str, cluster_domain: &str, api_server: http::Uri) -> Around {
-        let host = |service| format!("{service}.{namespace}.svc.{cluster_domain}.");
-        Around { api_server, services: [names::GATEWAY, names::GATEWAY_ADMIN].map(host) }
+        let service = |name| {
+            let host = format!("{name}.{namespace}.svc.{cluster_domain}.");
+            Service { host, addresses: Vec::new() }
+        };
+        Around { api_server, services: [names::GATEWAY, names::GATEWAY_ADMIN].map(service) }
     }
 
     pub async fn look_at_api_server(&self, known: &Surroundings) {
@@ -46,18 +57,42 @@ impl Around {
         }
     }
 
-    async fn look_at_services(&self, known: &Surroundings) {
-        let mut services = Vec::new();
-        for service in &self.services {
-            match tokio::net::lookup_host((service.as_str(), 0)).await {
-                Ok(found) => services.extend(found.map(|address| address.ip())),
+    async fn look_at_services(&mut self, known: &Surroundings) {
+        for Service { host, addresses } in &mut self.services {
+            match tokio::net::lookup_host((host.as_str(), 0)).await {
+                Ok(found) => *addresses = found.map(|address| address.ip()).collect(),
                 Err(error) => {
-                    tracing::debug!(%error, service, "the gateway's own Service cannot be resolved")
+                    tracing::debug!(%error, host, "the gateway's own Service cannot be resolved")
                 }
             }
         }
-        if !services.is_empty() {
-            policy::learn(known, |known| known.services.clone_from(&services));
+        let services: Vec<IpAddr> =
+            self.services.iter().flat_map(|service| &service.addresses).copied().collect();
+        policy::learn(known, |known| known.services.clone_from(&services));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_cannot_be_resolved_keeps_its_last_address_whatever_becomes_of_the_other() {
+        let known = policy::alone();
+        let mut around = Around::new("connectors-system", "cluster.local", http::Uri::default());
+        let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        for (first, second, expected) in [
+            ("192.0.2.1", "nobody.invalid.", &addresses[..1]),
+            ("192.0.2.1", "192.0.2.2", &addresses[..2]),
+            ("192.0.2.3", "nobody.invalid.", &[addresses[2], addresses[1]]),
+            ("nobody.invalid.", "nobody.invalid.", &[addresses[2], addresses[1]]),
+        ] {
+            for (service, host) in around.services.iter_mut().zip([first, second]) {
+                service.host = host.to_owned();
+            }
+            around.look_at_services(&known).await;
+            let found: Vec<String> = known.load().services.iter().map(IpAddr::to_string).collect();
+            assert_eq!(found, expected, "{first} {second}");
         }
     }
 }

@@ -66,7 +66,16 @@ fn deceives(name: &str) -> bool {
 
 /// Never passed on, in either direction.
 fn of_one_connection(name: &str) -> bool {
-    matches!(name, "connection" | "transfer-encoding" | "upgrade" | "te" | "keep-alive" | "http2-settings")
+    matches!(
+        name,
+        "connection"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "keep-alive"
+            | "http2-settings"
+    )
 }
 
 /// Subprotocol by which browsers carry a bearer token in a WebSocket.

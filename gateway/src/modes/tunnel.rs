@@ -113,7 +113,10 @@ pub async fn admit(
     let table = gateway.parts.table.load_full();
     let connectors = login::serving(&table, &given, &origin);
     let first = connectors.first().ok_or_else(|| Error::Login("the login names no connector".to_owned()))?;
-    login::reachable(gateway, &principal, &table, first, &given, &origin).await?;
+    // Whose token has ended is told nothing before a request brings a valid one.
+    if !expired {
+        login::reachable(gateway, &principal, &table, first, &given, &origin).await?;
+    }
     let passages = connectors.into_iter().map(|connector| {
         let aim = Aim::Origin(origin.clone());
         let mut passage = Passage::new(

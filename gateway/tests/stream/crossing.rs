@@ -50,6 +50,26 @@ async fn trailers_pass_in_both_directions() {
     }
 }
 
+/// HTTP/2 knows none of them (RFC 9113, 8.2.2), and old proxies write some.
+#[tokio::test]
+async fn fields_of_one_connection_stay_with_it() {
+    for client in [false, true] {
+        let world = World::new().await;
+        let target = target(&world, false, |mut incoming, _| async move {
+            let fields = [("keep-alive", "timeout=5"), ("proxy-connection", "keep-alive"), ("x-own", "1")];
+            let mut answer = incoming.reply.head(200, &fields).await;
+            answer.end(&[]).await.unwrap();
+        })
+        .await;
+        let mut call = Call::start(&world, client, &target, &[]).await;
+        call.body.end(&[]).await.unwrap();
+        let (status, fields, _) = soon("an answer", call.answer.head()).await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{client}");
+        let of_one = ["keep-alive", "proxy-connection"].map(|name| fields.contains_key(name));
+        assert!(of_one == [false, false] && fields.contains_key("x-own"), "{client}: {fields:?}");
+    }
+}
+
 #[tokio::test]
 async fn trailers_of_15_kib_pass_and_those_of_20_end_the_answer() {
     let large: &'static str = "x".repeat(5 << 10).leak();

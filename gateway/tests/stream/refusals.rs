@@ -82,6 +82,10 @@ async fn in_a_tunnel_of_an_expired_token_no_other_pods_token_is_reviewed_and_not
         assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
         assert_eq!(asked(), (tokens + reviews, accesses), "{account} {pod_uid}");
     }
+    // Nor does it tell which hosts are a connector's.
+    world.connect("other", "https://other:6443");
+    world.opened("target", "other:6443", &format!("old-{TOKEN}")).await;
+    assert_eq!(asked().1, accesses);
 }
 
 fn code(head: &str) -> &str {
