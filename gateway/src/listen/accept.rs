@@ -158,7 +158,13 @@ async fn serve(gateway: Arc<Gateway>, stream: Stream, peer: IpAddr, secure: bool
         parts.metrics.count_refusal(Refusal::Limit);
         return;
     }
-    let work = Box::pin(detect::serve(gateway.clone(), stream, Some(peer), secure, &shutdown));
+    let work = async {
+        if let Some(rest) =
+            Box::pin(detect::find(gateway.clone(), stream, Some(peer), secure, &shutdown)).await
+        {
+            rest.await;
+        }
+    };
     gateway.connections.serve(work).await;
     drop(open);
 }

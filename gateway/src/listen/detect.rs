@@ -3,7 +3,9 @@
 //! (`secure`) does its handshake here and is the same from there on: ALPN is not asked, for Go writes an
 //! HTTP/1.1 CONNECT after it has negotiated h2. Comes after `accept`.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -30,14 +32,18 @@ use crate::serve;
 use crate::tls::handshake;
 use crate::tls::replay::Replay;
 
-/// Serves one connection to its end.
-pub async fn serve(
+/// What a connection does to its end, once it is known what it is. Given back and not awaited here: a tunnel lives for
+/// days, and all that was needed to find that out would live with it.
+pub type Rest<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Finds out what a connection is. None: it has ended.
+pub async fn find(
     gateway: Arc<Gateway>,
     stream: Stream,
     peer: Option<IpAddr>,
     secure: bool,
     shutdown: &ShutdownWatch,
-) {
+) -> Option<Rest<'_>> {
     if !secure {
         return begin(gateway, stream, Client { address: peer, secure }, None, shutdown).await;
     }
@@ -45,17 +51,18 @@ pub async fn serve(
     let accepted = tokio::select! {
         biased;
         accepted = Box::pin(handshake::accept(stream, Bytes::new(), &gateway.leaves.listener, deadline)) => accepted,
-        () = let_go(shutdown.clone()) => return,
+        () = let_go(shutdown.clone()) => return None,
     };
     match accepted {
         Ok(tls) => {
             let name = tls.ssl().servername(NameType::HOST_NAME).unwrap_or_default();
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            begin(gateway, Box::new(tls), Client { address: peer, secure }, Some(name), shutdown).await;
+            begin(gateway, Box::new(tls), Client { address: peer, secure }, Some(name), shutdown).await
         }
         Err(error) => {
             gateway.parts.metrics.count_refusal(Refusal::Handshake);
             tracing::debug!(%error, "no TLS on the https port");
+            None
         }
     }
 }
@@ -67,7 +74,7 @@ async fn begin(
     client: Client,
     name: Option<String>,
     shutdown: &ShutdownWatch,
-) {
+) -> Option<Rest<'_>> {
     let (limit, time) = {
         let settings = gateway.parts.settings.load();
         (settings.limits.head_bytes, settings.timeouts.head)
@@ -75,79 +82,79 @@ async fn begin(
     let (deadline, share) = (Instant::now() + time, || gateway.upstream.budget.nobodys());
     let first = tokio::select! {
         biased;
-        // Boxed: a tunnel would have the room for it all its life.
         first = Box::pin(head::read(&mut stream, limit, client.secure, deadline, share)) => first,
         // Half a head must not hold up a drain.
-        () = let_go(shutdown.clone()) => return,
+        () = let_go(shutdown.clone()) => return None,
     };
     let reverse = |gateway| {
         Mode::Reverse(Arc::new(Reverse::new(gateway, client, name.filter(|name| !name.is_empty()))))
     };
-    // Boxed, each for itself: what waits in one of them for days has no room for the others.
     match first {
-        Ok(None) => {}
+        Ok(None) => None,
         Ok(Some(First::Head(head, rest))) if head.method == Method::CONNECT => {
             // Copied, or a few bytes would keep the buffer of a large head.
             match tunnel::connect(&head, Bytes::copy_from_slice(&rest)) {
                 Ok(connect) => {
                     drop((head, rest));
-                    Box::pin(through(gateway, stream, connect, client, shutdown)).await;
+                    Box::pin(through(gateway, stream, connect, client, shutdown)).await
                 }
-                Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
+                Err(error) => Some(Box::pin(close_with(gateway, stream, error))),
             }
         }
         Ok(Some(First::Head(head, rest))) => {
-            Box::pin(serve::h1::serve(&reverse(gateway), stream, Some(head), rest, shutdown)).await;
+            Some(Box::pin(serve::h1::serve(reverse(gateway), stream, Some(head), rest, shutdown)))
         }
         Ok(Some(First::Http2(first))) => {
             let stream = Box::new(Replay::new(first.freeze(), stream));
-            Box::pin(serve::h2::serve(&reverse(gateway), stream, shutdown)).await;
+            Some(Box::pin(serve::h2::serve(reverse(gateway), stream, shutdown)))
         }
-        Err(error) => Box::pin(close_with(&gateway, stream, &error)).await,
+        Err(error) => Some(Box::pin(close_with(gateway, stream, error))),
     }
 }
 
-/// A tunnel, to its end.
+/// Opens a tunnel.
 async fn through(
     gateway: Arc<Gateway>,
     stream: Stream,
     connect: Connect,
     client: Client,
     shutdown: &ShutdownWatch,
-) {
+) -> Option<Rest<'_>> {
     let deadline = Instant::now() + gateway.parts.settings.load().timeouts.handshake;
-    // Boxed, each for itself: what waits in one of them for days has no room for the others.
+    // Boxed, each for itself: none has room for the other.
     let (tunnel, context, rest) = match Box::pin(tunnel::admit(&gateway, connect, client.address)).await {
         Ok(admitted) => admitted,
-        Err(error) => return Box::pin(close_with(&gateway, stream, &error)).await,
+        Err(error) => return Some(Box::pin(close_with(gateway, stream, error))),
     };
     let opened = Box::pin(tunnel::open(stream, &context, rest, deadline)).await;
-    drop(context);
     let tunnel = Arc::new(tunnel);
-    let error = match opened {
-        Ok((stream, ALPN::H2)) => {
-            return Box::pin(serve::h2::serve(&Mode::Tunnel(tunnel), stream, shutdown)).await;
-        }
+    let failed = |error: &Error| {
+        gateway.parts.metrics.count_refusal(Refusal::Handshake);
+        tracing::debug!(connector = %tunnel.first.connector, host = %tunnel.first.host(), %error, "no TLS in the tunnel");
+    };
+    match opened {
+        Ok((stream, ALPN::H2)) => Some(Box::pin(serve::h2::serve(Mode::Tunnel(tunnel), stream, shutdown))),
         Ok((stream, _)) => {
             let mode = Mode::Tunnel(tunnel);
-            return Box::pin(serve::h1::serve(&mode, stream, None, BytesMut::new(), shutdown)).await;
+            Some(Box::pin(serve::h1::serve(mode, stream, None, BytesMut::new(), shutdown)))
         }
         Err(Unopened::Plain(stream, error)) => {
-            Box::pin(close_with(&gateway, stream, &error)).await;
-            error
+            failed(&error);
+            Some(Box::pin(close_with(gateway, stream, error)))
         }
-        Err(Unopened::Failed(error)) => error,
-    };
-    gateway.parts.metrics.count_refusal(Refusal::Handshake);
-    tracing::debug!(connector = %tunnel.first.connector, host = %tunnel.first.host(), %error, "no TLS in the tunnel");
+        Err(Unopened::Failed(error)) => {
+            failed(&error);
+            None
+        }
+    }
 }
 
 /// Answers in the clear and closes.
-async fn close_with(gateway: &Gateway, mut stream: Stream, error: &Error) {
+async fn close_with(gateway: Arc<Gateway>, mut stream: Stream, error: Error) {
     if let Some(refusal) = error.refusal() {
         gateway.parts.metrics.count_refusal(refusal);
     }
-    if let Error::ClientGone(why) = error {
+    if let Error::ClientGone(why) = &error {
         tracing::debug!(%why, "client left before its first request");
         return;
     }

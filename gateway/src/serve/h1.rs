@@ -39,13 +39,13 @@ struct Connection {
 
 /// Serves a connection to its end. `first` and, behind it, `buf` were read already.
 pub async fn serve(
-    mode: &Mode,
+    mode: Mode,
     stream: Stream,
     mut first: Option<RequestHead>,
     buf: BytesMut,
     shutdown: &ShutdownWatch,
 ) {
-    let socket = stream.id();
+    let (mode, socket) = (&mode, stream.id());
     let (read, write) = tokio::io::split(stream);
     let mut connection = Connection { socket, read, write, buf, out: BytesMut::new() };
     let mut ending = pin!(let_go(shutdown.clone()));

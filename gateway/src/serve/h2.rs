@@ -37,7 +37,8 @@ const TAKEN_BACK: usize = 500;
 const CLIENTS_MISTAKES: usize = 4000;
 
 /// Serves a connection to its end.
-pub async fn serve(mode: &Mode, stream: Stream, shutdown: &ShutdownWatch) {
+pub async fn serve(mode: Mode, stream: Stream, shutdown: &ShutdownWatch) {
+    let mode = &mode;
     let timeouts = mode.gateway().parts.settings.load().timeouts.clone();
     let list = mode.gateway().parts.settings.load().limits.head_bytes;
     let (outflow, of) = (Outflow::default(), mode.clone());
