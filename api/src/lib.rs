@@ -6,12 +6,13 @@
 //! `probe`: what the controller asks of the gateway. `template`, `expression`: the engines (features `template`, `cel`).
 //! `places`: for what may wait long (feature `places`). `logs`: lines for which nobody waits, and what is in none
 //! (feature `logs`). `impersonation`: whom a connector's users may speak as.
-//! `aliases`: whether YAML of a stranger is more than it looks. `item`: an object of a list, read by itself; `watch_health`: whether lists and watches come.
+//! `aliases`: whether YAML of a stranger is more than it looks. `item`: an object of a list, read by itself; `api_server`: how it is asked; `watch_health`: whether lists and watches come.
 //! `cluster_ranges`: which addresses are the home cluster's. `ca_certificates`: what a Secret gives as CAs. `rules`: whether class, Connector and Secret fit together
 //! (that of a class with both features). `nearest`: which known name an unknown one is meant for.
 
 pub mod access;
 pub mod aliases;
+pub mod api_server;
 pub mod attributes;
 pub mod ca_certificates;
 pub mod class;

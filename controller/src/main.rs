@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
+use connectors_api::api_server::asked_once;
 use connectors_api::logs::{self, Lines};
 use connectors_controller::prober::GatewayProber;
 use connectors_controller::settings::{LogFormat, Settings};
@@ -40,19 +40,11 @@ fn version() -> &'static str {
     &VERSION
 }
 
-/// Longer than the API server keeps a watch open (290 s as kube asks for it): only a peer that is gone is
-/// silent for so long.
-const SILENCE: Duration = Duration::from_secs(295);
-
 async fn start(settings: Settings, lines: Lines) -> anyhow::Result<()> {
-    let mut config =
+    let config =
         kube::Config::infer().await.context("no Kubernetes API server: run in a Pod or set KUBECONFIG")?;
-    config.read_timeout = Some(SILENCE);
-    config.reset_reader_on_write = true;
-    // kube would try again up to 15 times, for as long as an answer's Retry-After says, while a walk keeps its
-    // place and its namespace's lock: `schedule` decides when to ask again.
-    config.default_retry = false;
-    let client = kube::Client::try_from(config).context("no access to the Kubernetes API server")?;
+    let client =
+        kube::Client::try_from(asked_once(config)).context("no access to the Kubernetes API server")?;
     let prober = GatewayProber::new(&settings.gateway_url, &settings.gateway_token_file)
         .context("the gateway cannot be asked to probe: check --gateway-url and --gateway-token-file")?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use connectors_api::api_server::asked_once;
 use connectors_api::logs::{self, Lines};
 use connectors_csi::{Error, LogFormat, Settings, healthcheck, registered, run};
 use rustix::fs::Mode;
@@ -59,7 +60,8 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(?settings, version = version(), "starting");
     // Sockets and folders are root's from the first moment; files of volumes get their modes explicitly.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    let client = kube::Client::try_default().await.context("no access to the API server")?;
+    let config = kube::Config::infer().await.context("no access to the API server")?;
+    let client = kube::Client::try_from(asked_once(config)).context("no access to the API server")?;
     Ok(run(settings, client, terminated()?).await?)
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use clap::Parser;
+use connectors_api::api_server::asked_once;
 use connectors_api::{logs, names};
 use connectors_gateway::admin::probe::ProbeEndpoint;
 use connectors_gateway::admin::server::{Tls, WhenFull, serve as serve_control};
@@ -145,7 +146,7 @@ async fn from_cluster(
     let around = Around::new(&flags.namespace, &flags.cluster_domain, config.cluster_url.clone());
     around.look_at_api_server(&surroundings).await;
     control.spawn(around::keep_looking(around, surroundings.clone()));
-    let client = kube::Client::try_from(config)?;
+    let client = kube::Client::try_from(asked_once(config))?;
     let cluster = Arc::new(Cluster::new(
         client.clone(),
         control.handle().clone(),

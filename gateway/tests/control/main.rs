@@ -8,6 +8,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod api_server;
 mod grants;
 mod kubectl;
 mod logs;

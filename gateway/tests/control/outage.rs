@@ -1,7 +1,7 @@
-//! The home API server is away: what is known goes on, what is not known gets no answer.
+//! The home API server is away, or too busy: what is known goes on, what is not known gets no answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connectors_api::names::AUDIENCE;
 use connectors_gateway::admit::authenticate::Rejection;
@@ -10,6 +10,7 @@ use connectors_gateway::admit::credential::CredentialError;
 use connectors_testenv::eventually;
 use serde_json::json;
 
+use crate::api_server::{ApiServer, connect, gateway, token};
 use crate::world::{World, connector, installed, manifests, run, secret_role};
 
 #[test]
@@ -62,6 +63,29 @@ fn known_principals_go_on_and_unknown_ones_get_no_answer_until_it_is_back() {
         eventually("unknown ones are reviewed again", async || world.identity(&unknown).await.is_ok()).await;
         world.kubectl(&["delete", "connector", "k8s", "-n", "outage"]).await;
         eventually("the watch goes on", async || world.entry(&k8s).is_none()).await;
+    });
+}
+
+/// `timeouts.api_server` is 3 s.
+#[test]
+fn an_api_server_that_is_too_busy_is_asked_once_for_a_request_and_its_client_told_to_come_again() {
+    run(async {
+        for status in ["429 Too Many Requests\r\nRetry-After: 1", "503 Service Unavailable"] {
+            let server = ApiServer::start(status, "").await;
+            let gateway = gateway(&server, "").await;
+            let begun = Instant::now();
+            let answer = connect(&gateway, &token()).await.to_lowercase();
+            assert!(begun.elapsed() < Duration::from_secs(1), "{status}: it took {:?}", begun.elapsed());
+            assert!(answer.starts_with("http/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
+            assert_eq!(server.reviews(), 1, "{status}");
+            let told = |line: &str| line.contains("token_review") && line.contains(&status[..3]);
+            let log = gateway.files.path().join("log");
+            eventually("its cause is told", async || {
+                let text = std::fs::read_to_string(&log).unwrap();
+                if text.lines().any(told) { Ok(()) } else { Err(text) }
+            })
+            .await;
+        }
     });
 }
 
