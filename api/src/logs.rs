@@ -32,7 +32,15 @@ const LAST: Duration = Duration::from_secs(3);
 /// part, and must not silence all others.
 pub fn filter(always: &str) -> EnvFilter {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
-    EnvFilter::try_new(format!("{always},{asked}")).unwrap_or_else(|_| EnvFilter::new(always))
+    EnvFilter::try_new(format!("{always},{asked},{ENDS}=error")).unwrap_or_else(|_| EnvFilter::new(always))
+}
+
+/// Target of the line that says why a process ends by itself.
+const ENDS: &str = "end";
+
+/// Why this process ends by itself: written whatever RUST_LOG says, for nothing else of it may be.
+pub fn stopped(why: &impl Display) {
+    tracing::error!(target: ENDS, "stopped: {why:#}");
 }
 
 /// Whatever RUST_LOG says: kube logs whole answers that it cannot read, Secrets and reviewed tokens among them, below

@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
     tracing::info!(version = version(), ?settings, "starting");
     let ended = start(settings, lines.clone()).await;
     if let Err(error) = &ended {
-        tracing::error!("stopped: {error:#}");
+        logs::stopped(error);
     }
     lines.end();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     logs::abort_after_panics(lines.clone());
     let ended = start(cli.settings).await;
     if let Err(error) = &ended {
-        tracing::error!("stopped: {error:#}");
+        logs::stopped(error);
     }
     lines.end();
     Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,4 +1,4 @@
-//! The program while nobody reads its log.
+//! The program while nobody reads its log, and what it says of its end.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -61,4 +61,15 @@ async fn break_off(address: SocketAddr) {
     };
     let answered = timeout(PATIENCE, spoken).await.expect("it serves");
     answered.unwrap();
+}
+
+#[test]
+fn a_controller_that_ends_by_itself_says_why_whatever_rust_log_says() {
+    for asked in ["off", "connectors_controller=off"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-controller"));
+        let output = command.env("RUST_LOG", asked).env("KUBECONFIG", "/nowhere").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{asked}");
+        assert!(text.contains("stopped: no Kubernetes API server"), "{asked}: {text}");
+    }
 }

@@ -114,6 +114,20 @@ fn a_driver_that_does_not_know_its_node_says_so() {
     });
 }
 
+#[test]
+fn a_driver_that_ends_by_itself_says_why_whatever_rust_log_says() {
+    isolated(async {
+        for asked in ["off", "connectors_csi=off", "error,end=off"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
+            command.args(["--node-name", "n"]).env("RUST_LOG", asked).env("KUBECONFIG", "/nowhere");
+            let output = command.kill_on_drop(true).output().await.unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{asked}");
+            assert!(text.contains("stopped: no access to the API server"), "{asked}: {text}");
+        }
+    });
+}
+
 /// It would be taken for the name of a part, and all others be silent.
 #[test]
 fn a_misspelt_level_of_the_log_silences_nothing() {

@@ -284,3 +284,12 @@ fn in_a_cluster_missing_settings_are_told_in_one_sentence_at_start() {
         "{said}"
     );
 }
+
+#[test]
+fn a_gateway_that_ends_by_itself_says_why_whatever_rust_log_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path(), "limits: {head_bytes: 12}");
+    let refused = command.env("RUST_LOG", "off").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("limits.head_bytes is 12"), "{said}");
+}
