@@ -29,6 +29,10 @@ const PLACES: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
+    serve_each(LONGEST, listener, metrics).await
+}
+
+async fn serve_each(longest: Duration, listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
@@ -39,7 +43,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
                 {
                     oldest.abort();
                 }
-                open.push_back(tokio::spawn(answer(stream, metrics.clone())).abort_handle());
+                open.push_back(tokio::spawn(answer(longest, stream, metrics.clone())).abort_handle());
             }
             Err(error) => {
                 tracing::warn!("admin port: {error}");
@@ -49,7 +53,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
     }
 }
 
-async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
+async fn answer(longest: Duration, stream: TcpStream, metrics: Arc<Metrics>) {
     let service = service_fn(|request| {
         let response = respond(&request, &metrics);
         async move { response }
@@ -58,7 +62,7 @@ async fn answer(stream: TcpStream, metrics: Arc<Metrics>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = timeout(LONGEST, served).await {
+    if let Ok(Err(error)) = timeout(longest, served).await {
         tracing::debug!("admin connection: {error}");
     }
 }
@@ -118,5 +122,27 @@ mod tests {
         let mut answer = [0; 12];
         kubelet.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+
+    /// Neither of them is silent: a deadline for a head ends none.
+    #[tokio::test]
+    async fn a_connection_ends_in_time_whether_its_client_reads_or_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let longest = Duration::from_millis(300);
+        tokio::spawn(serve_each(longest, listener, Arc::new(Metrics::new(|| 0).unwrap())));
+        for reads in [true, false] {
+            let begun = Instant::now();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let asks = async {
+                while client.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {
+                    if reads && !client.read(&mut [0; 16 << 10]).await.is_ok_and(|read| read > 0) {
+                        break;
+                    }
+                }
+            };
+            timeout(HEAD_DEADLINE, asks).await.expect("it ends in time");
+            assert!(begun.elapsed() >= longest, "{:?}", begun.elapsed());
+        }
     }
 }
