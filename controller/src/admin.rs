@@ -69,7 +69,7 @@ async fn answer(longest: Duration, stream: TcpStream, metrics: Arc<Metrics>) {
 
 /// A watch that fails later is told and does not make a replica unready: another would fail as well.
 fn ready(metrics: &Metrics) -> (StatusCode, String) {
-    match (metrics.waits_for(), metrics.watches.trouble()) {
+    match (metrics.waits_for(), metrics.watched.health.trouble()) {
         (Some(why), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         (None, Some(trouble)) => (StatusCode::OK, format!("ok, but watches fail: {trouble}\n")),
         (None, None) => (StatusCode::OK, "ok\n".to_owned()),

@@ -30,7 +30,7 @@ pub async fn tell(context: &Context, connector: &Connector, status: &ConnectorSt
     let told = async {
         for news in worth_telling(last, &status.conditions) {
             if !context.events.take(&namespace, Instant::now()) {
-                context.metrics.events_left_out.inc();
+                context.metrics.walks.events_left_out.inc();
                 continue;
             }
             let event = event(connector, &context.settings.identity, news);

@@ -59,7 +59,7 @@ async fn write(context: &Context) -> Result<(), Error> {
         api_server: api_server(client).await?,
     };
     let without = nodes.iter().filter(|node| pod_ranges(node).is_empty()).count();
-    context.metrics.nodes_without_pod_range.set(i64::try_from(without).unwrap_or(i64::MAX));
+    context.metrics.watched.nodes_without_pod_range.set(i64::try_from(without).unwrap_or(i64::MAX));
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = names::CLUSTER_RANGES_CONFIGMAP;
     let live = in_time(api.get_opt(name)).await.attempt(|| format!("read ConfigMap {name}"))?;

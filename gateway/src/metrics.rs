@@ -44,6 +44,13 @@ impl Refusal {
         (Refusal::Limit, "limit"),
         (Refusal::Handshake, "handshake"),
     ];
+
+    /// By its number.
+    fn counters(to: &Registry) -> Result<Vec<IntCounter>, prometheus::Error> {
+        let help = "Clients refused by the gateway itself, by reason.";
+        let refusals = vector(to, "refusals_total", help, "reason")?;
+        Ok(Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect())
+    }
 }
 
 /// How a question to the home API server, or a connection to a target, ended.
@@ -143,14 +150,11 @@ pub struct Metrics {
     pub leaves_minted: IntCounter,
     pub upstream_connects: Outcomes,
     pub in_cluster: InCluster,
-    /// By kind: `services`, `pods`, `nodes`.
-    pub cluster_ranges: IntGaugeVec,
     pub home: Home,
     pub routes: Routes,
     pub watches: Watches,
     /// 1 while the file in force is the one on disk, 0 while a broken one is ignored.
     pub settings_valid: IntGauge,
-    pub issuer_not_after: IntGauge,
     pub log_lines_lost: IntCounter,
     pub held: Held,
 }
@@ -159,12 +163,11 @@ impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let to = &registry;
-        let refusals =
-            vector(to, "refusals_total", "Clients refused by the gateway itself, by reason.", "reason")?;
-        gauges(to, "build_info", "1, with what this process was built from.", "version")?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        let build = gauges(to, "build_info", "1, with what this process was built from.", "version")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         to.register(Box::new(ProcessCollector::for_self()))?;
+        let connects = "Connections made to targets, by result.";
+        let valid = "1 while the settings on disk are in force, else 0.";
         Ok(Metrics {
             connections_open: gauge(to, "connections_open", "Client connections that are open.")?,
             connections: counter(to, "connections_total", "Client connections accepted.")?,
@@ -174,33 +177,14 @@ impl Metrics {
             requests: Requests::new(to)?,
             connectors: Connectors::new(to)?,
             caches: Caches::new(to)?,
-            refusals: Refusal::ALL.iter().map(|(_, label)| refusals.with_label_values(&[label])).collect(),
+            refusals: Refusal::counters(to)?,
             leaves_minted: counter(to, "leaves_minted_total", "Certificates minted for hosts of targets.")?,
-            upstream_connects: outcomes(
-                to,
-                "upstream_connects_total",
-                "Connections made to targets, by result.",
-            )?,
+            upstream_connects: outcomes(to, "upstream_connects_total", connects)?,
             in_cluster: InCluster::new(to)?,
-            cluster_ranges: gauges(
-                to,
-                "cluster_ranges",
-                "Networks known to be the home cluster's, by kind.",
-                "kind",
-            )?,
             home: Home::new(to)?,
             routes: Routes::new(to)?,
             watches: Watches::new(to)?,
-            settings_valid: gauge(
-                to,
-                "settings_valid",
-                "1 while the settings on disk are in force, else 0.",
-            )?,
-            issuer_not_after: gauge(
-                to,
-                "issuer_not_after_seconds",
-                "End of the issuing CA, or 0; Unix time.",
-            )?,
+            settings_valid: gauge(to, "settings_valid", valid)?,
             held: Held::new(to)?,
             log_lines_lost: counter(to, "log_lines_lost_total", "Lines of the log that found no room.")?,
             registry,

@@ -21,7 +21,7 @@ type Answer = Result<ProbeReport, ProbeError>;
 pub async fn ask(context: &Context, request: &ProbeRequest) -> Answer {
     let started = Instant::now();
     let answer = tokio::time::timeout(context.settings.probe_timeout, context.prober.probe(request)).await;
-    context.metrics.probed(started.elapsed());
+    context.metrics.walks.probe_seconds.observe(started.elapsed().as_secs_f64());
     answer.unwrap_or(Err(ProbeError::Silent))
 }
 

@@ -41,7 +41,7 @@ where
     let _place = context.patches.take(&namespace).await;
     let written = in_time(api.patch_status(&name, &params, &patch)).await;
     let written = written.attempt(|| format!("write the status of {kind} {name:?}"))?;
-    context.metrics.status_patches.with_label_values(&[kind]).inc();
+    context.metrics.walks.status_patches.with_label_values(&[kind]).inc();
     Ok(written)
 }
 

@@ -47,14 +47,14 @@ where
             tokio::task::yield_now().await;
             match event {
                 Ok(event) => {
-                    self.metrics.watches.works(&kind);
+                    self.metrics.watched.health.works(&kind);
                     let Some(event) = self.kept(event, &store) else { continue };
                     listed = advance(event, &mut self.writer, &store, listed, &changed);
                 }
                 Err(error) => {
                     let error = explain::<K>(&error);
                     tracing::warn!(%kind, "watch interrupted: {error}");
-                    self.metrics.watch_failed(&kind, error);
+                    self.metrics.watched.failed(&kind, error);
                 }
             }
         }
@@ -86,7 +86,7 @@ where
         {
             let (name, namespace) = (&unreadable.metadata.name, &unreadable.metadata.namespace);
             tracing::warn!(%kind, ?namespace, ?name, error = unreadable.error, "an object cannot be read");
-            self.metrics.unreadable_objects.with_label_values(&[&kind]).inc();
+            self.metrics.watched.unreadable_objects.with_label_values(&[&kind]).inc();
         }
         (self.keep)(item)
     }

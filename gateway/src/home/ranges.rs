@@ -38,7 +38,7 @@ fn learn(object: &ConfigMap, surroundings: &Surroundings, metrics: &Metrics) {
             for (kind, count) in [("services", services.len()), ("pods", pods.len()), ("nodes", nodes.len())]
             {
                 let count = i64::try_from(count).unwrap_or(i64::MAX);
-                metrics.cluster_ranges.with_label_values(&[kind]).set(count);
+                metrics.home.cluster_ranges.with_label_values(&[kind]).set(count);
             }
             if pods.is_empty() {
                 tracing::warn!(

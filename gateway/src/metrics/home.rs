@@ -1,10 +1,10 @@
 //! What the gateway asks and hears of the home cluster.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{Outcomes, gauges, outcomes, register, vector};
+use super::{Outcomes, gauge, gauges, outcomes, register, vector};
 
-/// Questions to the home API server.
+/// Questions to the home API server, and what is known by its answers.
 pub struct Home {
     pub token_reviews: Outcomes,
     pub signing_key_reads: Outcomes,
@@ -12,6 +12,9 @@ pub struct Home {
     pub secret_reads: Outcomes,
     /// By question.
     pub seconds: HistogramVec,
+    /// By kind: `services`, `pods`, `nodes`.
+    pub cluster_ranges: IntGaugeVec,
+    pub issuer_not_after: IntGauge,
 }
 
 impl Home {
@@ -22,12 +25,16 @@ impl Home {
             "Time that the home API server took to answer, by question.",
         )
         .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0]);
+        let ranges = "Networks known to be the home cluster's, by kind.";
+        let issuer = "End of the issuing CA, or 0; Unix time.";
         Ok(Home {
             token_reviews: outcomes(to, "token_reviews_total", help)?,
             signing_key_reads: outcomes(to, "signing_key_reads_total", help)?,
             access_reviews: outcomes(to, "access_reviews_total", help)?,
             secret_reads: outcomes(to, "secret_reads_total", "Secrets read, by result.")?,
             seconds: register(to, HistogramVec::new(seconds, &["question"])?)?,
+            cluster_ranges: gauges(to, "cluster_ranges", ranges, "kind")?,
+            issuer_not_after: gauge(to, "issuer_not_after_seconds", issuer)?,
         })
     }
 }

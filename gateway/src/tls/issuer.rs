@@ -110,7 +110,7 @@ fn replace(secret: Secret, current: &Current, metrics: &Metrics) {
     match from_secret(secret) {
         Ok(issuer) => {
             let end = issuer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            metrics.issuer_not_after.set(i64::try_from(end).unwrap_or(i64::MAX));
+            metrics.home.issuer_not_after.set(i64::try_from(end).unwrap_or(i64::MAX));
             current.store(Some(Arc::new(issuer)));
             tracing::info!(not_after = end, "issuing CA loaded");
         }
