@@ -18,9 +18,11 @@ use tokio::sync::Semaphore;
 use by_namespace::ByNamespace;
 
 use crate::events::Allowance;
+use crate::foreign::Foreign;
+use crate::lately::Lately;
 use crate::metrics::Metrics;
 use crate::prober::Prober;
-use crate::reconcile::{ca_cert, class, role, secret};
+use crate::reconcile::{ca_cert, class, secret};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 
@@ -36,13 +38,11 @@ pub struct Context {
     pub events: Allowance,
     pub metrics: Arc<Metrics>,
     pub schedule: Schedule,
-    /// Whose Role the cache does not show: somebody else's, or one that others made too large. Each walk would ask
-    /// the API server for it.
-    pub unseen_roles: role::Lately,
+    /// Whose Role the cache does not show, for others made it too large. Each walk would ask the API server for it.
+    pub unseen_roles: Lately<String>,
     /// Whose Role has no room for more names: each walk would say so.
-    pub full_roles: role::Lately,
-    /// RoleBindings of our names that somebody else has made, `namespace/name`: the cache does not show them either.
-    pub foreign_bindings: role::Lately,
+    pub full_roles: Lately<String>,
+    pub foreign: Foreign,
     pub reader: secret::Reader,
     pub ca_verdicts: ca_cert::Verdicts,
     pub checked_classes: class::Checked,
@@ -105,9 +105,9 @@ impl Context {
         Context {
             events: Allowance::default(),
             schedule: Schedule::new(settings.recheck),
-            unseen_roles: role::Lately::default(),
-            full_roles: role::Lately::default(),
-            foreign_bindings: role::Lately::default(),
+            unseen_roles: Lately::default(),
+            full_roles: Lately::default(),
+            foreign: Foreign::default(),
             reader: secret::Reader::new(client.clone()),
             ca_verdicts: ca_cert::Verdicts::default(),
             checked_classes: class::Checked::default(),

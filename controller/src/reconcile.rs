@@ -69,6 +69,8 @@ pub async fn reconcile(item: Arc<Item<Connector>>, context: Arc<Context>) -> Res
     }
     let kept = walk.keep_access(&seen).await;
     walk.note(kept);
+    let namespace = walk.connector.namespace().unwrap_or_default();
+    walk.context.foreign.tell(&namespace, &mut walk.findings);
     match fitting {
         // Whatever changed has asked for another walk, and the place is free for it.
         Some(class) if walk.probe(class, &mut seen).await? == Probed::Overtaken => Ok(Left::Settled),
@@ -162,7 +164,12 @@ impl Walk {
         Ok(())
     }
 
-    async fn finish(self) -> Result<Left, Error> {
+    async fn finish(mut self) -> Result<Left, Error> {
+        if let Some(unread) = self.findings.unread.take()
+            && is_true(&self.findings.secret)
+        {
+            self.findings.secret.message = unread;
+        }
         let status = status::next(&self.connector, &self.findings);
         if self.connector.status.as_ref() != Some(&status) {
             patch::write(&self.context, &self.api(), "connector", &*self.connector, &status).await?;

@@ -33,6 +33,8 @@ pub struct Findings {
     pub expires: Option<i64>,
     /// Said where everything is fine.
     pub warnings: Vec<String>,
+    /// Why the gateway may be unable to read a Secret that is sound: it sends who asks it to SecretReady.
+    pub unread: Option<String>,
 }
 
 pub fn yes(reason: &str, message: impl Into<String>) -> Outcome {
@@ -70,6 +72,7 @@ impl Findings {
             proxy: last.proxy.and_then(|proxy| proxy.http_address),
             expires: None,
             warnings: Vec::new(),
+            unread: None,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Before the probe: the gateway may read exactly the Secrets that this namespace's Connectors name, by one
 //! Role and its binding. Gone with the last Connector.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use connectors_api::{Connector, names};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt};
 use super::secret_names;
 use crate::context::Context;
 use crate::error::Error;
+use crate::foreign::{SECRETS_BINDING, SECRETS_ROLE, USERS_BINDING};
 use crate::keep::{self, Kept};
 
 /// Some ten thousand names. A Role of 512 KiB would no longer be read, and etcd takes none of 1.5 MiB.
@@ -27,7 +28,9 @@ pub async fn cover(context: &Context, connector: &Connector) -> Result<(), Error
     let covered = || {
         let names =
             secret_names(connector).into_iter().filter(|name| is_grantable(context, &namespace, name));
-        has_names(context, &namespace, names) || context.unseen_roles.is_one(&namespace)
+        has_names(context, &namespace, names)
+            || context.unseen_roles.is_one(&*namespace)
+            || context.foreign.is_one(SECRETS_ROLE, &namespace)
     };
     if covered() {
         return Ok(());
@@ -45,7 +48,7 @@ pub async fn keep(context: &Context, namespace: &str) -> Result<(), Error> {
     let _one_at_a_time = context.lock(namespace).await;
     let left_out = write(context, namespace).await?;
     if left_out > 0 && !context.full_roles.is_one(namespace) {
-        context.full_roles.add(namespace);
+        context.full_roles.add(namespace.to_owned());
         tracing::warn!(
             namespace,
             "the gateway may not read {left_out} of the Secrets that Connectors name: a Role takes no more, delete Connectors"
@@ -71,18 +74,21 @@ async fn write(context: &Context, namespace: &str) -> Result<usize, Error> {
         }
         return Ok(0);
     }
+    // The cache never shows it: each change of the namespace would ask the API server for it.
+    if role.is_none() && context.foreign.is_one(SECRETS_ROLE, namespace) {
+        return Ok(left_out);
+    }
     let desired = desired_role(namespace, secrets);
     // By JSON, as `keep` compares, a thousand names take their time, and all others' walks wait for it.
     if role.as_ref().is_none_or(|role| role.rules != desired.rules) {
         let kept = keep::keep(&roles, role, &desired, keep::is_labelled).await?;
-        if kept == Kept::Written {
-            until_seen(context, &name, &desired).await;
-        } else {
-            context.unseen_roles.add(namespace);
-        }
-        if kept == Kept::Foreign {
-            warn_of_foreign("Role", namespace, names::GATEWAY_SECRETS_ROLE);
-            return Ok(left_out);
+        match kept {
+            Kept::Written => until_seen(context, &name, &desired).await,
+            Kept::Ours => context.unseen_roles.add(namespace.to_owned()),
+            Kept::Foreign => {
+                context.foreign.add(SECRETS_ROLE, namespace);
+                return Ok(left_out);
+            }
         }
     }
     keep_binding(context, &bindings, binding, &desired_binding(namespace, &context.settings.namespace))
@@ -112,7 +118,7 @@ fn has_names<'a>(context: &Context, namespace: &str, mut names: impl Iterator<It
     let stores = &context.stores;
     let role = stores.roles.get(&ObjectRef::new(names::GATEWAY_SECRETS_ROLE).within(namespace));
     let there = names_in(role.as_deref());
-    let is_foreign = || context.foreign_bindings.is_one(&key(namespace, names::GATEWAY_SECRETS_ROLE));
+    let is_foreign = || context.foreign.is_one(SECRETS_BINDING, namespace);
     let bound = stores.bindings.get(&binding_of(namespace)).is_some() || is_foreign();
     let is_full = |name: &str| there.iter().map(|name| bytes(name)).sum::<usize>() + bytes(name) > MAX_BYTES;
     // Who finds no room must not look at all Connectors at each of its walks. That of the namespace fills up.
@@ -203,57 +209,25 @@ pub fn role_ref(kind: &str, name: &str) -> RoleRef {
     RoleRef { api_group: Some(RBAC.into()), kind: kind.into(), name: name.into() }
 }
 
-/// As `keep::keep`; but a binding's role cannot be changed, so one that binds another role is made anew, and
-/// somebody else's is asked for and told of once a minute.
+/// As `keep::keep`; but a binding's role cannot be changed, so one that binds another role is made anew.
 pub async fn keep_binding(
     context: &Context,
     api: &Api<RoleBinding>,
     mut cached: Option<Arc<RoleBinding>>,
     desired: &RoleBinding,
 ) -> Result<(), Error> {
-    let (namespace, name) = (desired.namespace().unwrap_or_default(), desired.name_any());
-    if cached.is_none() && context.foreign_bindings.is_one(&key(&namespace, &name)) {
+    let namespace = desired.namespace().unwrap_or_default();
+    let ours = if desired.name_any() == names::USER_ROLE { USERS_BINDING } else { SECRETS_BINDING };
+    if cached.is_none() && context.foreign.is_one(ours, &namespace) {
         return Ok(());
     }
     if let Some(wrong) = cached.take_if(|binding| binding.role_ref != desired.role_ref) {
         keep::remove(api, &*wrong).await?;
     }
     if keep::keep(api, cached, desired, keep::is_labelled).await? == Kept::Foreign {
-        context.foreign_bindings.add(&key(&namespace, &name));
-        warn_of_foreign("RoleBinding", &namespace, &name);
+        context.foreign.add(ours, &namespace);
     }
     Ok(())
-}
-
-fn key(namespace: &str, name: &str) -> String {
-    format!("{namespace}/{name}")
-}
-
-fn warn_of_foreign(kind: &str, namespace: &str, name: &str) {
-    tracing::warn!(
-        namespace,
-        "{kind} {name:?} was not made by {} and is left as it is: remove it, or label it",
-        names::CONTROLLER
-    );
-}
-
-/// Namespaces, or objects in them, of the last minute.
-#[derive(Default)]
-pub struct Lately(Mutex<HashMap<String, Instant>>);
-
-impl Lately {
-    const REMEMBERED: Duration = Duration::from_secs(60);
-
-    fn add(&self, key: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, since| since.elapsed() < Lately::REMEMBERED);
-        known.insert(key.to_owned(), Instant::now());
-    }
-
-    fn is_one(&self, key: &str) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).is_some_and(|since| since.elapsed() < Lately::REMEMBERED)
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,10 @@
 //! project's in its inner namespace.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use connectors_api::{Connector, names};
 use connectors_controller::prober::fake::FakeProber;
-use connectors_controller::settings::Settings;
-use connectors_testenv::eventually;
 use http::Method;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
@@ -16,7 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::between;
-use crate::world::{World, bearer_secret, settings};
+use crate::world::{World, settings};
 
 fn groups(binding: &RoleBinding) -> Vec<&str> {
     binding.subjects.iter().flatten().map(|subject| subject.name.as_str()).collect()
@@ -129,57 +126,4 @@ async fn a_connector_that_is_deleted_in_the_middle_of_its_walk_takes_nobodys_acc
     world.until_ready("demo", "later").await;
     let still = world.api::<RoleBinding>("demo").get(names::USER_ROLE).await.unwrap();
     assert_eq!(still.uid(), bound.uid());
-}
-
-/// How often `counts` is true of what the controller asks for while a Connector becomes Ready, and in ten walks after that.
-async fn asked(world: &World, counts: fn(&Method, &str) -> bool) -> [usize; 2] {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = asked.clone();
-    let client = between::client(world.controllers_client(), move |method, path| {
-        if counts(&method, &path) {
-            counted.fetch_add(1, Ordering::Relaxed);
-        }
-        std::future::ready(None)
-    });
-    let usual = Settings { recheck: Duration::from_mins(1), ..settings("one") };
-    let prober = Arc::new(FakeProber::healthy());
-    let _running = world.controller_by(client, usual, prober.clone());
-    world.demo("demo", "k8s").await;
-    world.until_ready("demo", "k8s").await;
-    let first = asked.load(Ordering::Relaxed);
-    for round in 0..10 {
-        let probes = prober.asked_about("k8s").len();
-        world.apply(&bearer_secret("demo", "k8s-secret", &round.to_string())).await;
-        eventually("another probe", async || prober.asked_about("k8s").len() > probes).await;
-    }
-    [first, asked.load(Ordering::Relaxed) - first]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_of_somebody_else_is_not_asked_for_by_every_walk() {
-    let world = World::new().await;
-    world.namespace("demo", "").await;
-    let theirs =
-        "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: NAME, namespace: demo}}";
-    world.apply(&theirs.replace("NAME", names::GATEWAY_SECRETS_ROLE)).await;
-    let [_, later] =
-        asked(&world, |method, path| method == Method::POST && path.ends_with("/demo/roles")).await;
-    assert!(later < 5, "the Role was asked for {later} times");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bindings_of_somebody_else_are_not_asked_for_by_every_walk() {
-    let world = World::new().await;
-    world.namespace("demo", "").await;
-    let theirs = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: NAME, namespace: demo}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
-";
-    for name in [names::GATEWAY_SECRETS_ROLE, names::USER_ROLE] {
-        world.apply(&theirs.replace("NAME", name)).await;
-    }
-    let [first, later] = asked(&world, |_, path| path.contains("/demo/rolebindings")).await;
-    assert!((2..=8).contains(&(first + later)), "the bindings were asked for {first} and {later} times");
 }

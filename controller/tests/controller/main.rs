@@ -14,6 +14,7 @@ mod connector;
 mod deep;
 mod events;
 mod flux;
+mod foreign;
 mod leader;
 mod logs;
 mod mistakes;
