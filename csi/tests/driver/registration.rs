@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use connectors_csi::Error;
+use connectors_testenv::{eventually, kubeconfig_in_the_clear};
 use tokio::process::Command;
 
 use crate::cluster;
@@ -102,6 +103,33 @@ fn a_driver_lives_before_kubelet_registers_it_and_is_ready_as_soon_as_kubelet_ha
         let output = program(&ready).await;
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains("the driver does not answer on"), "{text}");
+    });
+}
+
+/// The program itself beside a kubelet that looks into another folder.
+#[test]
+fn a_driver_whose_folder_is_not_kubelets_is_never_ready_and_names_the_folder_and_the_value_to_correct() {
+    isolated(async {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let wrong = folder.path().join("wrong/plugins_registry");
+        fs::create_dir_all(&settings.registration_dir).unwrap();
+        fs::create_dir_all(&wrong).unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, kubeconfig_in_the_clear("http://127.0.0.1:9")).unwrap();
+        let [socket, registry] = [&settings.csi_socket, &wrong].map(|path| path.to_str().unwrap());
+        let paths = ["--csi-socket", socket, "--registration-dir", registry];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
+        command.args(["--node-name", "n"]).args(paths).env("KUBECONFIG", kubeconfig);
+        let _driver = command.kill_on_drop(true).spawn().unwrap();
+        let asked = [&["healthcheck"], &paths[..]].concat();
+        eventually("it lives", async || program(&asked).await.status.success()).await;
+        let output = program(&[&asked[..], &["--registered"]].concat()).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains(registry) && text.contains("driver.kubelet (Helm)"), "{text}");
+        let looked_at = fs::read_dir(&settings.registration_dir).unwrap().count();
+        assert_eq!(looked_at, 0, "there is something for kubelet to find");
     });
 }
 
