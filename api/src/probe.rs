@@ -1,10 +1,11 @@
 //! What the controller asks of the gateway (`POST /probe`, JSON over TLS with the connector CA) and what it answers.
 //! The controller never connects to a target: the gateway probes over the code path of a user's request.
 
+use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::connector::{Connector, Pin};
+use crate::connector::Pin;
 
 pub const PATH: &str = "/probe";
 
@@ -32,8 +33,8 @@ pub struct ProbeRequest {
 }
 
 /// Digest of the annotations that mean something here.
-pub fn annotations(connector: &Connector) -> String {
-    let all = connector.metadata.annotations.iter().flatten();
+pub fn annotations(metadata: &ObjectMeta) -> String {
+    let all = metadata.annotations.iter().flatten();
     let mut digest = Sha256::new();
     for (name, value) in all.filter(|(name, _)| name.starts_with(ANNOTATIONS)) {
         for part in [name, value] {

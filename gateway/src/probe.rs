@@ -51,7 +51,7 @@ impl Asked {
         if connector.metadata.uid.as_ref() != Some(&request.uid)
             || !as_new(&connector.metadata, request.generation)
             || !as_new(&class.metadata, request.class_generation)
-            || probe::annotations(connector) != request.annotations
+            || probe::annotations(&connector.metadata) != request.annotations
         {
             return None;
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use connectors_api::conditions::reason::NOT_CHECKED;
 use connectors_api::item::{Item, MAX_CONNECTOR};
+use connectors_api::probe::annotations;
 use connectors_api::proxy_auth::ConnectorRef;
 use connectors_api::target::Target;
 use connectors_api::{Connector, ConnectorClass};
@@ -48,6 +49,8 @@ struct Good {
     route: Arc<Route>,
     /// Of the spec that it was compiled from.
     generation: Option<i64>,
+    /// Those that it was compiled from: they have no generation.
+    annotations: String,
 }
 
 impl Builder {
@@ -175,7 +178,12 @@ impl Builder {
         let (entry, good) = match route {
             Ok(route) => {
                 let route = Arc::new(route);
-                (Entry::Usable(route.clone()), Some(Good { route, generation: meta.generation }))
+                let good = Good {
+                    route: route.clone(),
+                    generation: meta.generation,
+                    annotations: annotations(meta),
+                };
+                (Entry::Usable(route), Some(good))
             }
             Err(unusable) => fall_back(name, meta, unusable, before.and_then(|before| before.good)),
         };
@@ -184,14 +192,18 @@ impl Builder {
 }
 
 /// The last good route stays only if the fault is not the connector's own and its spec is still the one the
-/// route was made of.
+/// route was made of, with the same annotations: one may have been a leave that is withdrawn.
 fn fall_back(
     name: &ConnectorRef,
     meta: &ObjectMeta,
     unusable: Unusable,
     good: Option<Good>,
 ) -> (Entry, Option<Good>) {
-    let same = |good: &Good| Some(&good.route.uid) == meta.uid.as_ref() && good.generation == meta.generation;
+    let same = |good: &Good| {
+        Some(&good.route.uid) == meta.uid.as_ref()
+            && good.generation == meta.generation
+            && good.annotations == annotations(meta)
+    };
     let good = good.filter(|good| unusable.keep_last_good && same(good));
     let Unusable { reason, message, .. } = unusable;
     match reason == NOT_CHECKED {
@@ -306,6 +318,24 @@ mod tests {
         let edit =
             [(r#""generation": 1, "resourceVersion": "1""#, r#""generation": 2, "resourceVersion": "2""#)];
         builder.put_connector(connector(&edit));
+        assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
+    }
+
+    #[test]
+    fn what_an_annotation_allowed_ends_with_it_although_the_class_is_broken() {
+        let allowing = (
+            r#""generation": 1, "#,
+            r#""generation": 1, "annotations": {"connectors.cpaas.io/allow-impersonation": "true"}, "#,
+        );
+        let mut builder = builder();
+        builder.put_connector(connector(&[
+            allowing,
+            (r#""resourceVersion": "1""#, r#""resourceVersion": "2""#),
+        ]));
+        let first = usable(&builder.build());
+        builder.put_class(class(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "2""#), BROKEN]));
+        assert!(Arc::ptr_eq(&first, &usable(&builder.build())));
+        builder.put_connector(connector(&[(r#""resourceVersion": "1""#, r#""resourceVersion": "3""#)]));
         assert_eq!(reason(&builder.build()), "ConnectorClassInvalid");
     }
 

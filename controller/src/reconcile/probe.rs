@@ -56,7 +56,7 @@ pub fn request(connector: &Connector, class: &ConnectorClass, findings: &Finding
         uid: connector.uid().unwrap_or_default(),
         generation: connector.metadata.generation.unwrap_or_default(),
         class_generation: class.metadata.generation.unwrap_or_default(),
-        annotations: probe::annotations(connector),
+        annotations: probe::annotations(&connector.metadata),
         pins: findings.trust.pins.clone(),
     }
 }

@@ -41,7 +41,7 @@ async fn a_pin_is_stored_sent_with_every_later_probe_and_dropped_with_its_addres
 
     let annotation = json!({"metadata": {"annotations": {names::ACCEPT_CERTIFICATE_ANNOTATION: "AB:CD"}}});
     world.merge("demo", "k8s", annotation).await;
-    let annotated = probe::annotations(&world.connector("demo", "k8s").await);
+    let annotated = probe::annotations(&world.connector("demo", "k8s").await.metadata);
     eventually("the pin, and that it is asked of the annotated connector", async || {
         let last = prober.asked_about("k8s").pop().unwrap();
         let sent = last.pins == [pin(FIRST)] && last.annotations == annotated;

@@ -163,15 +163,13 @@ fn known(subject: &Subject<'_>, wanted: &Target) -> Result<Target, Failed> {
 /// Within the connector's targets only: a redirect must not carry a credential, or a probe, anywhere else.
 fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: &str) -> Result<(), Failed> {
     let location = location.split('#').next().unwrap_or_default();
-    if location.contains("://") {
-        let (url, query) = location.split_once('?').map_or((location, ""), |(url, query)| (url, query));
-        let target = Target::parse(url)
-            .map_err(|_| Failed::Class(format!("{} redirects to a broken address", call.target.host)))?;
-        let path = if target.prefix.is_empty() { "/".to_owned() } else { target.prefix.clone() };
-        call.path = if query.is_empty() { path } else { format!("{path}?{query}") };
-        call.target = known(subject, &target)?;
-    } else if location.starts_with('/') && !location.starts_with("//") {
+    if location.starts_with('/') && !location.starts_with("//") {
         call.path = location.to_owned();
+    } else if let Some((origin, path)) = absolute(location) {
+        let target = Target::parse(origin)
+            .map_err(|_| Failed::Class(format!("{} redirects to a broken address", call.target.host)))?;
+        call.path = path;
+        call.target = known(subject, &target)?;
     } else {
         let folder =
             call.path.split('?').next().unwrap_or_default().rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -182,6 +180,17 @@ fn follow(subject: &Subject<'_>, call: &mut Call, status: StatusCode, location: 
         call.method = Method::GET;
     }
     Ok(())
+}
+
+/// The origin and the path of an absolute URL, the path as it stands there.
+fn absolute(location: &str) -> Option<(&str, String)> {
+    let (scheme, rest) = location.split_once("://")?;
+    if scheme.contains(['/', '?']) {
+        return None;
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (origin, path) = location.split_at(scheme.len() + "://".len() + end);
+    Some((origin, if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
 }
 
 async fn judged(subject: &Subject<'_>, probe: &HttpProbe, fetched: Fetched) -> Result<Answer, Failed> {
@@ -198,5 +207,29 @@ async fn judged(subject: &Subject<'_>, probe: &HttpProbe, fetched: Fetched) -> R
             "the class's CEL does not fit the answer (status code {}): {why}",
             status.as_u16()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_an_absolute_redirect_stays_as_it_stands() {
+        for (location, expected) in [
+            ("https://host/app/", Some(("https://host", "/app/"))),
+            ("https://host:8443", Some(("https://host:8443", "/"))),
+            ("https://host?a=b", Some(("https://host", "/?a=b"))),
+            (
+                "https://host/a%2Fb/../c?next=https://other/",
+                Some(("https://host", "/a%2Fb/../c?next=https://other/")),
+            ),
+            ("login?next=https://host/", None),
+            ("login/https://host/", None),
+            ("login", None),
+        ] {
+            let expected = expected.map(|(origin, path)| (origin, path.to_owned()));
+            assert_eq!(absolute(location), expected, "{location}");
+        }
     }
 }

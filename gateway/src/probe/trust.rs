@@ -40,6 +40,10 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
             FirstContact::Pin { pin, .. } | FirstContact::Changed(pin) => take(subject, pin, accepted),
         }
     }
+    if given {
+        // They would be back with the next Secret that gives none.
+        subject.route.trust.pins.clear();
+    }
     subject.route.rekey();
     Ok(told(subject, given))
 }

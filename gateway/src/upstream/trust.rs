@@ -39,6 +39,9 @@ pub struct Anchors {
 /// Certificates of one name beyond so many share the last store: each store costs a verification.
 const MAX_STORES: usize = 8;
 
+/// Bytes of a CA that is pinned, DER: it stands in the Connector's status, which must stay readable.
+const MOST_PINNED: usize = 12 << 10;
+
 /// OpenSSL's security level, as Debian has it for all: keys and signatures of 112 bits (RSA of 2048, SHA-256).
 const STRENGTH: i32 = 2;
 
@@ -63,7 +66,8 @@ pub fn system_roots() -> Result<Arc<X509Store>, ErrorStack> {
 }
 
 impl Anchors {
-    /// `given`: CA certificates of the connector's Secrets. Pins for other origins are ignored.
+    /// `given`: CA certificates of the connector's Secrets. Pins for other origins are ignored, and all of them where
+    /// something is given: what was seen at first contact says nothing to who knows better.
     pub fn new(
         target: &Target,
         server_name: &str,
@@ -73,8 +77,8 @@ impl Anchors {
         pins: &[Pin],
     ) -> Result<Anchors, ErrorStack> {
         let origin = target.origin();
-        let pins: Vec<&Pin> =
-            pins.iter().filter(|pin| pin.origin == origin && policy == Unverified::Pin).collect();
+        let counts = |pin: &&Pin| pin.origin == origin && policy == Unverified::Pin && given.is_empty();
+        let pins: Vec<&Pin> = pins.iter().filter(counts).collect();
         let of_kind = |kind| pins.iter().filter(move |pin| pin.kind == kind);
         let mut keys: Vec<String> =
             of_kind(PinKind::PublicKey).map(|pin| pin.sha256.to_ascii_lowercase()).collect();
@@ -108,8 +112,8 @@ impl Anchors {
         }
     }
 
-    /// The connector's own CAs first; then, where pins exist, only they count: a pinned target that suddenly
-    /// shows a certificate of some public CA has changed.
+    /// The connector's own CAs first. Where pins count, only they do: a pinned target that suddenly shows a
+    /// certificate of some public CA has changed.
     fn judge_chain(&self, leaf: &X509Ref, chain: &StackRef<X509>) -> Judgement {
         if self.policy == Unverified::Skip || self.vouch(&self.given, leaf, chain) {
             return Judgement::Trusted;
@@ -231,7 +235,8 @@ pub fn pin(target: &Target, server_name: &str, served: &[X509], offered: &[X509]
     let vouches = |ca: &&X509| {
         store_of(&[ca]).is_ok_and(|store| fault(&store, leaf, &chain).is_none()) && names(leaf, server_name)
     };
-    let ca = above.last().into_iter().chain(offered).find(vouches);
+    let fits = |ca: &&X509| ca.to_der().is_ok_and(|der| der.len() <= MOST_PINNED);
+    let ca = above.last().into_iter().chain(offered).filter(fits).find(vouches);
     Some(match ca {
         Some(ca) => Pin {
             origin: target.origin(),

@@ -77,7 +77,7 @@ pub fn request(connector: &Connector, pins: Vec<Pin>) -> ProbeRequest {
         uid: connector.metadata.uid.clone().unwrap(),
         generation: connector.metadata.generation.unwrap(),
         class_generation: 1,
-        annotations: probe::annotations(connector),
+        annotations: probe::annotations(&connector.metadata),
         pins,
     }
 }
@@ -162,6 +162,13 @@ fn a_first_contact_is_pinned_and_the_credential_is_tried() {
         let again = probing.report(&k8s, report.pins.clone(), Vec::new()).await;
         assert_eq!(again.pins, report.pins);
         assert_eq!(again.auth.status, OutcomeStatus::True, "{again:?}");
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "connectors.cpaas.io/bearer-token",
+            "metadata": {"namespace": k8s.namespace, "name": "k8s"},
+            "stringData": {"token": good, "ca.crt": probing.world.plane.ca_pem()}});
+        probing.world.plane.apply(&secret.to_string()).await.unwrap();
+        let given = probing.report(&k8s, report.pins.clone(), Vec::new()).await;
+        assert_eq!((given.trust.reason.as_str(), given.pins.len()), ("Valid", 0), "{given:?}");
         for report in [&report, &again] {
             let remarks = &report.remarks;
             assert_eq!(remarks.identity.as_deref(), Some("system:serviceaccount:probe-first:robot"));

@@ -162,6 +162,27 @@ async fn a_changed_certificate_stops_traffic_before_the_credential_is_sent() {
     assert!(matches!(fetched, Err(Error::CertificateChanged { .. })), "{fetched:?}");
 }
 
+/// The owner has seen that the first contact was not with the target, and says whose certificate it has.
+#[tokio::test]
+async fn a_ca_that_is_given_ends_what_was_pinned() {
+    let world = World::new().await;
+    let impostor =
+        Target::script(&Identity::root("impostor").leaf(&["localhost"]), &[], H1, note_bytes).await;
+    pinned(&world, &impostor, &[]);
+    let FirstContact::Pin { pin, .. } = first_contact(&world).await else { panic!("no pin") };
+    pinned(&world, &impostor, std::slice::from_ref(&pin));
+    assert!(status_of_a_request(&world, &impostor).await.starts_with("200"));
+    let seen = impostor.seen.bytes.load(Ordering::SeqCst);
+    let ca = "caCertSecretRef: {name: target-ca}";
+    let manifests = connector("target", &impostor.url(), ca, SECRET, &world.target_ca.pem());
+    let status = serde_json::json!({ "status": { "trust": { "pins": [pin] } } });
+    world.apply(&format!("{manifests}{}\n", serde_yaml_ng::to_string(&status).unwrap()));
+    let answer = status_of_a_request(&world, &impostor).await;
+    assert!(answer.starts_with("502"), "{answer}");
+    assert_eq!(impostor.seen.bytes.load(Ordering::SeqCst), seen, "it was sent a byte");
+    assert!(!matches!(first_contact(&world).await, FirstContact::Verified));
+}
+
 #[tokio::test]
 async fn a_policy_against_pins_refuses_what_no_ca_vouches_for() {
     let world =
