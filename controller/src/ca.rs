@@ -31,15 +31,15 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn keep(context: Arc<Context>, changed: Arc<Notify>) {
     let store = Store::new(&context.client, &context.settings.namespace);
     let mut trusted = Vec::new();
-    loop {
-        let done = ensure(&store, Timestamp::now(), &context.metrics).await;
-        context.metrics.reconciled("ca", done.as_ref().map(drop));
-        if let Ok(roots) = &done
-            && *roots != trusted
-        {
-            trusted.clone_from(roots);
+    let mut trust = |roots: &[Vec<u8>]| {
+        if *roots != *trusted {
+            trusted = roots.to_vec();
             context.prober.trust(trusted.iter().filter_map(|root| der(root)).collect());
         }
+    };
+    loop {
+        let done = ensure(&store, Timestamp::now(), &context.metrics, &mut trust).await;
+        context.metrics.reconciled("ca", done.as_ref().map(drop));
         if let Err(error) = &done {
             tracing::error!("connector CA: {error}");
         }
@@ -53,20 +53,32 @@ pub async fn keep(context: Arc<Context>, changed: Arc<Notify>) {
 }
 
 /// Root, then bundle, then issuing CA: a certificate is trusted before anything is signed with it.
-/// Gives the roots that clients trust, PEM.
-async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<Vec<Vec<u8>>, Error> {
+/// `trust` is told the roots that clients trust, PEM: also where the root itself is unusable, for gateways go on then.
+async fn ensure(
+    store: &Store,
+    now: Timestamp,
+    metrics: &Metrics,
+    trust: &mut impl FnMut(&[Vec<u8>]),
+) -> Result<(), Error> {
+    let published = store.bundle().await?;
+    if let Some((_, published)) = &published {
+        trust(&published.roots);
+    }
     let root = match store.root().await? {
         Some(root) => root,
         None => store.create_root(mint::root()?).await?,
     };
-    let published = store.bundle().await?;
+    if plan::unix(root.certificate.not_before())? > now.as_second() {
+        tracing::warn!("the root in Secret {} is not valid yet: is a clock wrong?", names::ROOT_CA_SECRET);
+    }
     let bundle = plan::bundle(&root.certificate, published.as_ref().map(|(_, bundle)| bundle), now)?;
     if published.as_ref().is_none_or(|(_, published)| *published != bundle) {
         store.publish(published.map(|(object, _)| object), &bundle).await?;
     }
+    trust(&bundle.roots);
     let issuing = store.issuing().await?;
     let present = issuing.as_ref().and_then(|(_, issuing)| issuing.as_ref());
-    if plan::must_issue(&root.certificate, present, bundle.since, now)? {
+    if plan::must_issue(&root.certificate, present, &bundle, now)? {
         let minted = mint::issuing(&root)?;
         expose(metrics, "issuing", &minted.certificate);
         store.write_issuing(issuing.map(|(object, _)| object), &minted, &root.certificate).await?;
@@ -75,7 +87,7 @@ async fn ensure(store: &Store, now: Timestamp, metrics: &Metrics) -> Result<Vec<
         expose(metrics, "issuing", &issuing.certificate);
     }
     expose(metrics, "root", &root.certificate);
-    Ok(bundle.roots)
+    Ok(())
 }
 
 fn der(pem: &[u8]) -> Option<Vec<u8>> {

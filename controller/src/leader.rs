@@ -127,8 +127,9 @@ impl Lease {
     async fn keep(&self, held: &mut Held) -> Error {
         loop {
             tokio::time::sleep(self.retry.min(self.left(held))).await;
-            // A renewal that hangs must not keep us past the deadline.
-            match tokio::time::timeout(self.left(held), self.renew(held)).await {
+            // A renewal that hangs must not keep us past the deadline, and leaves time for another: there may be more than
+            // one API server.
+            match tokio::time::timeout(self.left(held).min(self.deadline / 3), self.renew(held)).await {
                 Ok(Ok(renewed)) => *held = renewed,
                 Ok(Err(error @ Error::LeaseLost { .. })) => return error,
                 Ok(Err(error)) => tracing::warn!("{error}"),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use connectors_api::api_server::asked_once;
 use connectors_api::logs::{self, Lines};
@@ -19,8 +20,13 @@ const LOGGED: &str = "info,kube_client::client::builder=off";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Settings::command().version(version());
-    let settings = Settings::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let mut command = Settings::command().version(version());
+    let settings = Settings::from_arg_matches(&command.clone().get_matches())
+        .and_then(|settings| match settings.check() {
+            Ok(()) => Ok(settings),
+            Err(why) => Err(command.error(ErrorKind::ValueValidation, why)),
+        })
+        .unwrap_or_else(|error| error.exit());
     let lines = Lines::new(std::io::stderr());
     logs::start(&lines, LOGGED, settings.log_format == LogFormat::Json);
     logs::abort_after_panics(lines.clone());

@@ -136,6 +136,7 @@ pub mod fake {
     pub struct FakeProber {
         answer: Mutex<Answer>,
         asked: Mutex<Vec<ProbeRequest>>,
+        trusted: Mutex<Vec<Vec<u8>>>,
     }
 
     /// A target that a known CA vouches for, that is up, and that takes the credential.
@@ -158,7 +159,11 @@ pub mod fake {
         pub fn new(
             answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static,
         ) -> FakeProber {
-            FakeProber { answer: Mutex::new(Box::new(answer)), asked: Mutex::default() }
+            FakeProber {
+                answer: Mutex::new(Box::new(answer)),
+                asked: Mutex::default(),
+                trusted: Mutex::default(),
+            }
         }
 
         pub fn healthy() -> FakeProber {
@@ -170,6 +175,11 @@ pub mod fake {
             answer: impl Fn(&ProbeRequest) -> Result<ProbeReport, ProbeError> + Send + Sync + 'static,
         ) {
             *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(answer);
+        }
+
+        /// The roots that it was told of last, DER.
+        pub fn trusted(&self) -> Vec<Vec<u8>> {
+            self.trusted.lock().unwrap_or_else(PoisonError::into_inner).clone()
         }
 
         /// Requests about the Connector of this name, oldest first.
@@ -186,6 +196,8 @@ pub mod fake {
             (self.answer.lock().unwrap_or_else(PoisonError::into_inner))(request)
         }
 
-        fn trust(&self, _: Vec<Vec<u8>>) {}
+        fn trust(&self, roots: Vec<Vec<u8>>) {
+            *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = roots;
+        }
     }
 }

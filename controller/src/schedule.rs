@@ -36,13 +36,14 @@ struct Failures {
     /// away for long makes no walk wait that only stumbled.
     outside: u32,
     errors: u32,
+    conflicts: u32,
     last: Instant,
 }
 
 impl Failures {
     /// The walk came to its end: the API server refused nothing.
     fn of_outside(&mut self) -> &mut u32 {
-        self.errors = 0;
+        (self.errors, self.conflicts) = (0, 0);
         &mut self.outside
     }
 }
@@ -70,10 +71,10 @@ impl Schedule {
         }
     }
 
-    /// A conflict is no failure.
+    /// A conflict is no failure, but a watch that is behind for long makes one of each walk.
     pub fn after(&self, key: &str, error: &Error) -> Duration {
         match error.is_conflict() {
-            true => jittered(AFTER_CONFLICT),
+            true => self.again(key, AFTER_CONFLICT, |failures| &mut failures.conflicts),
             false => self.again(key, AFTER_ERROR, |failures| &mut failures.errors),
         }
     }
@@ -89,7 +90,7 @@ impl Schedule {
         if failures.len() >= MANY && failures.len() == failures.capacity() {
             failures.retain(|_, failed| now.duration_since(failed.last) < self.period * GONE);
         }
-        let new = || Failures { outside: 0, errors: 0, last: now };
+        let new = || Failures { outside: 0, errors: 0, conflicts: 0, last: now };
         let failed = failures.entry(key.to_owned()).or_insert_with(new);
         failed.last = now;
         let count = count(failed);
@@ -138,12 +139,14 @@ mod tests {
         for _ in 0..9 {
             schedule.next("a", Left::Failing);
         }
-        for _ in 0..3 {
-            assert!(between(schedule.after("a", &refused("Conflict")), 0.18, 0.22));
+        for expected in [0.2, 0.4, 0.8] {
+            let after = schedule.after("a", &refused("Conflict"));
+            assert!(between(after, expected * 0.9, expected * 1.1), "{after:?} for {expected}");
         }
         assert!(between(schedule.after("a", &refused("Forbidden")), 0.9, 1.1));
         assert!(between(schedule.after("a", &refused("Forbidden")), 1.8, 2.2));
         assert!(between(schedule.next("a", Left::Failing), 54.0, 66.0), "still counted");
+        assert!(between(schedule.after("a", &refused("Conflict")), 0.18, 0.22), "a walk came to its end");
         schedule.forget("a");
         assert!(between(schedule.next("a", Left::Failing), 4.5, 5.5));
     }

@@ -76,6 +76,19 @@ pub enum LogFormat {
     Text,
 }
 
+impl Settings {
+    /// What no single value tells.
+    pub fn check(&self) -> Result<(), String> {
+        let (retry, deadline, duration) = (self.lease_retry, self.lease_deadline, self.lease_duration);
+        match retry < deadline && deadline + retry <= duration {
+            true => Ok(()),
+            false => Err(format!(
+                "--lease-retry ({retry:?}) must be shorter than --lease-deadline ({deadline:?}), and both together no longer than --lease-duration ({duration:?}): or two replicas would work at the same time"
+            )),
+        }
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     let duration =
@@ -94,9 +107,23 @@ mod tests {
             settings.gateway_url,
             format!("https://{}.{}.svc:{}", names::GATEWAY_ADMIN, names::SYSTEM_NAMESPACE, names::PROBE_PORT)
         );
-        assert!(settings.lease_deadline + settings.lease_retry < settings.lease_duration);
+        settings.check().unwrap();
         assert!(settings.bind_namespace && settings.bind_public && settings.bind_project);
         assert!(!settings.flux_configmaps, "its rights are not part of config/default");
+    }
+
+    #[test]
+    fn times_of_the_lease_that_would_let_two_work_at_once_are_refused() {
+        for (duration, deadline, retry, fits) in [
+            ("15", "10", "2", true),
+            ("15", "15", "2", false),
+            ("15", "14", "2", false),
+            ("15", "2", "2", false),
+        ] {
+            let times = ["--lease-duration", duration, "--lease-deadline", deadline, "--lease-retry", retry];
+            let settings = Settings::parse_from(["connectors-controller"].into_iter().chain(times));
+            assert_eq!(settings.check().is_ok(), fits, "{times:?}: {:?}", settings.check());
+        }
     }
 
     #[test]

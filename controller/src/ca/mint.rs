@@ -31,11 +31,16 @@ pub struct Authority {
 
 /// A self-signed root, ten years.
 pub fn root() -> Result<(X509, PKey<Private>), Error> {
+    root_of(ROOT_LIFE)
+}
+
+/// `life`: seconds.
+pub(super) fn root_of(life: i64) -> Result<(X509, PKey<Private>), Error> {
     let key = new_key()?;
     let serial = serial()?;
     // Two roots must not share a name, or verifiers pick one by chance while both are trusted.
     let name = name(&format!("Connectors root CA {}", tag(&serial)?))?;
-    let mut builder = certificate(&name, &serial, &key, ROOT_LIFE)?;
+    let mut builder = certificate(&name, &serial, &key, life)?;
     builder.set_issuer_name(&name)?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(1).build()?)?;
     extend(&mut builder, None)?;

@@ -43,24 +43,37 @@ pub fn bundle(root: &X509Ref, published: Option<&Bundle>, now: Timestamp) -> Res
     Ok(Bundle { roots, current, since })
 }
 
-/// `since`: when clients began to get this root.
+/// `bundle`: what clients trust now.
 pub fn must_issue(
     root: &X509Ref,
     issuing: Option<&Authority>,
-    since: Timestamp,
+    bundle: &Bundle,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let Some(issuing) = issuing else { return Ok(true) };
     let certificate = &issuing.certificate;
-    if unix(certificate.not_after())? - now.as_second() <= DAY.as_secs() {
+    let (begins, ends) = (unix(certificate.not_before())?, unix(certificate.not_after())?);
+    // Made by a clock that was ahead: no client takes it yet.
+    if begins > now.as_second() {
         return Ok(true);
     }
+    let is_last_day = ends - now.as_second() <= DAY.as_secs();
     if certificate.verify(&*root.public_key()?)? {
-        let age = now.as_second() - unix(certificate.not_before())? - BACKDATED;
-        // Made long in the future: a clock was wrong then.
-        return Ok(age.abs() >= DAY.as_secs());
+        let is_old = now.as_second() - begins - BACKDATED >= DAY.as_secs();
+        // One that ends with its root would be followed by one that ends no later, again and again.
+        return Ok((is_last_day || is_old) && ends < unix(root.not_after())?);
     }
-    Ok(now.duration_since(since) >= SPREAD)
+    let waits = now.duration_since(bundle.since) < SPREAD && is_trusted(certificate, bundle)?;
+    Ok(is_last_day || !waits)
+}
+
+fn is_trusted(certificate: &X509Ref, bundle: &Bundle) -> Result<bool, Error> {
+    for pem in &bundle.roots {
+        if certificate.verify(&*X509::from_pem(pem)?.public_key()?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub fn fingerprint(certificate: &X509Ref) -> Result<String, Error> {
@@ -105,12 +118,41 @@ mod tests {
         let root = authority();
         let issuing = mint::issuing(&root).unwrap();
         let now = Timestamp::now();
-        let due = |issuing, at| must_issue(&root.certificate, issuing, now, at).unwrap();
+        let bundle = bundle(&root.certificate, None, now).unwrap();
+        let due = |issuing, at| must_issue(&root.certificate, issuing, &bundle, at).unwrap();
         assert!(due(None, now));
         assert!(!due(Some(&issuing), now));
         assert!(!due(Some(&issuing), now + hours(23)));
         assert!(due(Some(&issuing), now + hours(24)));
         assert!(due(Some(&issuing), now + hours(24 * 30)));
+        // Made when a clock was ahead by more than the hour of backdating.
+        assert!(due(Some(&issuing), now - hours(2)));
+        assert!(!due(Some(&issuing), now - SignedDuration::from_mins(30)));
+    }
+
+    #[test]
+    fn an_issuing_ca_that_ends_with_its_root_is_not_renewed() {
+        for life in [12, 3 * 24] {
+            let (certificate, key) = mint::root_of(life * 60 * 60).unwrap();
+            let root = Authority { certificate, key };
+            let issuing = mint::issuing(&root).unwrap();
+            let now = Timestamp::now();
+            let bundle = bundle(&root.certificate, None, now).unwrap();
+            for at in [0, life - 1] {
+                let due = must_issue(&root.certificate, Some(&issuing), &bundle, now + hours(at)).unwrap();
+                assert!(!due, "{at} of {life} hours");
+            }
+        }
+    }
+
+    #[test]
+    fn an_issuing_ca_that_no_client_trusts_is_replaced_at_once() {
+        let (old, new) = (authority(), authority());
+        let issuing = mint::issuing(&old).unwrap();
+        let now = Timestamp::now();
+        // The bundle was deleted in the first half hour of a rotation, and is made anew.
+        let bundle = bundle(&new.certificate, None, now).unwrap();
+        assert!(must_issue(&new.certificate, Some(&issuing), &bundle, now).unwrap());
     }
 
     #[test]
@@ -123,7 +165,7 @@ mod tests {
         assert_eq!(begun.roots, [new.certificate.to_pem().unwrap(), old.certificate.to_pem().unwrap()]);
         assert_eq!(begun.since, now);
 
-        let due = |at| must_issue(&new.certificate, Some(&issuing), begun.since, at).unwrap();
+        let due = |at| must_issue(&new.certificate, Some(&issuing), &begun, at).unwrap();
         assert!(!due(now + SignedDuration::from_mins(29)));
         assert!(due(now + SignedDuration::from_mins(30)));
 

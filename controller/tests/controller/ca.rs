@@ -9,6 +9,7 @@ use openssl::x509::X509;
 use crate::world::{World, settings};
 use connectors_controller::prober::fake::FakeProber;
 
+const BROKEN_ROOT: &str = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: none, tls.key: none}}";
 const SYSTEM: &str = names::SYSTEM_NAMESPACE;
 
 fn chain(secret: &Secret) -> Vec<X509> {
@@ -128,11 +129,23 @@ async fn a_supplied_root_is_used_and_a_replaced_one_is_trusted_beside_the_old_be
     );
 }
 
+/// Gateways, issuing CA and bundle are fine still.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_unusable_root_a_restarted_controller_trusts_the_published_bundle() {
+    let (world, _prober, running) = World::with_controller().await;
+    let (.., published) = until_complete(&world).await;
+    running.stop().await.unwrap();
+    world.apply(BROKEN_ROOT).await;
+    let prober = std::sync::Arc::new(FakeProber::healthy());
+    let _running = world.controller(settings("two"), prober.clone());
+    let roots: Vec<Vec<u8>> = bundle(&published).iter().map(|root| root.to_der().unwrap()).collect();
+    eventually("the bundle is trusted", async || prober.trusted() == roots).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unusable_root_is_left_as_it_is() {
     let world = World::new().await;
-    let broken = "{apiVersion: v1, kind: Secret, metadata: {name: connectors-ca, namespace: connectors-system}, type: kubernetes.io/tls, stringData: {tls.crt: none, tls.key: none}}";
-    world.apply(broken).await;
+    world.apply(BROKEN_ROOT).await;
     let before = world.api::<Secret>(SYSTEM).get(names::ROOT_CA_SECRET).await.unwrap();
     let _running = world.controller(settings("one"), std::sync::Arc::new(FakeProber::healthy()));
     world.demo("demo", "k8s").await;
