@@ -15,8 +15,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 /// Source name of our mounts in /proc/self/mountinfo: what is not called so is not ours.
 const SOURCE: &str = "connectors-csi";
 const FILE_SYSTEM: &str = "tmpfs";
-/// Two generations of files fit while one replaces the other (`write`).
-const SIZE: &str = "1m";
+/// Pages of the kernel, of which each file takes whole ones: by bytes, a kernel with larger pages would give too few. Two
+/// generations of files fit while one replaces the other (`write`).
+pub const BLOCKS: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounted {
@@ -92,7 +93,8 @@ pub fn remove(target: &Path) -> io::Result<Mounted> {
 fn mount_tmpfs(target: &Path, noswap: bool, selinux: Option<&SelinuxContext>) -> Result<(), Errno> {
     let swap = if noswap { ",noswap" } else { "" };
     let context = selinux.map(|SelinuxContext(label)| format!(",context=\"{label}\"")).unwrap_or_default();
-    let options = CString::new(format!("size={SIZE},mode=0755{swap}{context}")).map_err(|_| Errno::INVAL)?;
+    let options =
+        CString::new(format!("nr_blocks={BLOCKS},mode=0755{swap}{context}")).map_err(|_| Errno::INVAL)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(SOURCE, target, FILE_SYSTEM, flags, options.as_c_str())
 }

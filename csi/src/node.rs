@@ -32,8 +32,8 @@ pub struct NodeService {
 
 impl NodeService {
     pub fn new(cluster: Cluster, node: String) -> NodeService {
-        let driver =
-            Driver { cluster, volumes: Volumes::default(), room: Arc::default(), turns: Turns::default() };
+        let room = Arc::new(Room::new(rustix::param::page_size()));
+        let driver = Driver { cluster, volumes: Volumes::default(), room, turns: Turns::default() };
         NodeService { driver: Arc::new(driver), node }
     }
 }
@@ -162,16 +162,19 @@ impl Driver {
         let call = call.ok_or_else(|| crowded(request))?;
         let _turn = self.turns.next(&call).await.ok_or(Error::Stopped)?;
         let renewed = self.renewed(request, published, volume.last.as_ref()).await;
-        match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
-            Ok(Renewed { files, inputs, stale }) => {
-                place(request, files).await?;
+        let placed = match renewed.and_then(|renewed| self.fitting(request, published, volume, renewed)) {
+            Ok(Renewed { files, inputs, stale }) => place(request, files).await.map(|()| (inputs, stale)),
+            Err(error) => Err(error),
+        };
+        match placed {
+            Ok((inputs, stale)) => {
                 volume.last = Some(inputs);
                 stale.map_or(Ok(()), Err)?;
                 volume.written(&request.token);
                 Ok(true)
             }
             Err(error) if published => {
-                let written = renew_token(request).await?;
+                let written = renew_token(request, self.room.page).await?;
                 if volume.portion.is_none() {
                     self.portion(request, volume).had(written);
                 }
@@ -213,7 +216,7 @@ impl Driver {
         volume: &mut Volume,
         renewed: Renewed,
     ) -> Result<Renewed, Error> {
-        let weight = room::weight(&renewed.files, &renewed.inputs);
+        let weight = room::weight(&renewed.files, &renewed.inputs, self.room.page);
         let is_of_before = published && volume.portion.is_none();
         let portion = self.portion(request, volume);
         if is_of_before {
@@ -226,7 +229,7 @@ impl Driver {
         let Some(last) = volume.last.clone().filter(|_| published) else { return Err(full) };
         let inputs = Inputs { ca_bundle: renewed.inputs.ca_bundle, ..last };
         let files = render::render(&request.attributes, request.token.secret(), &inputs)?;
-        let weight = room::weight(&files, &inputs);
+        let weight = room::weight(&files, &inputs, self.room.page);
         self.portion(request, volume).has(weight.files + weight.rest + request.weight);
         Ok(Renewed { files, inputs, stale: renewed.stale.or(Some(full)) })
     }
@@ -254,10 +257,10 @@ struct Renewed {
 }
 
 /// A driver that knows nothing of before can still renew the one file that is the token alone.
-async fn renew_token(request: &PublishRequest) -> Result<Weight, Error> {
+async fn renew_token(request: &PublishRequest, page: usize) -> Result<Weight, Error> {
     let target = request.target.clone();
     let mut files = blocking(move || write::read(&target)).await.map_err(inspect)?;
-    let weight = room::written(&files);
+    let weight = room::written(&files, page);
     if let Some(token) = files.get_mut(TOKEN_FILE) {
         *token = request.token.secret().clone();
         place(request, files).await?;

@@ -21,9 +21,10 @@ use crate::error::Error;
 use crate::inputs::{Inputs, VolumeConnector};
 use crate::write::Files;
 
-/// Pages of one generation: two of them (`write`) and the folders fit into the tmpfs of 256 pages.
+/// Pages of one generation: two of them (`write`) and the folders fit into the tmpfs (`mount::BLOCKS`).
 const MAX_PAGES: usize = 120;
-pub const PAGE: usize = 4096;
+/// The smallest that a kernel has: what fits by these fits by larger ones, and a Pod has the same limit on each node.
+const PAGE: usize = 4096;
 
 /// All files of a volume.
 pub fn render(attributes: &VolumeAttributes, token: &SecretString, inputs: &Inputs) -> Result<Files, Error> {
@@ -128,13 +129,13 @@ fn render_file(
     }
 }
 
-/// Of a file.
-pub fn pages(content: &str) -> usize {
-    content.len().div_ceil(PAGE)
+/// What the files take of a tmpfs, in pages of so many bytes.
+pub fn pages(files: &Files, page: usize) -> usize {
+    files.values().map(|content| content.expose_secret().len().div_ceil(page)).sum()
 }
 
 fn check_size(files: &Files) -> Result<(), Error> {
-    let pages: usize = files.values().map(|content| pages(content.expose_secret())).sum();
+    let pages = pages(files, PAGE);
     match pages <= MAX_PAGES {
         true => Ok(()),
         false => Err(Error::TooLarge(pages * PAGE / 1024)),

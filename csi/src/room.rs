@@ -6,18 +6,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use connectors_api::item::size;
-use secrecy::ExposeSecret;
-
 use crate::inputs::Inputs;
-use crate::render::{PAGE, pages};
+use crate::render::pages;
 use crate::write::Files;
+use connectors_api::item::size;
 
 /// Of all volumes of a node. The limit is 256 MiB (config/csi/daemonset.yaml), the driver itself takes some 30, what its
 /// concurrent publishes work on 64, and namespaces at their floor 50.
 const MOST: usize = 96 << 20;
-/// What a namespace may have however little is left. A node has some hundred Pods.
+/// What a namespace may have however little is left, and in pages, of which an ordinary volume takes ten. A node has some
+/// hundred Pods.
 const FLOOR: usize = 512 << 10;
+const FLOOR_PAGES: usize = 16;
 /// Beside its files, of a volume that was there before this process.
 const ORDINARY: usize = 128 << 10;
 
@@ -33,24 +33,26 @@ pub struct Weight {
     pub rest: usize,
 }
 
-pub fn written(files: &Files) -> Weight {
-    let files = files.values().map(|content| pages(content.expose_secret()) * PAGE + FILE).sum();
-    Weight { files, rest: 0 }
+/// Of files in pages of so many bytes.
+pub fn written(files: &Files, page: usize) -> Weight {
+    Weight { files: pages(files, page) * page + files.len() * FILE, rest: 0 }
 }
 
-pub fn weight(files: &Files, inputs: &Inputs) -> Weight {
+pub fn weight(files: &Files, inputs: &Inputs, page: usize) -> Weight {
     let connectors = inputs.connectors.iter().map(|one| size(&one.connector));
     // Those of one class share it.
     let classes: BTreeMap<_, _> =
         inputs.connectors.iter().map(|one| (Arc::as_ptr(&one.class), &*one.class)).collect();
     let objects = connectors.chain(classes.values().map(size)).fold(0, usize::saturating_add);
     let rest = objects.saturating_mul(OBJECT).saturating_add(inputs.ca_bundle.len());
-    Weight { rest, ..written(files) }
+    Weight { rest, ..written(files, page) }
 }
 
-/// Of a node.
-#[derive(Default)]
-pub struct Room(Mutex<Held>);
+/// Of a node, whose kernel has pages of so many bytes.
+pub struct Room {
+    pub page: usize,
+    held: Mutex<Held>,
+}
 
 #[derive(Default)]
 struct Held {
@@ -59,8 +61,16 @@ struct Held {
 }
 
 impl Room {
+    pub fn new(page: usize) -> Room {
+        Room { page, held: Mutex::default() }
+    }
+
+    fn floor(&self) -> usize {
+        FLOOR.max(FLOOR_PAGES * self.page)
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,7 +94,7 @@ impl Portion {
         let mut held = room.held();
         let all = held.all.saturating_add(more);
         let of = held.of.get(&self.namespace).copied().unwrap_or_default().saturating_add(more);
-        let fits = more == 0 || of <= MOST.saturating_sub(all).max(FLOOR);
+        let fits = more == 0 || of <= MOST.saturating_sub(all).max(room.floor());
         if fits {
             self.change(&mut held, bytes);
         }
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_namespace_leaves_the_next_as_much_as_it_has_and_gives_all_back() {
-        let room = Arc::new(Room::default());
+        let room = Arc::new(Room::new(4 << 10));
         let mut all: Vec<Vec<Portion>> =
             ["one", "two", "three"].iter().map(|namespace| fill(&room, namespace)).collect();
         assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [96, 48, 24]);
@@ -157,9 +167,23 @@ mod tests {
         assert_eq!((held.all, held.of.len()), (0, 0));
     }
 
+    /// The built-in files and two kubeconfigs, none of which fills a page.
+    #[test]
+    fn an_ordinary_volume_weighs_its_pages_and_finds_room_on_a_full_node_whatever_the_kernels_page_is() {
+        let files: Files = (0..10).map(|number| (number.to_string(), "x".repeat(3000).into())).collect();
+        for (page, weighs) in [(4 << 10, 60 << 10), (16 << 10, 180 << 10), (64 << 10, 660 << 10)] {
+            let weight = written(&files, page);
+            assert_eq!(weight.files, weighs, "pages of {page}");
+            let room = Arc::new(Room::new(page));
+            let mut others = Portion::new(&room, "others");
+            others.has(MOST);
+            assert!(Portion::new(&room, "new").set(weight.files + ORDINARY), "pages of {page}");
+        }
+    }
+
     #[test]
     fn volumes_of_before_have_their_room_and_no_more_than_they_can_have_had() {
-        let room = Arc::new(Room::default());
+        let room = Arc::new(Room::new(4 << 10));
         let others = fill(&room, "others");
         let mut before: Vec<_> = (0..200)
             .map(|_| {

@@ -307,6 +307,19 @@ fn a_value_that_would_add_a_document_or_break_one_is_refused_whatever_the_class_
     }
 }
 
+/// As many files as there may be, and as large ones.
+#[test]
+fn two_generations_of_what_is_allowed_fit_into_the_tmpfs_whatever_the_kernels_page_is() {
+    let spread: Files = (0..MAX_PAGES).map(|number| (number.to_string(), "x".to_owned().into())).collect();
+    let whole: Files = [("it".to_owned(), "x".repeat(MAX_PAGES * PAGE).into())].into();
+    for files in [spread, whole] {
+        check_size(&files).unwrap();
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            assert!(2 * pages(&files, page) < crate::mount::BLOCKS, "{} files, pages of {page}", files.len());
+        }
+    }
+}
+
 #[test]
 fn an_annotation_that_would_end_its_line_is_not_there_for_templates() {
     let with = |value: &str| {

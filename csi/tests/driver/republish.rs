@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rustix::mount::{MountFlags, mount_remount};
 use serde_json::json;
 use tonic::Code;
 
@@ -167,6 +168,38 @@ fn one_connector_in_trouble_keeps_no_other_from_its_next_token() {
         demo.ready("other", "True", "", "").await;
         kubelet.publish(&volume).await.unwrap();
         assert!(volume.read("kubeconfig").contains(":token.3@"));
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+/// For whatever reason the new files cannot be written.
+#[test]
+fn files_that_find_no_place_in_the_volume_keep_nobody_from_the_next_token() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("no-place").await, Kubelet::start().await);
+        let class = async |filler: &str| {
+            demo.apply(json!({
+                "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "ConnectorClass", "metadata": { "name": "grows" },
+                "spec": { "configurations": [{ "name": "it", "data": { "filler": filler } }] },
+            }))
+            .await;
+        };
+        class("small").await;
+        demo.connector("grows", "grows").await;
+        demo.ready("grows", "True", "", "").await;
+        let mut volume = kubelet
+            .volume(demo.namespace, "job", "the.first.token")
+            .with("connector.name", "grows")
+            .with("configuration.names", "it");
+        kubelet.publish(&volume).await.unwrap();
+        mount_remount(&volume.target, MountFlags::empty(), c"nr_blocks=30").unwrap();
+        class(&"x".repeat(120 << 10)).await;
+        volume.token = "the.second.token".into();
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+        assert!(refusal.message().contains("cannot write the volume on the node"), "{refusal}");
+        let files = ["context.token", "filler"].map(|file| volume.read(file));
+        assert_eq!(files, ["the.second.token", "small"]);
         kubelet.unpublish(&volume).await.unwrap();
     });
 }
