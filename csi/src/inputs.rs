@@ -38,7 +38,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    fn connector(&self, reference: &ConnectorRef) -> Option<&VolumeConnector> {
+    pub fn connector(&self, reference: &ConnectorRef) -> Option<&VolumeConnector> {
         self.connectors.iter().find(|known| known.reference == *reference)
     }
 }

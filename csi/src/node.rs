@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
-use crate::inputs::{Cluster, Gathered, Inputs};
+use crate::inputs::{Cluster, Inputs};
 use crate::mount::{self, Mounted};
 use crate::proto::csi::node_server::Node;
 use crate::proto::csi::node_service_capability::{Rpc, Type, rpc};
@@ -18,7 +18,7 @@ use crate::proto::csi::{
     NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeUnpublishVolumeRequest,
     NodeUnpublishVolumeResponse,
 };
-use crate::render::{self, TOKEN_FILE};
+use crate::render::{self, Renewed, TOKEN_FILE};
 use crate::request::{self, PublishRequest};
 use crate::room::{self, Portion, Room, Weight};
 use crate::turns::{Call, Turns};
@@ -192,15 +192,8 @@ impl Driver {
         last: Option<&Inputs>,
     ) -> Result<Renewed, Error> {
         let last = last.filter(|_| published);
-        let Gathered { inputs, stale } = self.cluster.gather(request, published, last).await?;
-        let render = |inputs: &Inputs| render::render(&request.attributes, request.token.secret(), inputs);
-        match (render(&inputs), last) {
-            (Ok(files), _) => Ok(Renewed { files, inputs, stale }),
-            (Err(error), Some(last)) => {
-                Ok(Renewed { files: render(last)?, inputs: last.clone(), stale: Some(error) })
-            }
-            (Err(error), None) => Err(error),
-        }
+        let gathered = self.cluster.gather(request, published, last).await?;
+        render::renew(&request.attributes, request.token.secret(), gathered, last)
     }
 
     fn portion<'a>(&self, request: &PublishRequest, volume: &'a mut Volume) -> &'a mut Portion {
@@ -248,12 +241,6 @@ impl Driver {
         self.volumes.release(&target, volume);
         removed
     }
-}
-
-struct Renewed {
-    files: Files,
-    inputs: Inputs,
-    stale: Option<Error>,
 }
 
 /// A driver that knows nothing of before can still renew the one file that is the token alone.

@@ -6,8 +6,11 @@ mod builtin;
 mod data;
 mod document;
 mod params;
+mod renewal;
 
 pub use builtin::TOKEN_FILE;
+pub use renewal::{Renewed, renew};
+
 use connectors_api::ConnectorClass;
 use connectors_api::attributes::VolumeAttributes;
 use connectors_api::class::Configuration;

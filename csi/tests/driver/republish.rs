@@ -7,7 +7,7 @@ use rustix::mount::{MountFlags, mount_remount};
 use serde_json::json;
 use tonic::Code;
 
-use crate::cluster::Demo;
+use crate::cluster::{Demo, cluster};
 use crate::kubelet::Kubelet;
 use crate::namespace::isolated;
 
@@ -168,6 +168,57 @@ fn one_connector_in_trouble_keeps_no_other_from_its_next_token() {
         demo.ready("other", "True", "", "").await;
         kubelet.publish(&volume).await.unwrap();
         assert!(volume.read("kubeconfig").contains(":token.3@"));
+        kubelet.unpublish(&volume).await.unwrap();
+    });
+}
+
+/// As far as each connector can: what an edit breaks is the files of its class.
+#[test]
+fn files_that_cannot_be_rendered_keep_neither_another_connectors_edit_nor_the_ca_from_the_volume() {
+    isolated(async {
+        let demo = Demo::new("rendered").await;
+        // Of its own, since the other tests look at theirs.
+        let ca = async |pem: &str| {
+            demo.apply(json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": { "name": "connectors-ca-bundle", "namespace": demo.namespace }, "data": { "ca.crt": pem },
+            }))
+            .await;
+        };
+        ca("the first CA").await;
+        let everybody = cluster().await.client();
+        let kubelet =
+            Kubelet::with(everybody, |settings| settings.namespace = demo.namespace.to_owned()).await;
+        let class = async |params: serde_json::Value, text: &str| {
+            demo.apply(json!({
+                "apiVersion": "connectors.alauda.io/v1alpha1", "kind": "ConnectorClass", "metadata": { "name": "strict" },
+                "spec": { "configurations": [{ "name": "login", "params": params, "data": { "login": text } }] },
+            }))
+            .await;
+        };
+        class(json!([]), "of before: {{ .context.token }}").await;
+        demo.connector("strict", "strict").await;
+        demo.ready("strict", "True", "", "").await;
+        let mut volume = kubelet
+            .volume(demo.namespace, "job", "the.first.token")
+            .without("connector.name")
+            .with("connectors", "strict,k8s")
+            .with("configuration.names", "login,kubeconfig");
+        kubelet.publish(&volume).await.unwrap();
+
+        class(json!([{ "name": "needed", "type": "string" }]), "of now: {{ .context.token }}").await;
+        demo.connector_at("k8s", "k8s", "https://elsewhere.example").await;
+        demo.ready("k8s", "True", "", "").await;
+        ca("the second CA").await;
+        volume.token = "the.second.token".into();
+        let refusal = kubelet.publish(&volume).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+        assert!(refusal.message().contains("\"needed\""), "{refusal}");
+        assert_eq!(volume.read("login"), "of before: the.second.token");
+        let built_in = ["context.token", "ca.crt"].map(|file| volume.read(file));
+        assert_eq!(built_in, ["the.second.token", "the second CA"]);
+        let kubeconfig = volume.read("kubeconfig");
+        assert!(kubeconfig.contains("server: https://elsewhere.example\n"), "{kubeconfig}");
         kubelet.unpublish(&volume).await.unwrap();
     });
 }
