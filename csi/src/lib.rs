@@ -54,12 +54,13 @@ pub async fn run(
 ) -> Result<(), Error> {
     let shutdown = shutdown.shared();
     let cluster = Cluster::new(client, settings.clone());
-    let incoming = socket::listen(&settings.csi_socket)?;
-    let health_socket = health::socket(&settings.csi_socket);
+    // Dropped, so removed, in the reverse order: kubelet must not find a registration without a driver.
+    let (_csi_socket, incoming) = socket::listen(&settings.csi_socket)?;
+    let (_health_socket, questions) = socket::listen(&health::socket(&settings.csi_socket))?;
     let (kubelet, seen) = watch::channel(Kubelet::Away);
     let health = Server::builder()
         .add_service(IdentityServer::new(IdentityService { kubelet: seen }))
-        .serve_with_incoming_shutdown(socket::listen(&health_socket)?, shutdown.clone());
+        .serve_with_incoming_shutdown(questions, shutdown.clone());
     let node = NodeService::new(cluster, settings.node_name.clone());
     let csi = Server::builder()
         .add_service(IdentityServer::new(IdentityService { kubelet: watch::channel(Kubelet::Registered).1 }))
@@ -75,12 +76,8 @@ pub async fn run(
     let served = async {
         tokio::try_join!(csi.map_err(Error::from), health.map_err(Error::from), registration).map(drop)
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         result = served => result,
         Some(reason) = refusal.recv() => Err(Error::Refused(reason)),
-    };
-    socket::remove(&register::socket(&settings.registration_dir));
-    socket::remove(&health_socket);
-    socket::remove(&settings.csi_socket);
-    outcome
+    }
 }

@@ -57,7 +57,7 @@ pub async fn serve(
     let (mut seen, silent) = (kubelet.subscribe(), refused.clone());
     let endpoint = settings.csi_socket.display().to_string();
     let service = RegistrationService { endpoint, refused, kubelet };
-    let incoming = socket::listen(&socket(&settings.registration_dir))?;
+    let (_socket, incoming) = socket::listen(&socket(&settings.registration_dir))?;
     let served = Server::builder()
         .add_service(RegistrationServer::new(service))
         .serve_with_incoming_shutdown(incoming, shutdown);

@@ -1,7 +1,7 @@
 //! The driver's own life: sockets, registration with kubelet, health check, end.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Output;
 
 use connectors_csi::Error;
@@ -46,6 +46,32 @@ fn sockets_are_roots_alone_replace_old_ones_and_go_with_the_driver() {
         }
         driver.stop().await.unwrap();
         assert!(sockets.iter().all(|socket| !socket.exists()));
+    });
+}
+
+/// As in an update whose old Pod takes its time: the sockets are the new one's then.
+#[test]
+fn a_driver_that_ends_leaves_the_sockets_of_the_next_one() {
+    isolated(async {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let old = Driver::start(&settings, cluster::drivers_client().await);
+        register(&settings, true).await;
+        let new = Driver::start(&settings, cluster::drivers_client().await);
+        let inode = || {
+            fs::metadata(settings.registration_dir.join("connectors-csi@reg.sock"))
+                .map(|file| file.ino())
+                .ok()
+        };
+        let of_old = inode();
+        eventually("the sockets of the new one", async || {
+            (inode().is_some() && inode() != of_old).then_some(())
+        })
+        .await;
+        old.stop().await.unwrap();
+        register(&settings, true).await;
+        assert!(settings.csi_socket.with_file_name("health.sock").exists());
+        new.stop().await.unwrap();
     });
 }
 
