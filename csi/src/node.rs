@@ -114,9 +114,26 @@ impl Driver {
         if matches!(error, Error::Crowded(_)) {
             return Err(error.status());
         }
+        let path = target.clone();
         let keeps_files =
-            target.is_absolute() && blocking(move || write::is_published(&target)).await.unwrap_or(false);
+            target.is_absolute() && blocking(move || write::is_published(&path)).await.unwrap_or(false);
+        if !keeps_files && !matches!(error, Error::Busy) {
+            self.remove_unpublished(&volume, &target).await;
+        }
         Err(if keeps_files { error.status_of_republish() } else { error.status() })
+    }
+
+    /// Under the lock: another call for this volume may be between its mount and its files.
+    async fn remove_unpublished(&self, volume: &str, target: &Path) {
+        let Ok(path) = request::volume(volume, &target.to_string_lossy()) else { return };
+        let Ok(guard) = self.volumes.lock(&path).await else { return };
+        if let Err(error) = blocking(move || write::remove_unpublished(&path)).await {
+            tracing::warn!(%volume, target = %target.display(), %error, "cannot remove an empty mount");
+        }
+        match guard.is_known() {
+            true => drop(guard),
+            false => self.volumes.release(target, guard),
+        }
     }
 
     async fn publish_volume(&self, wire: NodePublishVolumeRequest) -> Result<(), Error> {

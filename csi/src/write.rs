@@ -28,6 +28,15 @@ pub fn is_published(target: &Path) -> io::Result<bool> {
     Ok(mount::mounted(target)? == Mounted::Ours && target.join(DATA).is_dir())
 }
 
+/// Removes the mount of a process that was killed before its first files: after a final refusal kubelet asks for nothing more,
+/// and nobody else would.
+pub fn remove_unpublished(target: &Path) -> io::Result<()> {
+    if mount::mounted(target)? == Mounted::Ours && !target.join(DATA).is_dir() {
+        mount::remove(target)?;
+    }
+    Ok(())
+}
+
 /// Mounts where nothing is mounted yet, writes, and undoes its own mount when that fails.
 pub fn publish(
     target: &Path,

@@ -7,7 +7,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use tonic::Code;
 
 use crate::cluster::Demo;
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Kubelet, PodVolume};
 use crate::namespace::isolated;
 
 #[test]
@@ -38,6 +38,31 @@ fn unpublish_needs_no_api_server_and_works_while_a_file_is_open() {
         without_api.unpublish(&volume).await.unwrap();
         assert!(volume.mounts().is_empty() && !volume.target.exists());
         assert!(std::io::read_to_string(open).unwrap().contains("kind: Config"));
+    });
+}
+
+/// A driver that is killed between the mount and its first files leaves an empty one. After a final refusal kubelet does not ask
+/// to unpublish.
+#[test]
+fn an_empty_mount_that_an_earlier_driver_left_goes_with_the_refusal_of_its_volume() {
+    isolated(async {
+        let (demo, kubelet) = (Demo::new("killed").await, Kubelet::start().await);
+        let volume = kubelet.volume(demo.namespace, "job", "a.b.c");
+        let refused: [(&str, PodVolume, Code); 3] = [
+            ("connector", volume.clone().with("connector.name", "gone"), Code::NotFound),
+            ("attribute", volume.clone().with("connector.nam", "k8s"), Code::InvalidArgument),
+            ("none", volume.clone(), Code::Ok),
+        ];
+        for (what, volume, code) in refused {
+            fs::create_dir_all(&volume.target).unwrap();
+            let flags = MountFlags::empty();
+            rustix::mount::mount("connectors-csi", &volume.target, "tmpfs", flags, None).unwrap();
+            let answer = kubelet.publish(&volume).await;
+            assert_eq!(answer.map_or_else(|refusal| refusal.code(), |()| Code::Ok), code, "{what}");
+            assert_eq!(volume.mounts().is_empty() && !volume.target.exists(), code != Code::Ok, "{what}");
+        }
+        assert_eq!(volume.read("context.token"), "a.b.c");
+        kubelet.unpublish(&volume).await.unwrap();
     });
 }
 
