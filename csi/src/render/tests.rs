@@ -11,6 +11,7 @@ use tonic::Code;
 use super::*;
 
 mod k8s;
+mod size;
 
 const TOKEN: &str = "the.sa.token";
 const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -263,15 +264,6 @@ fn a_template_that_misses_a_value_names_class_configuration_and_file() {
     );
 }
 
-#[test]
-fn more_than_a_volume_holds_is_refused() {
-    let text = "x".repeat(200 * 1024);
-    let class = class("own", json!([{ "name": "it", "data": { "a": text, "b": text, "c": text } }]));
-    let error = rendered("it", "", &inputs(vec![mounted(&class, "demo", "x", "https://a")])).unwrap_err();
-    assert_eq!(error.code(), Code::FailedPrecondition);
-    assert!(error.to_string().contains("more than the 480 KiB that a volume holds"), "{error}");
-}
-
 /// A class that prints values as they are, by accident or before there was `yamlScalar`.
 #[test]
 fn a_value_that_would_add_a_document_or_break_one_is_refused_whatever_the_class_prints_it_with() {
@@ -303,19 +295,6 @@ fn a_value_that_would_add_a_document_or_break_one_is_refused_whatever_the_class_
                     "{error}"
                 );
             }
-        }
-    }
-}
-
-/// As many files as there may be, and as large ones.
-#[test]
-fn two_generations_of_what_is_allowed_fit_into_the_tmpfs_whatever_the_kernels_page_is() {
-    let spread: Files = (0..MAX_PAGES).map(|number| (number.to_string(), "x".to_owned().into())).collect();
-    let whole: Files = [("it".to_owned(), "x".repeat(MAX_PAGES * PAGE).into())].into();
-    for files in [spread, whole] {
-        check_size(&files).unwrap();
-        for page in [4 << 10, 16 << 10, 64 << 10] {
-            assert!(2 * pages(&files, page) < crate::mount::BLOCKS, "{} files, pages of {page}", files.len());
         }
     }
 }

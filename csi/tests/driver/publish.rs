@@ -53,7 +53,8 @@ fn a_volume_is_one_small_tmpfs_without_devices_or_programs() {
         kubelet.publish(&volume).await.unwrap();
         let mounts = volume.mounts();
         assert_eq!(mounts.len(), 1, "{mounts:?}");
-        for option in ["nosuid", "nodev", "noexec", "tmpfs connectors-csi", "size=1024k"] {
+        let size = format!("size={}k", 256 * rustix::param::page_size() / 1024);
+        for option in ["nosuid", "nodev", "noexec", "tmpfs connectors-csi", size.as_str()] {
             assert!(mounts[0].contains(option), "{option}: {}", mounts[0]);
         }
         kubelet.unpublish(&volume).await.unwrap();
