@@ -1,6 +1,8 @@
-//! The chart installs what `config/default` does, and what values ask for; `refused` has those that make no sense.
+//! The chart installs what `config/default` does, and what values ask for; `refused` has those that make no sense,
+//! `releases` what Helm makes of it in a cluster.
 
 mod refused;
+mod releases;
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -241,39 +243,6 @@ async fn nothing_as_a_value_means_the_usual() {
     let nothing = "gateway.env=null,gateway.resources=null,monitoring.labels=null,driver.kubelet=null,driver.tolerations=null,\
         gateway.settings=null,rootCA=null,monitoring=null,flowSchemas=null,image.tag=null,image.registry=null,image.pullSecrets=null,controller.fluxConfigMaps=null";
     assert_eq!(objects(&rendered(NAMESPACE, &["--set", nothing]).await), usual);
-}
-
-#[tokio::test]
-async fn one_command_installs_a_second_changes_nothing_and_uninstall_leaves_what_users_wrote() {
-    let cluster = ControlPlane::start().await.unwrap();
-    let kubeconfig = cluster.kubeconfig().to_str().unwrap();
-    let chart = folder("charts/connectors");
-    let place = ["connectors", "-n", NAMESPACE];
-    let run = async |words: &[&str]| {
-        let output = helm(words, Some(kubeconfig)).await;
-        assert!(output.status.success(), "helm {words:?}: {}", said(&output));
-        said(&output)
-    };
-    let notes = run(&[&["install"], &place[..], &[&chart, "--create-namespace"]].concat()).await;
-    assert!(notes.contains("kubectl rollout status"), "{notes}");
-    let generation = async || {
-        let path = "jsonpath={.items[*].metadata.generation}";
-        printed(&cluster, &["get", "deployments,daemonsets,csidrivers,connectorclasses", "-A", "-o", path])
-            .await
-    };
-    let before = generation().await;
-    run(&[&["upgrade"], &place[..], &[&chart]].concat()).await;
-    assert_eq!(generation().await, before);
-
-    printed(&cluster, &["create", "namespace", "team"]).await;
-    let connector = "{apiVersion: connectors.alauda.io/v1alpha1, kind: Connector, metadata: {name: k8s, namespace: team}, \
-                     spec: {connectorClassName: k8s, address: https://target.example}}";
-    cluster.apply(connector).await.unwrap();
-    run(&[&["uninstall"], &place[..]].concat()).await;
-    let left = printed(&cluster, &["get", "connectors", "-n", "team", "-o", "name"]).await;
-    assert_eq!(left.trim(), "connector.connectors.alauda.io/k8s");
-    let roles = printed(&cluster, &["get", "clusterroles", "-o", "name"]).await;
-    assert!(!roles.contains("connectors-"), "{roles}");
 }
 
 #[tokio::test]

@@ -1,0 +1,40 @@
+//! Releases of the chart in a cluster: installed, changed, removed.
+
+use connectors_testenv::ControlPlane;
+
+use super::{NAMESPACE, helm, said};
+use crate::{folder, printed};
+
+/// Helm, on the release of this cluster.
+async fn run(cluster: &ControlPlane, verb: &[&str], more: &[&str]) -> String {
+    let words = [verb, &["connectors", "-n", NAMESPACE], more].concat();
+    let output = helm(&words, cluster.kubeconfig().to_str()).await;
+    assert!(output.status.success(), "helm {words:?}: {}", said(&output));
+    said(&output)
+}
+
+#[tokio::test]
+async fn one_command_installs_a_second_changes_nothing_and_uninstall_leaves_what_users_wrote() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let chart = folder("charts/connectors");
+    let notes = run(&cluster, &["install"], &[&chart, "--create-namespace"]).await;
+    assert!(notes.contains("kubectl rollout status"), "{notes}");
+    let generation = async || {
+        let path = "jsonpath={.items[*].metadata.generation}";
+        printed(&cluster, &["get", "deployments,daemonsets,csidrivers,connectorclasses", "-A", "-o", path])
+            .await
+    };
+    let before = generation().await;
+    run(&cluster, &["upgrade"], &[&chart]).await;
+    assert_eq!(generation().await, before);
+
+    printed(&cluster, &["create", "namespace", "team"]).await;
+    let connector = "{apiVersion: connectors.alauda.io/v1alpha1, kind: Connector, metadata: {name: k8s, namespace: team}, \
+                     spec: {connectorClassName: k8s, address: https://target.example}}";
+    cluster.apply(connector).await.unwrap();
+    run(&cluster, &["uninstall"], &[]).await;
+    let left = printed(&cluster, &["get", "connectors", "-n", "team", "-o", "name"]).await;
+    assert_eq!(left.trim(), "connector.connectors.alauda.io/k8s");
+    let roles = printed(&cluster, &["get", "clusterroles", "-o", "name"]).await;
+    assert!(!roles.contains("connectors-"), "{roles}");
+}
