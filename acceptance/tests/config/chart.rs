@@ -48,7 +48,12 @@ pub fn objects(yaml: &str) -> BTreeMap<[String; 3], Value> {
     let key = |object: &Value| {
         [&object["kind"], &object["metadata"]["namespace"], &object["metadata"]["name"]].map(text)
     };
-    objects.map(|object| (key(&object), object)).collect()
+    let mut found = BTreeMap::new();
+    for object in objects {
+        let key = key(&object);
+        assert!(found.insert(key.clone(), object).is_none(), "{key:?} is there twice: one would win");
+    }
+    found
 }
 
 /// kubectl brings classes as texts and lets the controller apply them, which Helm need not.
@@ -108,6 +113,17 @@ async fn in_another_namespace_nothing_points_to_the_usual_one() {
     assert!(has(container("DaemonSet", "connectors-csi"), "CONNECTORS_NAMESPACE", "tools"));
     let url = "https://connectors-gateway-admin.tools.svc:9443";
     assert!(has(container("Deployment", "connectors-controller"), "GATEWAY_URL", url));
+}
+
+/// Where some of the controller's rights lie in any case.
+#[tokio::test]
+async fn into_the_namespace_default_all_of_it_is_installed() {
+    let names = |text: &str| {
+        let mut names: Vec<_> = objects(text).into_keys().map(|[kind, _, name]| (kind, name)).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&rendered("default", &[]).await), names(&rendered(NAMESPACE, &[]).await));
 }
 
 #[tokio::test]
