@@ -167,7 +167,7 @@ async fn values_change_what_they_say() {
     assert!(env.contains(&json!({"name": "RUST_LOG", "value": "debug"})));
     assert_eq!(gateway["imagePullSecrets"], json!([{"name": "pull"}]));
     let deployment = find(&objects, "Deployment", "connectors-gateway");
-    assert_eq!(deployment["spec"]["replicas"], Value::Null, "the autoscaler's to say");
+    assert_eq!(deployment["spec"]["replicas"], Value::Null, "the autoscaler's to say: no cluster to ask");
     assert_eq!(deployment["spec"]["template"]["metadata"]["labels"]["team"], "platform");
     let selector = &deployment["spec"]["selector"]["matchLabels"];
     assert_eq!(selector, &json!({"app.kubernetes.io/name": "connectors-gateway"}));

@@ -38,3 +38,21 @@ async fn one_command_installs_a_second_changes_nothing_and_uninstall_leaves_what
     let roles = printed(&cluster, &["get", "clusterroles", "-o", "name"]).await;
     assert!(!roles.contains("connectors-"), "{roles}");
 }
+
+/// The scaler finds what the release had, and an upgrade finds what the scaler has made of it.
+#[tokio::test]
+async fn an_upgrade_with_autoscaling_changes_no_number_of_replicas() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let chart = folder("charts/connectors");
+    let deployment = ["-n", NAMESPACE, "deployment/connectors-gateway"];
+    let after = async |value: &str| {
+        run(&cluster, &["upgrade", "--install"], &[&chart, "--create-namespace", "--set", value]).await;
+        printed(&cluster, &[&["get"], &deployment[..], &["-o", "jsonpath={.spec.replicas}"]].concat()).await
+    };
+    assert_eq!(after("gateway.replicas=6").await, "6");
+    assert_eq!(after("gateway.autoscaling.enabled=true").await, "6");
+    for number in ["5", "9"] {
+        printed(&cluster, &[&["scale"], &deployment[..], &["--replicas", number]].concat()).await;
+        assert_eq!(after("gateway.autoscaling.enabled=true").await, number);
+    }
+}
