@@ -84,7 +84,11 @@ async fn the_chart_is_config_default_and_config_monitoring_object_by_object() {
     with_classes_themselves(&mut kustomized);
     // What needs kinds that not every cluster has is apart in both.
     kustomized.extend(objects(&printed(&cluster, &["kustomize", &folder("config/monitoring")]).await));
-    let chart = objects(&rendered(NAMESPACE, &["--set", "monitoring.enabled=true"]).await);
+    let mut chart = objects(&rendered(NAMESPACE, &["--set", "monitoring.enabled=true"]).await);
+    // Only Helm would delete it.
+    let drivers = chart.get_mut(&["Namespace", "", "connectors-csi"].map(str::to_owned)).unwrap();
+    let kept = drivers["metadata"].as_object_mut().unwrap().remove("annotations");
+    assert_eq!(kept, Some(json!({"helm.sh/resource-policy": "keep"})));
     assert_eq!(chart.keys().collect::<Vec<_>>(), kustomized.keys().collect::<Vec<_>>());
     for (key, object) in &kustomized {
         assert_eq!(&chart[key], object, "left: the chart, right: config/default, of {key:?}");

@@ -56,3 +56,16 @@ async fn an_upgrade_with_autoscaling_changes_no_number_of_replicas() {
         assert_eq!(after("gateway.autoscaling.enabled=true").await, number);
     }
 }
+
+/// The driver would go with it, and each Pod's next volume.
+#[tokio::test]
+async fn the_drivers_namespace_stays_when_the_chart_no_longer_makes_it() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let chart = folder("charts/connectors");
+    let phase = ["get", "namespace", "connectors-csi", "-o", "jsonpath={.status.phase}"];
+    run(&cluster, &["install"], &[&chart, "--create-namespace"]).await;
+    run(&cluster, &["upgrade"], &[&chart, "--set", "driver.createNamespace=false"]).await;
+    assert_eq!(printed(&cluster, &phase).await, "Active");
+    run(&cluster, &["uninstall"], &[]).await;
+    assert_eq!(printed(&cluster, &phase).await, "Active");
+}
