@@ -199,6 +199,9 @@ async fn values_change_what_they_say() {
     assert_eq!(asks("readinessProbe"), json!([program, "healthcheck", "--registered"]));
     assert_eq!(driver["nodeSelector"], json!({"kubernetes.io/os": "linux", "pool": "ci"}));
     assert_eq!(driver["tolerations"], json!([{"key": "ci", "operator": "Exists"}]));
+    let nodes = &driver["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let no_kubelet = json!({"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]});
+    assert_eq!(nodes["nodeSelectorTerms"], json!([{"matchExpressions": [no_kubelet]}]));
     let csidriver = find(&objects, "CSIDriver", "connectors-csi");
     assert_eq!(csidriver["spec"]["serviceAccountTokenInSecrets"], Value::Null);
     let root = find(&objects, "Secret", "connectors-ca");
