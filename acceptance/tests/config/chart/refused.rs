@@ -57,6 +57,14 @@ async fn wrong_values_are_refused_with_a_sentence() {
             "rootCA.certificate=-----BEGIN CERTIFICATE-----,rootCA.key=-----BEGIN ENCRYPTED PRIVATE KEY-----",
             "rootCA.key has a password: remove it",
         ),
+        ("driver.resources.limits.memory=268M", "memory is 268M: what it lets"),
+        ("driver.resources.limits.memory=262143Ki", "memory is 262143Ki: what it lets"),
+        ("driver.resources.limits.memory=268435455", "memory is 268435455: what it lets"),
+        ("driver.resources.limits.memory=0Gi", "memory is 0Gi: what it lets"),
+        ("monitoring.runbooks=git.example", "/monitoring/runbooks"),
+        ("monitoring.runbooks=https://git.example/a b", "/monitoring/runbooks"),
+        ("monitoring.runbooks=https://git.example/\"", "/monitoring/runbooks"),
+        ("monitoring.runbooks=https://git.example\n", "/monitoring/runbooks"),
         ("driver.resources.limits.memory=64Mi", "memory is 64Mi: what it lets volumes take goes by 256Mi"),
         ("rootCA.certificate=x", "rootCA.certificate and rootCA.key go together"),
         ("networkPolicies=yes", "/networkPolicies"),
@@ -67,6 +75,16 @@ async fn wrong_values_are_refused_with_a_sentence() {
         let output = helm(&["template", "connectors", &chart, "--set", value], None).await;
         assert!(!output.status.success(), "{value} is accepted");
         assert!(said(&output).contains(words), "{value}: {}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_memory_limit_of_the_driver_that_suffices_may_be_written_in_any_unit() {
+    let chart = folder("charts/connectors");
+    for memory in ["256Mi", "268435456", "269M", "262144Ki", "1Gi", "1G", "99999999999"] {
+        let value = format!("driver.resources.limits.memory={memory}");
+        let output = helm(&["template", "connectors", &chart, "--set", &value], None).await;
+        assert!(output.status.success(), "{value}: {}", said(&output));
     }
 }
 
