@@ -85,7 +85,7 @@ fn put_before(place: &mut IdedExpr) {
     place.expr = Expr::Call(CallExpr { func_name: CONDITIONAL.to_owned(), target: None, args });
 }
 
-fn parts(expression: &mut Expr) -> Vec<&mut IdedExpr> {
+pub(super) fn parts(expression: &mut Expr) -> Vec<&mut IdedExpr> {
     match expression {
         Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).collect(),
         Expr::Comprehension(comprehension) => {
@@ -103,7 +103,7 @@ fn parts(expression: &mut Expr) -> Vec<&mut IdedExpr> {
     }
 }
 
-fn entry_parts(entry: &mut EntryExpr) -> impl Iterator<Item = &mut IdedExpr> {
+pub(super) fn entry_parts(entry: &mut EntryExpr) -> impl Iterator<Item = &mut IdedExpr> {
     let (key, value) = match entry {
         EntryExpr::StructField(field) => (None, &mut field.value),
         EntryExpr::MapEntry(entry) => (Some(&mut entry.key), &mut entry.value),
