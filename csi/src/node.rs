@@ -191,10 +191,7 @@ impl Driver {
                 Ok(true)
             }
             Err(error) if published => {
-                let written = renew_token(request, self.room.page).await?;
-                if volume.portion.is_none() {
-                    self.portion(request, volume).had(written);
-                }
+                self.renew_token(request, volume).await?;
                 Err(error)
             }
             Err(error) => Err(error),
@@ -211,6 +208,14 @@ impl Driver {
         let last = last.filter(|_| published);
         let gathered = self.cluster.gather(request, published, last).await?;
         render::renew(&request.attributes, request.token.secret(), gathered, last)
+    }
+
+    async fn renew_token(&self, request: &PublishRequest, volume: &mut Volume) -> Result<(), Error> {
+        let written = renew_token(request, self.room.page).await?;
+        if volume.portion.is_none() {
+            self.portion(request, volume).had(written);
+        }
+        Ok(())
     }
 
     fn portion<'a>(&self, request: &PublishRequest, volume: &'a mut Volume) -> &'a mut Portion {
