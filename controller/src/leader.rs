@@ -129,11 +129,11 @@ impl Lease {
             tokio::time::sleep(self.retry.min(self.left(held))).await;
             // A renewal that hangs must not keep us past the deadline, and leaves time for another: there may be more than
             // one API server.
-            match tokio::time::timeout(self.left(held).min(self.deadline / 3), self.renew(held)).await {
+            match tokio::time::timeout(self.left(held).min(self.deadline / 2), self.renew(held)).await {
                 Ok(Ok(renewed)) => *held = renewed,
                 Ok(Err(error @ Error::LeaseLost { .. })) => return error,
                 Ok(Err(error)) => tracing::warn!("{error}"),
-                Err(_) => {}
+                Err(_) => tracing::warn!("the Lease was not renewed in time: the API server does not answer"),
             }
             if self.left(held).is_zero() {
                 return self.lost(format!("not renewed for {} s", self.deadline.as_secs_f32()));

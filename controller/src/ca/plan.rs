@@ -58,7 +58,7 @@ pub fn must_issue(
         return Ok(true);
     }
     let is_last_day = ends - now.as_second() <= DAY.as_secs();
-    if certificate.verify(&*root.public_key()?)? {
+    if is_signed_by(certificate, root)? {
         let is_old = now.as_second() - begins - BACKDATED >= DAY.as_secs();
         // One that ends with its root would be followed by one that ends no later, again and again.
         return Ok((is_last_day || is_old) && ends < unix(root.not_after())?);
@@ -69,11 +69,16 @@ pub fn must_issue(
 
 fn is_trusted(certificate: &X509Ref, bundle: &Bundle) -> Result<bool, Error> {
     for pem in &bundle.roots {
-        if certificate.verify(&*X509::from_pem(pem)?.public_key()?)? {
+        if is_signed_by(certificate, &*X509::from_pem(pem)?)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Of a key of another type OpenSSL says that it cannot verify.
+fn is_signed_by(certificate: &X509Ref, root: &X509Ref) -> Result<bool, Error> {
+    Ok(certificate.verify(&*root.public_key()?).unwrap_or(false))
 }
 
 pub fn fingerprint(certificate: &X509Ref) -> Result<String, Error> {
@@ -89,6 +94,10 @@ pub fn unix(time: &Asn1TimeRef) -> Result<i64, Error> {
 
 #[cfg(test)]
 mod tests {
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+
     use super::super::mint;
     use super::*;
 
@@ -143,6 +152,30 @@ mod tests {
                 assert!(!due, "{at} of {life} hours");
             }
         }
+    }
+
+    /// As an operator may supply it.
+    fn rsa_root() -> X509 {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let mut root = X509::builder().unwrap();
+        root.set_version(2).unwrap();
+        root.set_pubkey(&key).unwrap();
+        root.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        root.set_not_after(&Asn1Time::days_from_now(3650).unwrap()).unwrap();
+        root.sign(&key, MessageDigest::sha256()).unwrap();
+        root.build()
+    }
+
+    #[test]
+    fn a_root_with_a_key_of_another_type_signs_half_an_hour_after_it_came() {
+        let (old, new) = (authority(), rsa_root());
+        let issuing = mint::issuing(&old).unwrap();
+        let now = Timestamp::now();
+        let before = bundle(&old.certificate, None, now - hours(1000)).unwrap();
+        let begun = bundle(&new, Some(&before), now).unwrap();
+        let due = |at| must_issue(&new, Some(&issuing), &begun, at).unwrap();
+        assert!(!due(now + SignedDuration::from_mins(29)));
+        assert!(due(now + SignedDuration::from_mins(30)));
     }
 
     #[test]

@@ -173,7 +173,11 @@ fn a_driver_that_ends_by_itself_says_why_whatever_rust_log_says() {
     isolated(async {
         for asked in ["off", "connectors_csi=off", "error,end=off"] {
             let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
-            command.args(["--node-name", "n"]).env("RUST_LOG", asked).env("KUBECONFIG", "/nowhere");
+            command
+                .args(["--node-name", "n"])
+                .env("RUST_LOG", asked)
+                .env("KUBECONFIG", "/nowhere")
+                .env_remove("KUBERNETES_SERVICE_HOST");
             let output = command.kill_on_drop(true).output().await.unwrap();
             let text = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success(), "{asked}");
@@ -187,7 +191,11 @@ fn a_driver_that_ends_by_itself_says_why_whatever_rust_log_says() {
 fn a_misspelt_level_of_the_log_silences_nothing() {
     isolated(async {
         let mut command = Command::new(env!("CARGO_BIN_EXE_connectors-csi"));
-        command.args(["--node-name", "n"]).env("RUST_LOG", "debgu").env("KUBECONFIG", "/nowhere");
+        command
+            .args(["--node-name", "n"])
+            .env("RUST_LOG", "debgu")
+            .env("KUBECONFIG", "/nowhere")
+            .env_remove("KUBERNETES_SERVICE_HOST");
         let output = command.kill_on_drop(true).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains("starting"), "{text}");

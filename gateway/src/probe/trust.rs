@@ -24,7 +24,7 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
     let credentials = &subject.gateway.parts.credentials;
     let given = credentials.certificates(&subject.route).await;
     let given = given.map_err(|error| Failed::Target(failed(reason::INVALID_PEM, &error.to_string())))?;
-    let given = !given.is_empty();
+    let (given, pins) = (!given.is_empty(), subject.route.trust.pins.clone());
     for target in subject.route.targets.clone() {
         match subject.gateway.first_contact(&subject.route, &target).await.map_err(Failed::Dial)? {
             FirstContact::Verified => {}
@@ -32,7 +32,9 @@ pub(super) async fn establish(subject: &mut Subject<'_>, accepted: &[String]) ->
             FirstContact::Unverified { cause } => return Err(Failed::Target(unverified(&target, &cause))),
             // Whoever gave a CA wants that one.
             FirstContact::Pin { cause, .. } if given => {
-                return Err(Failed::Target(unverified(&target, &cause)));
+                let was_pinned = pins.iter().any(|pin| pin.origin == target.origin());
+                let more = if was_pinned { "; it was pinned, which ended when a CA was given" } else { "" };
+                return Err(Failed::Target(unverified(&target, &format!("{cause}{more}"))));
             }
             FirstContact::Changed(pin) if !is_accepted(&pin, accepted) => {
                 return Err(Failed::Target(changed(&target, &pin)));

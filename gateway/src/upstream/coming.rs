@@ -3,8 +3,10 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 #[derive(Default)]
 pub struct Coming {
@@ -16,6 +18,8 @@ pub struct Coming {
 struct State {
     made: usize,
     waiting: usize,
+    /// In all, of those that are being made or were.
+    begun: usize,
     /// Grows whenever all that wait look again: they are none of `waiting` any more.
     round: usize,
     failures: usize,
@@ -38,48 +42,68 @@ enum Outcome {
 struct Waiting<'a> {
     coming: &'a Coming,
     round: usize,
+    begun: usize,
     failures: usize,
 }
 
+/// One that takes longer may be one that never comes: whoever has waited so long makes another, if nobody has since.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
 impl Coming {
     /// What `look` finds, now or when a connection has come; or leave to make one. `each`: the streams that one will have,
-    /// one of them for who makes it. Whoever has waited for one that failed makes one without waiting again.
+    /// one of them for who makes it. Whoever has waited for one that failed, or in vain, makes one without waiting again.
     pub async fn found_or_made<T>(
         self: &Arc<Coming>,
         look: impl Fn() -> Option<T>,
         each: impl Fn() -> usize,
     ) -> Result<T, Making> {
-        let mut failures = None;
+        let mut in_vain = false;
         loop {
             let mut ended = pin!(self.ended.notified());
             // From here on nothing that ends is missed.
             ended.as_mut().enable();
             if let Some(found) = look() {
+                self.call_next();
                 return Ok(found);
             }
-            let waiting = match self.waits(each(), failures) {
+            let waiting = match self.waits(each(), in_vain) {
                 Some(waiting) => waiting,
                 None => return Err(Making { coming: self.clone(), outcome: OnceLock::new() }),
             };
-            ended.await;
-            failures = Some(waiting.failures);
+            let late = timeout(PATIENCE, ended).await.is_err();
+            in_vain = waiting.was_in_vain(late);
+        }
+    }
+
+    /// Whoever was called to make one and has found another leaves that to the next.
+    fn call_next(&self) {
+        let state = self.lock();
+        if state.made == 0 && state.waiting > 0 {
+            drop(state);
+            self.ended.notify_one();
         }
     }
 
     /// None: this one makes a connection.
-    fn waits(&self, each: usize, failures: Option<usize>) -> Option<Waiting<'_>> {
+    fn waits(&self, each: usize, in_vain: bool) -> Option<Waiting<'_>> {
         let mut state = self.lock();
-        let failed = failures.is_some_and(|before| before != state.failures);
-        if failed || state.waiting >= state.made * each.saturating_sub(1) {
-            state.made += 1;
+        if in_vain || state.waiting >= state.made * each.saturating_sub(1) {
+            (state.made, state.begun) = (state.made + 1, state.begun + 1);
             return None;
         }
         state.waiting += 1;
-        Some(Waiting { coming: self, round: state.round, failures: state.failures })
+        Some(Waiting { coming: self, round: state.round, begun: state.begun, failures: state.failures })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting<'_> {
+    fn was_in_vain(&self, late: bool) -> bool {
+        let state = self.coming.lock();
+        state.failures != self.failures || late && state.begun == self.begun
     }
 }
 
@@ -166,7 +190,7 @@ mod tests {
     }
 
     fn makes_now(found: &mut Found) -> Making {
-        found.now_or_never().expect("it waits").err().expect("there is one")
+        found.now_or_never().expect("it waits").expect_err("there is one")
     }
 
     fn finds_now(found: &mut Found) -> bool {
@@ -230,6 +254,33 @@ mod tests {
         drop(first);
         drop(called);
         let _second = makes_now(&mut next);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_called_and_finds_a_stream_elsewhere_calls_the_next() {
+        let place = Place::default();
+        let first = place.makes();
+        let (mut called, mut next) = (place.waits(), place.waits());
+        drop(first);
+        // Of a connection that was there before.
+        place.streams.store(1, Ordering::SeqCst);
+        assert!(finds_now(&mut called));
+        let _second = makes_now(&mut next);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_one_hangs_another_is_made_and_then_waited_for() {
+        let place = Place::default();
+        let hangs = place.makes();
+        let (mut one, mut other) = (place.waits(), place.waits());
+        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+        assert!((&mut one).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        tokio::time::advance(Duration::from_millis(2)).await;
+        let second = makes_now(&mut one);
+        assert!((&mut other).now_or_never().is_none(), "each makes its own");
+        place.comes(second, 1);
+        assert!(finds_now(&mut other));
+        drop(hangs);
     }
 
     #[tokio::test]

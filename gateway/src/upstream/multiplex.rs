@@ -213,7 +213,10 @@ async fn drive(
             }
             () = poll_fn(|cx| {
                 let ended = turn(&mut connection, &mut flusher, &share, cx);
-                if told(connection.max_concurrent_send_streams()).is_some() && let Some(making) = making.take() {
+                if making.is_some()
+                    && told(connection.max_concurrent_send_streams()).is_some()
+                    && let Some(making) = making.take()
+                {
                     making.came();
                 }
                 ended

@@ -69,9 +69,12 @@ async fn a_body_that_goes_on_after_a_401_is_sent_again_whole_or_not_at_all() {
     }
     tls.write_all(b"0\r\n\r\n").await.unwrap();
     let head = read_head(&mut tls).await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    assert_eq!(target.seen.bytes.load(Ordering::SeqCst), PIECES * PIECE);
-    assert_eq!(target.seen.heads().len(), 2);
+    let (bytes, heads) = (target.seen.bytes.load(Ordering::SeqCst), target.seen.heads().len());
+    match head.starts_with("HTTP/1.1 200 ") {
+        true => assert_eq!((bytes, heads), (PIECES * PIECE, 2)),
+        // Too much had come before the Secret was read.
+        false => assert!(head.starts_with("HTTP/1.1 401 ") && heads == 1, "{heads}: {head}"),
+    }
 }
 
 /// What the connector allows may have changed with the Secret.
