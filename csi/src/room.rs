@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use connectors_api::item::size;
+
 use crate::inputs::Inputs;
 use crate::render::pages;
 use crate::write::Files;
-use connectors_api::item::size;
 
 /// Of all volumes of a node. The limit is 256 MiB (config/csi/daemonset.yaml), the driver itself takes some 30, what its
 /// concurrent publishes work on 64, and namespaces at their floor 50.
