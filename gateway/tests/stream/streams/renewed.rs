@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use connectors_testenv::eventually;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
 use crate::http::{self as client, H1};
-use crate::target::{Target, field, read_body, read_head};
+use crate::target::{Target, read_body, read_head};
 use crate::world::{World, connector};
 
 const PIECE: usize = 32 << 10;
@@ -100,39 +100,35 @@ async fn a_request_is_not_sent_again_to_where_the_connector_leads_no_longer() {
 }
 
 #[tokio::test]
-async fn a_401_of_the_target_makes_the_gateway_read_the_secret_once_more() {
-    let world = World::new().await;
-    let target = Target::script(&world.leaf(), &[], H1, |mut tls, seen| async move {
-        loop {
-            let head = read_head(&mut tls).await;
-            if head.is_empty() {
-                return;
-            }
-            let status = if head.contains("rotated") { "200 OK" } else { "401 Unauthorized" };
-            let mut body =
-                vec![0; field(&head, "content-length").map_or(0, |length| length.parse().unwrap())];
-            tls.read_exact(&mut body).await.unwrap();
-            assert!(body.is_empty() || body == b"body", "{body:?}");
-            seen.heads.lock().unwrap().push(head);
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nxx");
-            tls.write_all(answer.as_bytes()).await.unwrap();
+async fn a_401_of_the_target_is_the_clients_unless_the_secret_has_changed_under_way() {
+    for (method, changes) in [("GET", false), ("GET", true), ("POST", true)] {
+        let world = World::new().await;
+        let may = Arc::new(Notify::new());
+        let target = refusing(&world, &may).await;
+        world.connect("target", &target.url());
+        let authority = target.authority();
+        let mut tls = world.tunnel("target", &authority, H1).await;
+        let request = match method {
+            "GET" => client::get("/", &authority),
+            _ => format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\nbody"),
+        };
+        tls.write_all(request.as_bytes()).await.unwrap();
+        eventually("the target has the head", async || target.seen.heads().len() == 1).await;
+        if changes {
+            world.apply(&connector(
+                "target",
+                &target.url(),
+                &ca("target"),
+                "rotated",
+                &world.target_ca.pem(),
+            ));
         }
-    })
-    .await;
-    world.connect("target", &target.url());
-    let mut tls = world.tunnel("target", &target.authority(), H1).await;
-    let (head, _) = client::exchange(&mut tls, &client::get("/", &target.authority())).await;
-    assert!(head.starts_with("HTTP/1.1 401"), "an unchanged Secret: {head}");
-    // Later connectors of other names, so that the first one's reread is not remembered.
-    let authority = target.authority();
-    let post = format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\nbody");
-    for (name, request) in [("second", client::get("/", &authority)), ("broken", post)] {
-        world.connect(name, &target.url());
-        let mut tls = world.tunnel(name, &authority, H1).await;
-        let warm = client::exchange(&mut tls, &client::get("/", &authority)).await;
-        assert!(warm.0.starts_with("HTTP/1.1 401"));
-        world.apply(&connector(name, &target.url(), &ca(name), "rotated", &world.target_ca.pem()));
-        let (head, _) = client::exchange(&mut tls, &request).await;
-        assert!(head.starts_with("HTTP/1.1 200"), "{name}: {head}");
+        may.notify_one();
+        let head = read_head(&mut tls).await;
+        let (status, heads) = if changes { (200, 2) } else { (401, 1) };
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {changes}: {head}");
+        assert_eq!(target.seen.heads().len(), heads, "{method} {changes}");
+        let body = if method == "POST" { 4 } else { 0 };
+        assert_eq!(target.seen.bytes.load(Ordering::SeqCst), body, "{method} {changes}");
     }
 }
